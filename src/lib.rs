@@ -1,0 +1,12 @@
+//! scalesocket: serve any program over websockets, one room per URL path.
+//!
+//! The map, from the top down; imports point down only:
+//!
+//! - [`config`]: what the server was asked to do, as plain data
+//! - [`log`]: text and JSON lines
+//! - [`sys`]: poll, eventfd, pidfd, sockets: thin names over the system
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod log;
+pub mod sys;

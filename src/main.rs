@@ -1,0 +1,3 @@
+//! The binary: a name and an exit status.
+
+fn main() {}

@@ -1,0 +1,59 @@
+//! The one notion of a deadline: a function that can wait takes one.
+
+use std::time::{Duration, Instant};
+
+/// A point in time until which something may take; `None` is never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// No end. Only for waits that name who wakes them.
+    pub const NEVER: Self = Self(None);
+
+    /// That long from now; a duration beyond the clock's range is never.
+    pub fn after(duration: Duration) -> Self {
+        Self(Instant::now().checked_add(duration))
+    }
+
+    /// At that time.
+    pub fn at(instant: Instant) -> Self {
+        Self(Some(instant))
+    }
+
+    /// Whether the time has come.
+    pub fn passed(self) -> bool {
+        self.0.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// What is left: zero once passed, `None` for never.
+    pub fn left(self) -> Option<Duration> {
+        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// The earlier of two.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Some(a), Some(b)) => Self(Some(a.min(b))),
+            (a, b) => Self(a.or(b)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earlier_deadline_wins_and_never_loses() {
+        let soon = Deadline::after(Duration::from_secs(1));
+        let late = Deadline::after(Duration::from_secs(9));
+        assert_eq!(soon.min(late), soon);
+        assert_eq!(late.min(soon), soon);
+        assert_eq!(Deadline::NEVER.min(late), late);
+        assert_eq!(late.min(Deadline::NEVER), late);
+        assert!(Deadline::after(Duration::ZERO).passed());
+        assert!(!Deadline::NEVER.passed());
+        assert!(!Deadline::after(Duration::MAX).passed(), "beyond the clock is never");
+    }
+}

@@ -1,0 +1,108 @@
+//! Processes by pidfd, process groups, and a name for each thread.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With this status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Nobody knows: it could not be waited for.
+    Unknown,
+}
+
+impl Exit {
+    /// Whether it ended well.
+    pub fn success(self) -> bool {
+        self == Self::Status(0)
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "exit status {status}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::Unknown => write!(f, "ended, status unknown"),
+        }
+    }
+}
+
+/// A child process: its number, which is also its process group's, and a descriptor that becomes
+/// readable when it ends.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// Takes charge of a child that has not been reaped.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(Self { pid, fd: rustix::process::pidfd_open(pid, PidfdFlags::empty())? })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// How it ended, if it has, *without* reaping it: its number, and its group's, stay taken.
+    pub fn exited(&self) -> Option<Exit> {
+        self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+    }
+
+    /// Reaps it if it has ended. From then on its number can be anybody's: signal nothing any more.
+    pub fn reap(&self) -> Option<Exit> {
+        self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+    }
+
+    /// Sends a signal to the whole process group; call only before [`Process::reap`].
+    pub fn signal_group(&self, signal: Signal) {
+        // ESRCH: nobody left. EPERM: a set-user-id member; the rest got it (kill(2)).
+        let _ = rustix::process::kill_process_group(self.pid, signal);
+    }
+
+    fn wait(&self, options: WaitIdOptions) -> Option<Exit> {
+        match rustix::process::waitid(WaitId::Pid(self.pid), options) {
+            Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
+                (Some(status), _) => Exit::Status(status),
+                (None, Some(signal)) => Exit::Signal(signal),
+                (None, None) => Exit::Unknown,
+            }),
+            Ok(None) => None,
+            // ECHILD: somebody else reaped it.
+            Err(_) => Some(Exit::Unknown),
+        }
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Starts a named thread with a small stack.
+///
+/// # Errors
+/// The system's, when it has no memory, no process number or no memory map left (EAGAIN).
+pub fn thread<T: Send + 'static>(
+    name: &str,
+    stack: usize,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<T>> {
+    // A NUL in a thread's name would be a panic; a room's name cannot hold one, but prove it here.
+    let name: String = name.chars().filter(|&c| c != '\0').collect();
+    std::thread::Builder::new().name(name).stack_size(stack).spawn(body)
+}

@@ -1,0 +1,94 @@
+//! Sockets: sending without blocking, whole buffers under a deadline, the careful end of a stream.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+
+use super::deadline::Deadline;
+use super::poll::ready;
+
+/// Sends what the kernel takes at once, never blocking, never raising SIGPIPE.
+pub fn send_now(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    loop {
+        let sent = match slices {
+            [only] => rustix::net::send(fd, only, flags),
+            _ => rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags),
+        };
+        match sent {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Sends all of `bytes`; `stall` is how long the peer may take nothing.
+pub fn send_all(fd: BorrowedFd<'_>, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
+    let mut deadline = Deadline::after(stall);
+    while !bytes.is_empty() {
+        match send_now(fd, &[IoSlice::new(bytes)]) {
+            Ok(sent) => {
+                bytes = &bytes[sent..];
+                deadline = Deadline::after(stall);
+            }
+            Err(Errno::AGAIN) => {
+                if !ready(fd, PollFlags::OUT, deadline)? {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Receives into `buffer`, waiting until the deadline.
+///
+/// # Errors
+/// `TimedOut` when the deadline passed; the system's otherwise. `Ok(0)` is the end of the stream.
+pub fn recv_by(fd: BorrowedFd<'_>, buffer: &mut [u8], deadline: Deadline) -> io::Result<usize> {
+    loop {
+        match rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((_, received)) => return Ok(received),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                if !ready(fd, PollFlags::IN, deadline)? {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Ends a stream so that what was sent arrives: no more to come, then read and throw away what the
+/// peer still sends, for a bounded time and size. Closing with bytes unread would send a reset, and
+/// that may overtake, at the peer, what it has not read yet (RFC 1122 §4.2.2.13).
+pub fn end_gently(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize) {
+    if rustix::net::shutdown(fd, Shutdown::Write).is_err() {
+        return;
+    }
+    let deadline = Deadline::after(time);
+    let mut scrap = vec![0; 16 * 1024];
+    while bytes > 0 {
+        match recv_by(fd, &mut scrap, deadline) {
+            Ok(0) | Err(_) => return,
+            Ok(received) => bytes = bytes.saturating_sub(received),
+        }
+    }
+}
+
+/// Wakes a thread that sits in a blocking read of this socket: its read ends as if the peer had
+/// finished. What goes out is not touched.
+pub fn wake_reader(fd: impl AsFd) {
+    let _ = rustix::net::shutdown(fd, Shutdown::Read);
+}
+
+/// Makes the last close of this socket a reset: what is unsent is thrown away (`SO_LINGER`, socket(7)).
+pub fn reset_on_close(fd: impl AsFd) {
+    let _ = rustix::net::sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+}
