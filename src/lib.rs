@@ -9,4 +9,5 @@
 
 pub mod config;
 pub mod log;
+pub mod sink;
 pub mod sys;

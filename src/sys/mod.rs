@@ -5,3 +5,11 @@ pub mod limits;
 pub mod poll;
 pub mod process;
 pub mod socket;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also after a thread panicked with the lock held: what our mutexes guard is consistent at
+/// every point where a panic could come, and one bad connection must not end the others.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

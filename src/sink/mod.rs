@@ -1,0 +1,584 @@
+//! The one queue-and-write type: a descriptor that somebody reads at the other end, a client's
+//! socket or a child's stdin, and what waits for it.
+//!
+//! Whoever has something to say locks the sink and, if nothing waits, writes at once without
+//! blocking. What the kernel does not take waits in the queue, and the sink's *minder*, a thread
+//! that polls the descriptor, goes on when the other end has read. The mutex is held over pop,
+//! write and put back, so the order of each sender holds. No call in here blocks, except
+//! [`Sink::push_in_turn`], which is made for it.
+
+mod queue;
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use self::queue::Queue;
+pub use self::queue::{Batch, Control};
+use crate::sys::{lock, socket};
+
+/// Data handed to one `writev`.
+const WRITE_MOST: usize = 64 * 1024;
+
+/// Writes in a row for one sink before its minder looks at the others again.
+const ROUNDS: usize = 16;
+
+/// How often a thread that waits for its turn asks whether it still should.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The descriptor of a sink. A stream with a layer in between (TLS) will be one more variant.
+#[derive(Debug)]
+pub enum Door {
+    /// A stream socket.
+    Socket(OwnedFd),
+    /// The write end of a pipe, in non-blocking mode.
+    Pipe(OwnedFd),
+}
+
+impl Door {
+    fn write(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        match self {
+            Self::Socket(fd) => socket::send_now(fd.as_fd(), slices),
+            Self::Pipe(fd) => loop {
+                match rustix::io::writev(fd, slices) {
+                    Err(Errno::INTR) => {}
+                    result => return result,
+                }
+            },
+        }
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Socket(fd) | Self::Pipe(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// How far a sink is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Takes data.
+    Open,
+    /// Takes nothing more; what waits is still written.
+    Ending,
+    /// All is written, the end included.
+    Ended,
+    /// The other end is gone, or this one gave up: what waited is thrown away.
+    Broken,
+}
+
+/// What became of something handed to a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Nothing waits.
+    Clear,
+    /// Something waits. `unminded`: nobody minds this sink yet; the caller tells the minder.
+    /// `behind`: the queue holds its bound or more.
+    Waits {
+        /// The caller has to wake the minder.
+        unminded: bool,
+        /// The queue holds its bound or more.
+        behind: bool,
+    },
+    /// The sink takes nothing more.
+    Refused,
+}
+
+/// What to do with frames for which there is no room.
+#[derive(Debug)]
+pub enum Overflow<'a> {
+    /// Queue them: the sender sees `behind` and waits before it sends more.
+    Queue,
+    /// Drop each frame that does not fit, whole, and count it.
+    Drop(&'a mut u64),
+}
+
+/// How a stream of frames ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Behind all that is queued: it ends a story told.
+    Behind,
+    /// In place of all that is queued but the frame already begun: it breaks off.
+    BreakOff,
+}
+
+/// A look at a sink, for the one who minds it.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// How far it is.
+    pub phase: Phase,
+    /// Bytes held by what waits.
+    pub held: usize,
+    /// When the kernel last took something of what waited, or when the waiting began.
+    pub moved: Instant,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Sink {
+    /// Bytes held at which it is behind, or full.
+    bound: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    door: Option<Arc<Door>>,
+    queue: Queue,
+    phase: Phase,
+    minded: bool,
+    /// Bytes the kernel took since the beginning.
+    taken: u64,
+    moved: Instant,
+    /// Threads that wait for room, first come first served.
+    waiters: VecDeque<(u64, Thread)>,
+    tickets: u64,
+}
+
+impl Sink {
+    /// A sink for websocket frames to a client.
+    pub fn socket(door: Arc<Door>, bound: usize) -> Self {
+        Self::new(door, bound, true)
+    }
+
+    /// A sink for plain bytes to a child. The sink holds the only lasting reference to the pipe:
+    /// when it ends, the child sees the end of its input.
+    pub fn pipe(fd: OwnedFd, bound: usize) -> Self {
+        Self::new(Arc::new(Door::Pipe(fd)), bound, false)
+    }
+
+    fn new(door: Arc<Door>, bound: usize, framed: bool) -> Self {
+        Self {
+            bound,
+            state: Mutex::new(State {
+                door: Some(door),
+                queue: Queue::new(framed),
+                phase: Phase::Open,
+                minded: false,
+                taken: 0,
+                moved: Instant::now(),
+                waiters: VecDeque::new(),
+                tickets: 0,
+            }),
+        }
+    }
+
+    /// Frames for a client: written at once where nothing waits, queued otherwise.
+    pub fn send(&self, batch: &Arc<Batch>, overflow: Overflow<'_>) -> After {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open {
+            return After::Refused;
+        }
+        let mut from = 0;
+        if state.queue.is_empty() {
+            from = match state.write_now(&[IoSlice::new(&batch.bytes)]) {
+                Some(written) if written == batch.bytes.len() => return After::Clear,
+                Some(written) => written,
+                None => return After::Refused,
+            };
+            state.queue.note_direct_write(&batch.bytes, from);
+        }
+        match overflow {
+            Overflow::Queue => state.queue.push_shared(batch, from..batch.bytes.len()),
+            Overflow::Drop(dropped) => {
+                let written = from;
+                for &end in batch.ends.iter().filter(|&&end| end > written) {
+                    // What has been begun is finished, and one message always fits.
+                    if state.queue.is_inside_frame() && state.queue.is_empty()
+                        || state.queue.held() < self.bound
+                    {
+                        state.queue.push_copy(&batch.bytes[from..end]);
+                    } else {
+                        *dropped += 1;
+                    }
+                    from = end;
+                }
+            }
+        }
+        state.after(self.bound)
+    }
+
+    /// Puts frames in the queue and writes nothing: for a caller who holds a lock. [`Sink::flush`]
+    /// afterwards.
+    pub fn hold(&self, batch: &Arc<Batch>) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            state.queue.push_shared(batch, 0..batch.bytes.len());
+        }
+    }
+
+    /// A ping, ahead of queued data.
+    pub fn ping(&self, frame: Control) -> After {
+        self.urgent(|queue| queue.set_ping(frame))
+    }
+
+    /// A pong, ahead of queued data; a later one takes the place of one that still waits.
+    pub fn pong(&self, frame: Control) -> After {
+        self.urgent(|queue| queue.set_pong(frame))
+    }
+
+    fn urgent(&self, set: impl FnOnce(&mut Queue)) -> After {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open {
+            return After::Refused;
+        }
+        let idle = state.queue.is_empty();
+        set(&mut state.queue);
+        if idle {
+            state.write_queue();
+        }
+        state.after(self.bound)
+    }
+
+    /// The last frame. From here on the sink takes nothing more. A sink that is ending already can
+    /// still be broken off; otherwise a second end is refused.
+    pub fn close(&self, frame: &[u8], ending: Ending) -> After {
+        let mut state = lock(&self.state);
+        match (state.phase, ending) {
+            (Phase::Open, _) | (Phase::Ending, Ending::BreakOff) => {}
+            _ => return After::Refused,
+        }
+        if ending == Ending::BreakOff {
+            state.queue.keep_only_begun();
+        }
+        state.queue.push_copy(frame);
+        state.end(self.bound)
+    }
+
+    /// The last bytes for a child, whatever waits: then the end of its input.
+    pub fn end_with(&self, last: &[u8]) -> After {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open {
+            return After::Refused;
+        }
+        state.queue.push_copy(last);
+        state.end(self.bound)
+    }
+
+    /// Bytes for a child, whatever waits. For what is bounded by its nature.
+    pub fn push(&self, bytes: &[u8]) -> After {
+        let mut state = lock(&self.state);
+        state.push(&[bytes], self.bound)
+    }
+
+    /// Bytes for a child, all parts together or none. While there is no room, waits in the order of
+    /// coming: woken as room comes or the sink ends, and about once a second to ask `stay`; when that says
+    /// no, the bytes are refused. Says also whether it had to wait.
+    pub fn push_in_turn(&self, parts: &[&[u8]], mut stay: impl FnMut() -> bool) -> (After, bool) {
+        let mut state = lock(&self.state);
+        if state.waiters.is_empty() && (state.queue.held() < self.bound || state.phase != Phase::Open) {
+            return (state.push(parts, self.bound), false);
+        }
+        let ticket = state.tickets;
+        state.tickets += 1;
+        state.waiters.push_back((ticket, std::thread::current()));
+        loop {
+            drop(state);
+            // Woken by `wake_waiter`; a wake-up that comes first is not lost (park's token).
+            std::thread::park_timeout(ASK_AGAIN);
+            let go_on = stay();
+            state = lock(&self.state);
+            let mine = state.waiters.front().is_some_and(|(first, _)| *first == ticket);
+            let turn = mine && state.queue.held() < self.bound;
+            if turn || !go_on || state.phase != Phase::Open {
+                state.waiters.retain(|(waiting, _)| *waiting != ticket);
+                let after = if go_on { state.push(parts, self.bound) } else { After::Refused };
+                state.wake_waiter(self.bound);
+                return (after, true);
+            }
+        }
+    }
+
+    /// Goes on writing what waits. With `minder`, a sink that comes clear is no longer minded.
+    pub fn flush(&self, minder: bool) -> After {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Broken {
+            return After::Refused;
+        }
+        state.write_queue();
+        if minder && (state.queue.is_empty() || state.phase == Phase::Broken) {
+            state.minded = false;
+        }
+        state.wake_waiter(self.bound);
+        if state.phase == Phase::Broken { After::Refused } else { state.after(self.bound) }
+    }
+
+    /// Gives up: throws away what waits, takes nothing more. A pipe is closed, a socket stays open
+    /// for those who still hold it.
+    pub fn abandon(&self) {
+        lock(&self.state).break_off();
+    }
+
+    /// The descriptor, to poll it; `None` once a pipe is closed.
+    pub fn door(&self) -> Option<Arc<Door>> {
+        lock(&self.state).door.clone()
+    }
+
+    /// How it stands.
+    pub fn look(&self) -> Look {
+        let state = lock(&self.state);
+        Look { phase: state.phase, held: state.queue.held(), moved: state.moved }
+    }
+
+    /// Bytes that the kernel took since the beginning.
+    pub fn taken(&self) -> u64 {
+        lock(&self.state).taken
+    }
+}
+
+impl State {
+    /// Writes without blocking: what the kernel took, 0 where it would block, `None` where the other
+    /// end is gone.
+    fn write_now(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
+        let written = match self.door.as_ref().map(|door| door.write(slices)) {
+            Some(Ok(written)) => written,
+            Some(Err(Errno::AGAIN)) => 0,
+            // EPIPE, ECONNRESET and all else: nobody reads this any more.
+            Some(Err(_)) | None => {
+                self.break_off();
+                return None;
+            }
+        };
+        self.taken += written as u64;
+        Some(written)
+    }
+
+    /// Writes from the queue until it is empty, the kernel takes no more, or it is others' turn.
+    fn write_queue(&mut self) {
+        for _ in 0..ROUNDS {
+            if self.queue.is_empty() {
+                break;
+            }
+            let Some(door) = &self.door else { break };
+            let mut slices = Vec::with_capacity(8);
+            self.queue.next(WRITE_MOST, &mut slices);
+            match door.write(&slices) {
+                Ok(written) => {
+                    drop(slices);
+                    self.queue.advance(written);
+                    self.taken += written as u64;
+                    self.moved = Instant::now();
+                }
+                Err(Errno::AGAIN) => break,
+                Err(_) => {
+                    drop(slices);
+                    self.break_off();
+                }
+            }
+        }
+        if self.queue.is_empty() && self.phase == Phase::Ending {
+            self.phase = Phase::Ended;
+            self.close_pipe();
+        }
+    }
+
+    fn push(&mut self, parts: &[&[u8]], bound: usize) -> After {
+        if self.phase != Phase::Open {
+            return After::Refused;
+        }
+        let mut written = 0;
+        if self.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 4];
+            let count = parts.len().min(slices.len());
+            for (slice, part) in slices.iter_mut().zip(parts) {
+                *slice = IoSlice::new(part);
+            }
+            match self.write_now(&slices[..count]) {
+                Some(taken) => written = taken,
+                None => return After::Refused,
+            }
+        }
+        for part in parts {
+            let skip = written.min(part.len());
+            written -= skip;
+            self.queue.push_copy(&part[skip..]);
+        }
+        self.after(bound)
+    }
+
+    fn end(&mut self, bound: usize) -> After {
+        self.phase = Phase::Ending;
+        self.write_queue();
+        self.wake_all();
+        match self.phase {
+            Phase::Broken => After::Refused,
+            _ => self.after(bound),
+        }
+    }
+
+    fn after(&mut self, bound: usize) -> After {
+        if self.queue.is_empty() {
+            return After::Clear;
+        }
+        let unminded = !std::mem::replace(&mut self.minded, true);
+        if unminded {
+            self.moved = Instant::now();
+        }
+        After::Waits { unminded, behind: self.queue.held() >= bound }
+    }
+
+    fn break_off(&mut self) {
+        self.phase = Phase::Broken;
+        self.queue.clear();
+        self.close_pipe();
+        self.wake_all();
+    }
+
+    fn close_pipe(&mut self) {
+        if self.door.as_deref().is_some_and(|door| matches!(door, Door::Pipe(_))) {
+            self.door = None;
+        }
+    }
+
+    fn wake_waiter(&self, bound: usize) {
+        if (self.queue.held() < bound || self.phase != Phase::Open)
+            && let Some((_, first)) = self.waiters.front()
+        {
+            first.unpark();
+        }
+    }
+
+    fn wake_all(&self) {
+        for (_, waiter) in &self.waiters {
+            waiter.unpark();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    fn batch(payloads: &[&[u8]]) -> Arc<Batch> {
+        let mut batch = Batch::default();
+        for payload in payloads {
+            batch.bytes.extend_from_slice(&[0x82, 126]);
+            batch.bytes.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+            batch.bytes.extend_from_slice(payload);
+            batch.ends.push(batch.bytes.len());
+        }
+        Arc::new(batch)
+    }
+
+    fn pair(bound: usize) -> (Sink, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("socket pair");
+        (Sink::socket(Arc::new(Door::Socket(ours.into())), bound), theirs)
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_waits_and_comes_in_order() {
+        let (sink, mut client) = pair(1 << 20);
+        let one = batch(&[&[7; 1000], &[8; 1000]]);
+        let (mut sent, mut waits) = (0, false);
+        while sent < 1000 {
+            let after = sink.send(&one, Overflow::Queue);
+            if let After::Waits { unminded, .. } = after {
+                assert_eq!(unminded, !waits, "the minder is told once");
+                waits = true;
+            }
+            sent += 1;
+        }
+        assert!(waits, "2 MB do not fit a socket's buffer");
+        assert_eq!(sink.close(&[0x88, 0], Ending::Behind), After::Waits { unminded: false, behind: true });
+        assert_eq!(sink.send(&one, Overflow::Queue), After::Refused, "nothing after the close");
+        let mut got = vec![0; 1000 * one.bytes.len() + 2];
+        let mut at = 0;
+        while at < got.len() {
+            at += client.read(&mut got[at..]).expect("read");
+            sink.flush(true);
+        }
+        assert_eq!(sink.look().phase, Phase::Ended);
+        assert!(got[..got.len() - 2].chunks(one.bytes.len()).all(|chunk| chunk == one.bytes));
+        assert_eq!(got[got.len() - 2..], [0x88, 0]);
+    }
+
+    #[test]
+    fn with_drop_whole_frames_are_missing_and_all_are_counted() {
+        let (sink, mut client) = pair(10_000);
+        let one = batch(&[&[1; 3000], &[2; 3000], &[3; 3000]]);
+        let mut dropped = 0;
+        for _ in 0..300 {
+            sink.send(&one, Overflow::Drop(&mut dropped));
+        }
+        assert!(dropped > 0);
+        sink.close(&[0x88, 0], Ending::Behind);
+        let mut got = Vec::new();
+        let mut buffer = vec![0; 65536];
+        while sink.look().phase != Phase::Ended {
+            let n = client.read(&mut buffer).expect("read");
+            got.extend_from_slice(&buffer[..n]);
+            sink.flush(true);
+        }
+        drop(sink);
+        client.read_to_end(&mut got).expect("read");
+        let frames = got[..got.len() - 2].chunks(3004);
+        assert_eq!(frames.len() as u64, 900 - dropped);
+        assert!(frames.into_iter().all(|frame| frame[4..].iter().all(|byte| *byte == frame[4])));
+    }
+
+    #[test]
+    fn a_broken_pipe_refuses_and_wakes_those_who_wait() {
+        let (reader, writer) = std::io::pipe().expect("pipe");
+        rustix::io::ioctl_fionbio(&writer, true).expect("non-blocking");
+        let sink = Arc::new(Sink::pipe(writer.into(), 1000));
+        while sink.push(&[0; 4096]) == After::Clear {}
+        let waiter = std::thread::spawn({
+            let sink = Arc::clone(&sink);
+            move || sink.push_in_turn(&[b"late", b"\n"], || true)
+        });
+        while lock(&sink.state).waiters.is_empty() {
+            std::thread::yield_now();
+        }
+        drop(reader);
+        assert_eq!(sink.flush(true), After::Refused);
+        assert_eq!(waiter.join().expect("no panic"), (After::Refused, true));
+    }
+
+    #[test]
+    fn those_who_wait_get_their_turn_in_the_order_of_coming() {
+        let (mut reader, writer) = std::io::pipe().expect("pipe");
+        rustix::io::ioctl_fionbio(&writer, true).expect("non-blocking");
+        let sink = Arc::new(Sink::pipe(writer.into(), 1000));
+        let mut filled = 0;
+        while sink.push(&[b'.'; 4096]) == After::Clear {
+            filled += 4096;
+        }
+        let mut waiters = Vec::new();
+        for n in 0..5u8 {
+            let sink = Arc::clone(&sink);
+            waiters.push(std::thread::spawn({
+                let sink = Arc::clone(&sink);
+                move || sink.push_in_turn(&[&[b'a' + n; 2000]], || true)
+            }));
+            while lock(&sink.state).waiters.len() <= usize::from(n) {
+                std::thread::yield_now();
+            }
+        }
+        let mut got = vec![0; filled + 4096 + 5 * 2000];
+        let mut at = 0;
+        while at < got.len() {
+            sink.flush(true);
+            // The rest may still be on its way from a waiter to the queue.
+            let more = at < filled || rustix::io::ioctl_fionread(&reader).is_ok_and(|waiting| waiting > 0);
+            if more {
+                at += reader.read(&mut got[at..]).expect("read");
+            }
+        }
+        for waiter in waiters {
+            assert!(waiter.join().expect("no panic").1, "each had to wait");
+        }
+        got.retain(|&byte| byte != b'.');
+        got.dedup();
+        assert_eq!(got, b"abcde");
+    }
+}

@@ -1,0 +1,393 @@
+//! What waits for one descriptor: pieces in order, and the control frames that may overtake them.
+//!
+//! Pure: no descriptor, no lock. The rules that live here: bytes counted are bytes held; a control
+//! frame goes ahead of data but never inside a frame that is half-written; at least one data frame
+//! goes between two control frames.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What an entry costs beside its bytes.
+const ENTRY: usize = 64;
+
+/// A buffer of our own starts with this capacity, and grows to [`TAIL_MOST`] when more keeps coming.
+const TAIL_LEAST: usize = 1024;
+const TAIL_MOST: usize = 64 * 1024;
+
+/// Slices handed to one `writev`; far below `IOV_MAX` (1024), enough for one buffer's worth.
+const SLICES: usize = 64;
+
+/// Frames that were encoded once for many receivers.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The frames, one behind the other.
+    pub bytes: Vec<u8>,
+    /// Where each frame ends.
+    pub ends: Vec<usize>,
+}
+
+/// A control frame, whole: at most 2 bytes of head and 125 of payload (RFC 6455 §5.5).
+pub type Control = Vec<u8>;
+
+#[derive(Debug)]
+enum Piece {
+    Shared(Arc<Batch>, Range<usize>),
+    Own(Vec<u8>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(batch, range) => &batch.bytes[range.clone()],
+            Self::Own(bytes) => bytes,
+        }
+    }
+
+    fn cost(&self) -> usize {
+        ENTRY
+            + match self {
+                // A slice of it keeps all of it alive.
+                Self::Shared(batch, _) => batch.bytes.capacity() + batch.ends.capacity() * size_of::<usize>(),
+                Self::Own(bytes) => bytes.capacity(),
+            }
+    }
+}
+
+/// The queue of one sink.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pieces: VecDeque<Piece>,
+    /// Bytes of the first piece that are written already.
+    at: usize,
+    /// Bytes of memory that the pieces hold.
+    held: usize,
+    /// Whether the bytes are websocket frames, so that `begun` is kept.
+    framed: bool,
+    /// Bytes still to be written of the frame that is half-written.
+    begun: usize,
+    /// A control frame in the writer's hand and how much of it is written.
+    hand: Option<(Control, usize)>,
+    ping: Option<Control>,
+    pong: Option<Control>,
+    /// A control frame went last: data goes before the next one.
+    data_is_due: bool,
+}
+
+impl Queue {
+    /// An empty queue, of websocket frames or of plain bytes.
+    pub(super) fn new(framed: bool) -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            at: 0,
+            held: 0,
+            framed,
+            begun: 0,
+            hand: None,
+            ping: None,
+            pong: None,
+            data_is_due: false,
+        }
+    }
+
+    /// Whether nothing waits, control frames included.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.hand.is_none() && self.ping.is_none() && self.pong.is_none()
+    }
+
+    /// Bytes of memory held by what waits.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether a frame has been written in part and not to its end.
+    pub(super) fn is_inside_frame(&self) -> bool {
+        self.begun > 0
+    }
+
+    /// Appends a part of a batch: shared, or copied out where the part is small beside the whole.
+    pub(super) fn push_shared(&mut self, batch: &Arc<Batch>, range: Range<usize>) {
+        if range.len() * 2 < batch.bytes.capacity() {
+            self.push_copy(&batch.bytes[range]);
+        } else if !range.is_empty() {
+            self.push(Piece::Shared(Arc::clone(batch), range));
+        }
+    }
+
+    /// Appends a copy, to the last buffer if that is our own and has room.
+    pub(super) fn push_copy(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(Piece::Own(tail)) = self.pieces.back_mut()
+            && tail.capacity() - tail.len() >= bytes.len()
+        {
+            tail.extend_from_slice(bytes);
+            return;
+        }
+        let usual = if self.pieces.is_empty() { TAIL_LEAST } else { TAIL_MOST };
+        let mut own = Vec::with_capacity(bytes.len().max(usual));
+        own.extend_from_slice(bytes);
+        self.push(Piece::Own(own));
+    }
+
+    fn push(&mut self, piece: Piece) {
+        self.held += piece.cost();
+        self.pieces.push_back(piece);
+    }
+
+    /// Notes that `written` bytes of the frames in `bytes` went out before anything was queued, the
+    /// last of them perhaps in part.
+    pub(super) fn note_direct_write(&mut self, bytes: &[u8], written: usize) {
+        if self.framed {
+            walk(&mut self.begun, bytes, written);
+        }
+    }
+
+    /// A ping to send as soon as a frame's end allows; the latest one wins.
+    pub(super) fn set_ping(&mut self, frame: Control) {
+        self.ping = Some(frame);
+    }
+
+    /// A pong to send as soon as a frame's end allows; the latest one wins (RFC 6455 §5.5.3).
+    pub(super) fn set_pong(&mut self, frame: Control) {
+        self.pong = Some(frame);
+    }
+
+    /// Drops all but what has been begun: a half-written control frame, a half-written data frame.
+    pub(super) fn keep_only_begun(&mut self) {
+        self.ping = None;
+        self.pong = None;
+        let rest = match self.pieces.front() {
+            Some(first) => first.bytes()[self.at..][..self.begun].to_vec(),
+            None => Vec::new(),
+        };
+        self.clear_pieces();
+        if !rest.is_empty() {
+            self.push(Piece::Own(rest));
+        }
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.framed);
+    }
+
+    fn clear_pieces(&mut self) {
+        self.pieces.clear();
+        self.pieces.shrink_to(8);
+        self.at = 0;
+        self.held = 0;
+    }
+
+    /// What to write next, at most `limit` bytes of data (but always some). Follow with
+    /// [`Queue::advance`].
+    pub(super) fn next<'a>(&'a mut self, limit: usize, slices: &mut Vec<IoSlice<'a>>) {
+        if self.hand.is_none() && self.begun == 0 && (!self.data_is_due || self.pieces.is_empty()) {
+            self.hand = self.pong.take().or_else(|| self.ping.take()).map(|control| (control, 0));
+        }
+        if let Some((control, at)) = &self.hand {
+            slices.push(IoSlice::new(&control[*at..]));
+        }
+        // Somebody waits for the end of this frame: go no further than that.
+        let overtaken = self.hand.is_none() && (self.ping.is_some() || self.pong.is_some());
+        let mut left = match self.pieces.front() {
+            Some(first) if overtaken && self.begun == 0 => frame_length(&first.bytes()[self.at..]),
+            Some(_) if overtaken => self.begun,
+            _ => limit,
+        };
+        for (index, piece) in self.pieces.iter().enumerate().take(SLICES) {
+            if left == 0 {
+                break;
+            }
+            let bytes = if index == 0 { &piece.bytes()[self.at..] } else { piece.bytes() };
+            let bytes = &bytes[..bytes.len().min(left)];
+            left -= bytes.len();
+            slices.push(IoSlice::new(bytes));
+        }
+    }
+
+    /// Takes note that `written` bytes of what [`Queue::next`] gave are out.
+    pub(super) fn advance(&mut self, mut written: usize) {
+        if let Some((control, at)) = &mut self.hand {
+            let step = written.min(control.len() - *at);
+            *at += step;
+            written -= step;
+            if *at < control.len() {
+                return;
+            }
+            self.hand = None;
+            self.data_is_due = true;
+        }
+        while written > 0 {
+            let Some(first) = self.pieces.front() else { return };
+            let rest = &first.bytes()[self.at..];
+            let step = written.min(rest.len());
+            if self.framed {
+                walk(&mut self.begun, rest, step);
+            }
+            self.data_is_due = false;
+            self.at += step;
+            written -= step;
+            if step == rest.len() {
+                self.held -= first.cost();
+                self.at = 0;
+                self.pieces.pop_front();
+            }
+        }
+        if self.pieces.is_empty() {
+            self.clear_pieces();
+        }
+    }
+}
+
+/// Goes `written` bytes on through the frames in `bytes`; `begun` is what is left of the current one.
+fn walk(begun: &mut usize, bytes: &[u8], written: usize) {
+    let mut at = 0;
+    while at < written {
+        if *begun == 0 {
+            *begun = frame_length(&bytes[at..]);
+        }
+        let step = (*begun).min(written - at);
+        *begun -= step;
+        at += step;
+    }
+}
+
+/// Length of the unmasked frame at the start of `bytes`, head included (RFC 6455 §5.2). A frame
+/// always lies whole within one piece, so its head is there.
+fn frame_length(bytes: &[u8]) -> usize {
+    let announced = |range: Range<usize>| {
+        bytes.get(range).unwrap_or_default().iter().fold(0, |length, &byte| length << 8 | usize::from(byte))
+    };
+    match bytes.get(1) {
+        Some(126) => 4 + announced(2..4),
+        Some(127) => 10 + announced(2..10),
+        Some(&length) => 2 + usize::from(length),
+        None => bytes.len().max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0x82];
+        match payload.len() {
+            n @ 0..126 => bytes.push(n as u8),
+            n @ 126..65536 => {
+                bytes.push(126);
+                bytes.extend_from_slice(&(n as u16).to_be_bytes());
+            }
+            n => {
+                bytes.push(127);
+                bytes.extend_from_slice(&(n as u64).to_be_bytes());
+            }
+        }
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    fn batch(payloads: &[&[u8]]) -> Arc<Batch> {
+        let mut batch = Batch::default();
+        for payload in payloads {
+            batch.bytes.extend_from_slice(&frame(payload));
+            batch.ends.push(batch.bytes.len());
+        }
+        Arc::new(batch)
+    }
+
+    /// Writes everything, at most `step` bytes at a time, and gives what came out.
+    fn drain(queue: &mut Queue, step: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        while !queue.is_empty() {
+            let mut slices = Vec::new();
+            queue.next(1 << 20, &mut slices);
+            let before = out.len();
+            out.extend(slices.iter().flat_map(|slice| slice.iter().copied()).take(step));
+            let written = out.len() - before;
+            assert!(written > 0, "a queue that is not empty gives something to write");
+            queue.advance(written);
+        }
+        assert_eq!(queue.held(), 0);
+        out
+    }
+
+    #[test]
+    fn whatever_the_steps_frames_come_out_whole_and_control_frames_between_them() {
+        let long = vec![b'x'; 300];
+        let longest = vec![b'y'; 70_000];
+        let data: [&[u8]; 5] = [b"one", b"", &long, b"four", &longest];
+        let (ping, pong) = (vec![0x89, 1, b'i'], vec![0x8a, 2, b'o', b'o']);
+        for step in [1, 2, 3, 7, 100, 301, 1 << 20] {
+            for cut in [0, 1, 4, 5, 9, 200] {
+                let mut queue = Queue::new(true);
+                let all = batch(&data);
+                queue.note_direct_write(&all.bytes, cut);
+                queue.push_shared(&all, cut..all.bytes.len());
+                queue.set_ping(ping.clone());
+                queue.set_pong(pong.clone());
+                let mut out = all.bytes[..cut].to_vec();
+                out.extend(drain(&mut queue, step));
+
+                let (mut payloads, mut kinds, mut at) = (Vec::new(), Vec::new(), 0);
+                while at < out.len() {
+                    let length = frame_length(&out[at..]);
+                    let whole = &out[at..at + length];
+                    kinds.push(whole[0]);
+                    if whole[0] == 0x82 {
+                        payloads.push(whole.to_vec());
+                    }
+                    at += length;
+                }
+                let wanted: Vec<_> = data.iter().map(|payload| frame(payload)).collect();
+                assert_eq!(payloads, wanted, "step {step} cut {cut}");
+                let first = kinds.iter().position(|&kind| kind == 0x8a).expect("the pong is there");
+                let second = kinds.iter().position(|&kind| kind == 0x89).expect("the ping is there");
+                assert!(second > first + 1, "data between two control frames: {kinds:x?}");
+                assert!(first <= 2, "ahead of what is queued: {kinds:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_off_queue_ends_with_the_frame_already_begun() {
+        let all = batch(&[b"first", b"second", b"third"]);
+        for (cut, rest) in [(0, 0), (3, 4), (7, 0), (8, 7)] {
+            let mut queue = Queue::new(true);
+            queue.note_direct_write(&all.bytes, cut);
+            queue.push_shared(&all, cut..all.bytes.len());
+            queue.set_ping(vec![0x89, 0]);
+            queue.keep_only_begun();
+            assert_eq!(drain(&mut queue, 2), &all.bytes[cut..cut + rest], "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn bytes_counted_are_bytes_held() {
+        let big = batch(&[&[0; 10_000]]);
+        let mut queue = Queue::new(true);
+        queue.push_shared(&big, 0..big.bytes.len());
+        assert!(queue.held() >= big.bytes.capacity());
+        queue.clear();
+        assert_eq!(queue.held(), 0);
+        queue.push_shared(&big, big.bytes.len() - 10..big.bytes.len());
+        assert!(queue.held() < 2_000, "a small rest is copied out and does not pin the whole");
+        assert_eq!(Arc::strong_count(&big), 1);
+    }
+
+    #[test]
+    fn plain_bytes_pass_as_they_are_and_share_buffers() {
+        let mut queue = Queue::new(false);
+        let mut wanted = Vec::new();
+        for n in 0..5_000u32 {
+            let line = format!("line {n}\n");
+            queue.push_copy(line.as_bytes());
+            wanted.extend_from_slice(line.as_bytes());
+        }
+        assert!(queue.held() < wanted.len() + 2 * TAIL_MOST);
+        assert_eq!(drain(&mut queue, 777), wanted);
+    }
+}
