@@ -7,7 +7,11 @@
 //! - [`sys`]: poll, eventfd, pidfd, sockets: thin names over the system
 #![forbid(unsafe_code)]
 
+pub mod child;
+pub mod client;
 pub mod config;
+pub mod framing;
 pub mod log;
+pub mod room;
 pub mod sink;
 pub mod sys;

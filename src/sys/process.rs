@@ -3,8 +3,14 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use rustix::event::PollFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+
+use super::deadline::Deadline;
+use super::poll::ready;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +46,11 @@ impl fmt::Display for Exit {
 pub struct Process {
     pid: Pid,
     fd: OwnedFd,
+    reaped: AtomicBool,
 }
+
+/// How long a dropped process is waited for after KILL.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 impl Process {
     /// Takes charge of a child that has not been reaped.
@@ -49,7 +59,11 @@ impl Process {
             .ok()
             .and_then(Pid::from_raw)
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        Ok(Self { pid, fd: rustix::process::pidfd_open(pid, PidfdFlags::empty())? })
+        Ok(Self {
+            pid,
+            fd: rustix::process::pidfd_open(pid, PidfdFlags::empty())?,
+            reaped: AtomicBool::new(false),
+        })
     }
 
     /// Its number.
@@ -64,7 +78,11 @@ impl Process {
 
     /// Reaps it if it has ended. From then on its number can be anybody's: signal nothing any more.
     pub fn reap(&self) -> Option<Exit> {
-        self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+        let exit = self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        if exit.is_some() {
+            self.reaped.store(true, Ordering::Relaxed);
+        }
+        exit
     }
 
     /// Sends a signal to the whole process group; call only before [`Process::reap`].
@@ -90,6 +108,17 @@ impl Process {
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl Drop for Process {
+    /// Nobody is left to look after it: it is killed with its group, and reaped.
+    fn drop(&mut self) {
+        if !*self.reaped.get_mut() {
+            self.signal_group(Signal::KILL);
+            let _ = ready(self.fd.as_fd(), PollFlags::IN, Deadline::after(LAST_WAIT));
+            self.reap();
+        }
     }
 }
 

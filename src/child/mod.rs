@@ -1,0 +1,215 @@
+//! A child process and its two threads: the reader, which owns the child's life and minds the clients
+//! that have a backlog, and the writer, which minds the child's stdin.
+
+mod command;
+mod minder;
+mod reader;
+mod stop;
+mod writer;
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub use self::command::{Occasion, StartError};
+use crate::client::Client;
+use crate::config::{Framing, Program, Slow};
+use crate::log::Log;
+use crate::sink::{After, Sink};
+use crate::sys::lock;
+use crate::sys::poll::Waker;
+use crate::sys::process::{Exit, thread};
+
+/// Bytes that may wait for a child's stdin; one message always fits.
+pub const INPUT_BOUND: usize = 256 * 1024;
+
+/// Stack of a child's threads; deep enough for a debug build.
+const STACK: usize = 128 * 1024;
+
+/// All that a child needs to know of its server.
+#[derive(Clone)]
+pub struct Settings {
+    /// What to start.
+    pub program: Program,
+    /// How its output is cut into messages.
+    pub framing: Framing,
+    /// Its largest line, in bytes.
+    pub message: usize,
+    /// Bytes that may wait for one client.
+    pub queue: usize,
+    /// What becomes of a client that is behind.
+    pub slow: Slow,
+    /// How long a room of several waits for one that is behind.
+    pub patience: Duration,
+    /// How long it stays without clients.
+    pub linger: Duration,
+    /// From the stop signal to KILL.
+    pub grace: Duration,
+    /// Where to log.
+    pub log: Log,
+}
+
+/// Those whom a child talks to; what its reader has to know of its room.
+pub trait Audience: Send + Sync {
+    /// The room's name.
+    fn name(&self) -> &str;
+    /// Who gets what the child says now.
+    fn members(&self) -> Arc<[Arc<Client>]>;
+    /// Whether nobody is there and nobody is about to come.
+    fn is_empty(&self) -> bool;
+    /// The child has stayed alone for long enough: says whether that is still so; if it is, nobody joins
+    /// it any more.
+    fn give_up_waiting(&self) -> bool;
+    /// The child is about to be gone: nobody joins it any more.
+    fn child_ends(&self);
+    /// The child has been reaped. Gives back those who were with it; the next to come gets a new one.
+    fn child_ended(&self) -> Vec<Arc<Client>>;
+    /// The child cannot be reaped: as [`Audience::child_ended`], but nobody gets a new one until it is gone.
+    fn child_is_stuck(&self) -> Vec<Arc<Client>>;
+    /// A client of the child was closed with 1013.
+    fn closed_as_slow(&self, client: &Client);
+    /// The reader's thread is done.
+    fn reader_ended(&self);
+}
+
+/// How the child's clients are told that it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    /// As the child's exit says.
+    OfExit,
+    /// The server is shutting down.
+    OfServer,
+}
+
+/// A running child, as its room knows it.
+#[derive(Debug)]
+pub struct Child {
+    pid: i32,
+    stdin: Sink,
+    /// Wakes the writer.
+    writer: Waker,
+    /// Wakes the reader.
+    reader: Waker,
+    orders: Mutex<Orders>,
+}
+
+/// What others want of the reader, looked at when its waker rings.
+#[derive(Debug)]
+struct Orders {
+    stop: bool,
+    kill: bool,
+    farewell: Farewell,
+    /// Clients whose sinks nobody minds yet.
+    backlog: Vec<Arc<Client>>,
+}
+
+impl Child {
+    /// Starts a child for an audience: the process and its two threads.
+    pub fn start(
+        settings: &Arc<Settings>,
+        occasion: &Occasion,
+        audience: Arc<dyn Audience>,
+    ) -> Result<Arc<Self>, StartError> {
+        let started = command::start(&settings.program, occasion)?;
+        let pid = started.process.id();
+        let serve = || -> io::Result<(Arc<Self>, reader::Reader)> {
+            let child = Arc::new(Self {
+                pid,
+                stdin: Sink::pipe(started.stdin, INPUT_BOUND),
+                writer: Waker::new()?,
+                reader: Waker::new()?,
+                orders: Mutex::new(Orders {
+                    stop: false,
+                    kill: false,
+                    farewell: Farewell::OfExit,
+                    backlog: Vec::new(),
+                }),
+            });
+            thread(&format!("write {}", occasion.room), STACK, {
+                let child = Arc::clone(&child);
+                move || writer::run(&child)
+            })?;
+            let reader = reader::Reader::new(
+                Arc::clone(settings),
+                Arc::clone(&child),
+                audience,
+                started.process,
+                started.stdout,
+                started.stderr,
+            );
+            Ok((child, reader))
+        };
+        let (child, reader) = serve().map_err(StartError::Resources)?;
+        reader.spawn(&format!("read {}", occasion.room)).map_err(StartError::Resources)?;
+        settings.log.info("program started").room(&occasion.room).number("pid", pid).write();
+        Ok(child)
+    }
+
+    /// Its process id, which is its process group's too.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Passes a message of a client on, all parts together or none; waits in turn while the child does
+    /// not read, for as long as `stay` says yes. Says whether it was taken, and whether it had to wait.
+    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut() -> bool) -> (bool, bool) {
+        let (after, waited) = self.stdin.push_in_turn(parts, stay);
+        (self.taken(after), waited)
+    }
+
+    /// Passes a line on whatever waits: for leave messages, of which there is one for each join.
+    pub fn tell(&self, line: &[u8]) {
+        let after = self.stdin.push(line);
+        self.taken(after);
+    }
+
+    fn taken(&self, after: After) -> bool {
+        if let After::Waits { unminded: true, .. } = after {
+            self.writer.wake();
+        }
+        after != After::Refused
+    }
+
+    /// Begins the kill sequence: these last lines, then the end of its input. Takes no input after that.
+    pub fn stop(&self, last: &[u8]) {
+        let after = self.stdin.end_with(last);
+        self.taken(after);
+        lock(&self.orders).stop = true;
+        self.reader.wake();
+    }
+
+    /// The same because the server ends: its clients are told so.
+    pub fn stop_with_server(&self, last: &[u8]) {
+        lock(&self.orders).farewell = Farewell::OfServer;
+        self.stop(last);
+    }
+
+    /// KILL at once.
+    pub fn kill(&self) {
+        lock(&self.orders).kill = true;
+        self.reader.wake();
+    }
+
+    /// Hands a client whose sink waits to the minder, unless it is minded.
+    pub fn mind(&self, client: &Arc<Client>, after: After) {
+        if let After::Waits { unminded: true, .. } = after {
+            lock(&self.orders).backlog.push(Arc::clone(client));
+            self.reader.wake();
+        }
+    }
+
+    /// Somebody came, went or is done: the reader looks anew.
+    pub fn look_again(&self) {
+        self.reader.wake();
+    }
+}
+
+/// The close code and reason that an exit gives its clients.
+fn close_of(exit: Option<Exit>, farewell: Farewell) -> (u16, String) {
+    match (farewell, exit) {
+        (Farewell::OfServer, _) => (1001, "server is shutting down".to_owned()),
+        (Farewell::OfExit, Some(exit)) if exit.success() => (1000, String::new()),
+        (Farewell::OfExit, Some(exit)) => (1011, exit.to_string()),
+        (Farewell::OfExit, None) => (1011, "program cannot be ended".to_owned()),
+    }
+}

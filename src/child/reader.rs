@@ -1,0 +1,546 @@
+//! The thread that reads a child and owns its life: output to the clients, the end of input, the
+//! signals, the exit, the farewell.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use super::minder::Minder;
+use super::stop::{Due, Sequence};
+use super::{Audience, Child, Farewell, Settings, close_of};
+use crate::client::{CLOSE_PATIENCE, Client};
+use crate::config::{Framing, Slow};
+use crate::framing::frames::{self, Kind};
+use crate::framing::lines::{Overlong, Splitter};
+use crate::sink::{After, Batch, Ending, Overflow, Phase};
+use crate::sys::deadline::Deadline;
+use crate::sys::lock;
+use crate::sys::poll::poll;
+use crate::sys::process::{Exit, Process, thread};
+
+/// Bytes of one read.
+const READ_MOST: usize = 64 * 1024;
+
+/// A batch up to this size is kept to be filled again.
+const SPARE_MOST: usize = 512 * 1024;
+
+/// How long output is awaited after the exit, while somebody else still holds the pipe.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Longest part of a line of stderr that is logged.
+const STDERR_LINE: usize = 8 * 1024;
+
+/// Where the child's life is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Running,
+    /// It has exited but is not reaped; output may still come until then.
+    Draining(Exit, Instant),
+    /// Its clients have been told; it cannot be reaped yet.
+    Stuck,
+    /// It has been reaped and its clients told.
+    Over,
+}
+
+/// What a poll said.
+struct Ready {
+    waker: bool,
+    process: bool,
+    stdout: bool,
+    stderr: bool,
+    clients: Vec<bool>,
+}
+
+/// See the module's documentation.
+pub(super) struct Reader {
+    settings: Arc<Settings>,
+    child: Arc<Child>,
+    audience: Arc<dyn Audience>,
+    process: Process,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    /// Cuts stdout into messages; `None` where each read is one.
+    splitter: Option<Splitter>,
+    errors: Splitter,
+    buffer: Vec<u8>,
+    spare: Arc<Batch>,
+    minder: Minder,
+    sequence: Sequence,
+    life: Life,
+    farewell: Farewell,
+    started: Instant,
+    /// Since when nobody is there.
+    empty_since: Option<Instant>,
+    /// Since when output waits for a slow client.
+    held_up: Option<Instant>,
+    sent: u64,
+    bad_text: u64,
+}
+
+impl Reader {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        child: Arc<Child>,
+        audience: Arc<dyn Audience>,
+        process: Process,
+        stdout: OwnedFd,
+        stderr: Option<OwnedFd>,
+    ) -> Self {
+        let splitter = match &settings.framing {
+            Framing::Delimited { delimiters, strip_cr } => {
+                Some(Splitter::new(delimiters, *strip_cr, settings.message, Overlong::Discard))
+            }
+            Framing::Binary => None,
+        };
+        Self {
+            minder: Minder::new(settings.slow, settings.patience, settings.queue),
+            sequence: Sequence::new(settings.grace),
+            errors: Splitter::new(b"\n", true, STDERR_LINE, Overlong::Cut),
+            settings,
+            child,
+            audience,
+            process,
+            stdout: Some(stdout),
+            stderr,
+            splitter,
+            buffer: vec![0; READ_MOST],
+            spare: Arc::default(),
+            life: Life::Running,
+            farewell: Farewell::OfExit,
+            started: Instant::now(),
+            empty_since: None,
+            held_up: None,
+            sent: 0,
+            bad_text: 0,
+        }
+    }
+
+    /// Runs it in a thread of its own.
+    pub(super) fn spawn(self, name: &str) -> io::Result<()> {
+        let (settings, audience) = (Arc::clone(&self.settings), Arc::clone(&self.audience));
+        thread(name, super::STACK, move || {
+            // A panic in here must not leave a room that nobody looks after. The child itself is ended
+            // when the reader is dropped.
+            if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+                settings.log.error("internal error in a room").room(audience.name()).write();
+                for client in audience.child_ended() {
+                    client.close(1011, "internal error", Ending::BreakOff);
+                    client.wake();
+                }
+            }
+            audience.reader_ended();
+        })?;
+        Ok(())
+    }
+
+    /// The main loop of a room.
+    fn run(mut self) {
+        while self.life != Life::Over || !self.minder.is_empty() {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(e) => {
+                    // ENOMEM and the like: nothing can be waited for, so end it in an orderly way.
+                    self.settings
+                        .log
+                        .error("cannot poll")
+                        .room(self.audience.name())
+                        .field("error", e)
+                        .write();
+                    self.sequence.hurry(Instant::now());
+                    std::thread::sleep(Duration::from_millis(10));
+                    Ready { waker: true, process: true, stdout: true, stderr: true, clients: Vec::new() }
+                }
+            };
+            if ready.waker {
+                // Drained first: an order given while we look rings again.
+                self.child.reader.drain();
+                self.take_orders();
+            }
+            self.minder.serve(ready.clients.into_iter());
+            if ready.stdout {
+                self.read_output();
+            }
+            if ready.stderr {
+                self.read_errors();
+            }
+            if ready.process && self.life == Life::Running {
+                self.notice_exit();
+            }
+            self.judge_slow();
+            self.keep_time();
+        }
+    }
+
+    /// Waits for whatever concerns this child next.
+    fn wait(&self) -> io::Result<Ready> {
+        let waker = self.child.reader.as_fd();
+        let process = matches!(self.life, Life::Running | Life::Stuck).then(|| self.process.as_fd());
+        let stdout = self.stdout.as_ref().filter(|_| self.held_up.is_none()).map(|fd| fd.as_fd());
+        let stderr = self.stderr.as_ref().map(|fd| fd.as_fd());
+        let own = [
+            PollFd::from_borrowed_fd(waker, PollFlags::IN),
+            interest(process, waker),
+            interest(stdout, waker),
+            interest(stderr, waker),
+        ];
+        let deadline = self.next_alarm().map_or(Deadline::NEVER, Deadline::at);
+        let said = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        if self.minder.is_empty() {
+            // The hot path: four descriptors, no allocation. Who wakes a wait without a deadline:
+            // the child by its output or its end, everybody else by the waker.
+            let mut fds = own;
+            poll(&mut fds, deadline)?;
+            let [waker, process, stdout, stderr] = fds.each_ref().map(said);
+            return Ok(Ready { waker, process, stdout, stderr, clients: Vec::new() });
+        }
+        let mut fds = Vec::from(own);
+        self.minder.poll_fds(&mut fds);
+        poll(&mut fds, deadline)?;
+        Ok(Ready {
+            waker: said(&fds[0]),
+            process: said(&fds[1]),
+            stdout: said(&fds[2]),
+            stderr: said(&fds[3]),
+            clients: fds[4..].iter().map(said).collect(),
+        })
+    }
+
+    /// When time next changes something, on whichever clock.
+    fn next_alarm(&self) -> Option<Instant> {
+        let drained = match self.life {
+            Life::Draining(_, until) if self.held_up.is_none() => Some(until),
+            _ => None,
+        };
+        let running = matches!(self.life, Life::Running);
+        let lonely = self.empty_since.filter(|_| running).and_then(|at| at.checked_add(self.settings.linger));
+        let sequence = self.sequence.next().filter(|_| running);
+        [drained, lonely, sequence, self.minder.next()].into_iter().flatten().min()
+    }
+
+    fn take_orders(&mut self) {
+        let (stop, kill, backlog) = {
+            let mut orders = lock(&self.child.orders);
+            self.farewell = orders.farewell;
+            (orders.stop, orders.kill, std::mem::take(&mut orders.backlog))
+        };
+        for client in &backlog {
+            self.minder.add(client);
+        }
+        let now = Instant::now();
+        if stop {
+            self.sequence.begin(now);
+        }
+        if kill {
+            self.sequence.hurry(now);
+        }
+        if self.farewell == Farewell::OfServer && self.life == Life::Over {
+            self.minder.hurry(now + CLOSE_PATIENCE);
+        }
+        self.empty_since = self.audience.is_empty().then(|| self.empty_since.unwrap_or(now));
+    }
+
+    /// One read of the child's output, to everybody.
+    fn read_output(&mut self) {
+        let Some(stdout) = &self.stdout else { return };
+        let read = match rustix::io::read(stdout, &mut self.buffer) {
+            Ok(read) => read,
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(_) => 0,
+        };
+        let members = self.audience.members();
+        let mut fresh = std::mem::take(&mut self.spare);
+        // Nobody holds a spare batch any more, or it would not be one.
+        let Some(batch) = Arc::get_mut(&mut fresh) else { return };
+        let mut bad_text = 0;
+        match &mut self.splitter {
+            Some(splitter) => {
+                let mut add = |item: &[u8]| bad_text += u64::from(frames::encode(batch, Kind::Text, item));
+                if read == 0 {
+                    splitter.finish(&mut add);
+                } else {
+                    splitter.push(&self.buffer[..read], &mut add);
+                }
+            }
+            None if read > 0 => {
+                frames::encode(batch, Kind::Binary, &self.buffer[..read]);
+            }
+            None => {}
+        }
+        if read == 0 {
+            self.stdout = None;
+        }
+        self.note_damage(bad_text);
+        self.sent += fresh.ends.len() as u64;
+        if !fresh.ends.is_empty() {
+            for member in members.iter() {
+                self.send(member, &fresh);
+            }
+        }
+        self.keep_spare(fresh);
+    }
+
+    fn send(&mut self, member: &Arc<Client>, batch: &Arc<Batch>) {
+        let mut dropped = 0;
+        let overflow = match self.settings.slow {
+            Slow::Drop => Overflow::Drop(&mut dropped),
+            Slow::Disconnect | Slow::Block => Overflow::Queue,
+        };
+        match member.sink.send(batch, overflow) {
+            After::Clear => {}
+            After::Waits { unminded, .. } => {
+                if unminded {
+                    self.minder.add(member);
+                }
+            }
+            After::Refused => {
+                // A dead socket: its thread may sit in a read that nothing ends.
+                if member.sink.look().phase == Phase::Broken {
+                    member.wake();
+                }
+            }
+        }
+        if dropped > 0 && member.dropped.fetch_add(dropped, Ordering::Relaxed) == 0 {
+            self.settings
+                .log
+                .warn("client is too slow: messages are dropped")
+                .room(self.audience.name())
+                .client(member.id)
+                .write();
+        }
+    }
+
+    /// A batch that nobody waits for any more is filled again: no allocation on the hot path.
+    fn keep_spare(&mut self, mut batch: Arc<Batch>) {
+        self.spare = match Arc::get_mut(&mut batch) {
+            Some(own) if own.bytes.capacity() + own.ends.capacity() * size_of::<usize>() <= SPARE_MOST => {
+                own.bytes.clear();
+                own.ends.clear();
+                batch
+            }
+            _ => Arc::default(),
+        };
+    }
+
+    /// Logs what had to be thrown away or replaced.
+    fn note_damage(&mut self, bad_text: u64) {
+        let overlong = self.splitter.as_mut().map_or(0, Splitter::take_overlong);
+        if overlong > 0 {
+            self.settings
+                .log
+                .warn("line of the program thrown away: longer than --maxmessage")
+                .room(self.audience.name())
+                .number("pid", self.child.pid)
+                .number("lines", overlong)
+                .number("limit", self.settings.message)
+                .write();
+        }
+        if bad_text > 0 && self.bad_text == 0 {
+            self.settings
+                .log
+                .warn("output of the program is not UTF-8: bad bytes become U+FFFD (--binary passes them on)")
+                .room(self.audience.name())
+                .number("pid", self.child.pid)
+                .write();
+        }
+        self.bad_text += bad_text;
+    }
+
+    /// One read of the child's standard error, to the log.
+    fn read_errors(&mut self) {
+        let Some(stderr) = &self.stderr else { return };
+        let read = match rustix::io::read(stderr, &mut self.buffer) {
+            Ok(read) => read,
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(_) => 0,
+        };
+        let (log, room, pid) = (&self.settings.log, self.audience.name(), self.child.pid);
+        let line = |line: &[u8]| {
+            log.info("stderr")
+                .room(room)
+                .number("pid", pid)
+                .field("line", String::from_utf8_lossy(line))
+                .write();
+        };
+        if read == 0 {
+            self.errors.finish(line);
+            self.stderr = None;
+        } else {
+            self.errors.push(&self.buffer[..read], line);
+        }
+    }
+
+    fn notice_exit(&mut self) {
+        if let Some(exit) = self.process.exited() {
+            self.audience.child_ends();
+            self.life = Life::Draining(exit, Instant::now() + DRAIN);
+        }
+    }
+
+    /// Whether the output has to wait for somebody; the time of waiting does not count as draining.
+    fn judge_slow(&mut self) {
+        let (audience, log) = (&self.audience, &self.settings.log);
+        self.minder.judge(
+            || audience.members().len() > 1,
+            |client| {
+                audience.closed_as_slow(client);
+                log.warn("client closed: too slow to keep up")
+                    .room(audience.name())
+                    .client(client.id)
+                    .field("address", &client.address)
+                    .number("queued", client.sink.look().held)
+                    .write();
+            },
+        );
+        match (self.held_up, self.minder.holds_up()) {
+            (None, true) => self.held_up = Some(Instant::now()),
+            (Some(since), false) => {
+                self.held_up = None;
+                if let Life::Draining(_, until) = &mut self.life {
+                    *until += since.elapsed();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what is due.
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        match self.life {
+            Life::Running => {
+                if self.empty_since.is_some_and(|since| now.duration_since(since) >= self.settings.linger) {
+                    self.empty_since = None;
+                    if self.audience.give_up_waiting() {
+                        self.child.stop(&[]);
+                    }
+                }
+                match self.sequence.due(now) {
+                    Some(Due::Signal) => {
+                        self.signal(Signal::from_named_raw(self.settings.program.stop_signal));
+                    }
+                    Some(Due::Kill) => self.signal(Some(Signal::KILL)),
+                    Some(Due::GiveUp) => self.give_up(),
+                    None => {}
+                }
+            }
+            Life::Draining(exit, until) => {
+                let silent = self.stdout.is_none() && self.stderr.is_none();
+                if silent || self.held_up.is_none() && until <= now {
+                    self.end(exit);
+                }
+            }
+            Life::Stuck => {
+                if self.process.exited().is_some() {
+                    self.process.signal_group(Signal::KILL);
+                    self.process.reap();
+                    self.settings.log.info("program ended after all").room(self.audience.name()).write();
+                    self.audience.child_ended();
+                    self.life = Life::Over;
+                }
+            }
+            Life::Over => {}
+        }
+    }
+
+    fn signal(&self, signal: Option<Signal>) {
+        let Some(signal) = signal else { return };
+        self.settings
+            .log
+            .debug("signal to the process group")
+            .room(self.audience.name())
+            .number("pid", self.child.pid)
+            .number("signal", signal.as_raw())
+            .write();
+        self.process.signal_group(signal);
+    }
+
+    /// It has exited and said all it will say: end the rest of its group, reap, tell the clients.
+    fn end(&mut self, exit: Exit) {
+        // An item that somebody else began in the pipe and never ended is not lost either.
+        if self.stdout.take().is_some() {
+            self.flush_unterminated();
+        }
+        self.stderr = None;
+        // While it is not reaped, its group's number cannot be anybody else's.
+        self.process.signal_group(Signal::KILL);
+        self.process.reap();
+        self.life = Life::Over;
+        self.settings
+            .log
+            .info("program ended")
+            .room(self.audience.name())
+            .number("pid", self.child.pid)
+            .field("exit", exit)
+            .field("duration", format_args!("{:.3}", self.started.elapsed().as_secs_f64()))
+            .number("messages", self.sent)
+            .write();
+        let clients = self.audience.child_ended();
+        self.say_farewell(&clients, Some(exit));
+    }
+
+    fn flush_unterminated(&mut self) {
+        let Some(splitter) = &mut self.splitter else { return };
+        let mut batch = Batch::default();
+        splitter.finish(|item| {
+            frames::encode(&mut batch, Kind::Text, item);
+        });
+        if batch.ends.is_empty() {
+            return;
+        }
+        let batch = Arc::new(batch);
+        for member in self.audience.members().iter() {
+            self.send(member, &batch);
+        }
+    }
+
+    /// KILL was not enough: go on without it, and wait for its end with nothing but the pidfd.
+    fn give_up(&mut self) {
+        self.settings
+            .log
+            .error("program cannot be ended; its room is refused until it is gone")
+            .room(self.audience.name())
+            .number("pid", self.child.pid)
+            .write();
+        self.life = Life::Stuck;
+        (self.stdout, self.stderr) = (None, None);
+        let clients = self.audience.child_is_stuck();
+        self.say_farewell(&clients, None);
+    }
+
+    fn say_farewell(&mut self, clients: &[Arc<Client>], exit: Option<Exit>) {
+        self.child.stdin.abandon();
+        self.child.writer.wake();
+        let (code, reason) = close_of(exit, self.farewell);
+        for client in clients {
+            self.minder.close(client, code, &reason, Ending::Behind);
+        }
+        if self.farewell == Farewell::OfServer {
+            self.minder.hurry(Instant::now() + CLOSE_PATIENCE);
+        }
+        // Whoever is written out already needs no poll, only an alarm.
+        self.judge_slow();
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.child.stdin.abandon();
+        self.child.writer.wake();
+    }
+}
+
+/// An entry for `poll`. A descriptor that is of no interest now is taken out, or its HUP would spin:
+/// the waker stands in, asked for nothing.
+fn interest<'a>(fd: Option<BorrowedFd<'a>>, stand_in: BorrowedFd<'a>) -> PollFd<'a> {
+    match fd {
+        Some(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
+        None => PollFd::from_borrowed_fd(stand_in, PollFlags::empty()),
+    }
+}

@@ -1,0 +1,36 @@
+//! The thread that minds a child's stdin: it goes on where a direct write left off.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::Child;
+use crate::sink::After;
+use crate::sys::deadline::Deadline;
+use crate::sys::poll::poll;
+
+/// The body of the thread. It ends when the child's stdin is closed.
+pub(super) fn run(child: &Arc<Child>) {
+    let mut waits = false;
+    loop {
+        // The pipe is held only while it is polled: its last reference must go when the sink ends.
+        let door = if waits { child.stdin.door() } else { None };
+        let mut fds = Vec::with_capacity(2);
+        fds.push(PollFd::new(&child.writer, PollFlags::IN));
+        if let Some(door) = &door {
+            fds.push(PollFd::from_borrowed_fd(door.as_fd(), PollFlags::OUT));
+        }
+        // No deadline: whoever leaves something in the sink rings, and the reader at its end.
+        if poll(&mut fds, Deadline::NEVER).is_err() {
+            return;
+        }
+        drop(fds);
+        drop(door);
+        child.writer.drain();
+        waits = matches!(child.stdin.flush(true), After::Waits { .. });
+        if child.stdin.door().is_none() {
+            return;
+        }
+    }
+}

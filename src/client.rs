@@ -1,0 +1,96 @@
+//! One client: a name, a number and a sink.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crate::framing::frames;
+use crate::sink::{After, Door, Ending, Phase, Sink};
+use crate::sys::{lock, socket};
+
+/// How long the end of a stream may take without the client taking anything, and then without its answer.
+pub const CLOSE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A client that has been upgraded, for as long as anybody knows it.
+#[derive(Debug)]
+pub struct Client {
+    /// From 1, increasing, never reused, across rooms.
+    pub id: u64,
+    /// `ip:port`, or `unix:`.
+    pub address: String,
+    /// The query of its request, raw.
+    pub query: String,
+    /// When it was upgraded.
+    pub since: Instant,
+    /// What goes out.
+    pub sink: Sink,
+    /// The socket: the connection's thread reads from it.
+    pub door: Arc<Door>,
+    /// Bytes of its messages.
+    pub received: AtomicU64,
+    /// Messages for it that were dropped because it was slow.
+    pub dropped: AtomicU64,
+    /// Its leave has been told to the program.
+    left: Mutex<bool>,
+    /// Its thread has ended, or is about to.
+    finished: AtomicBool,
+}
+
+impl Client {
+    /// A client on an upgraded socket; `queue` bytes may wait for it.
+    pub fn new(id: u64, address: String, query: String, door: Arc<Door>, queue: usize) -> Self {
+        Self {
+            id,
+            address,
+            query,
+            since: Instant::now(),
+            sink: Sink::socket(Arc::clone(&door), queue),
+            door,
+            received: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            left: Mutex::new(false),
+            finished: AtomicBool::new(false),
+        }
+    }
+
+    /// Queues the close frame (RFC 6455 §7.4); the sink takes nothing more.
+    pub fn close(&self, code: u16, reason: &str, ending: Ending) -> After {
+        self.sink.close(&frames::close(code, reason), ending)
+    }
+
+    /// Whether the server still sends to it and listens to it.
+    pub fn is_open(&self) -> bool {
+        self.sink.look().phase == Phase::Open
+    }
+
+    /// Ends it without further ado: its thread wakes, and what is unsent is thrown away with a reset.
+    pub fn cut(&self) {
+        self.sink.abandon();
+        socket::reset_on_close(self.door.as_fd());
+        socket::wake_reader(self.door.as_fd());
+    }
+
+    /// Wakes its thread from a read: there is nothing more to come that anybody waits for.
+    pub fn wake(&self) {
+        socket::wake_reader(self.door.as_fd());
+    }
+
+    /// Tells its leave, once, whoever comes first; when this returns it has been told.
+    pub fn leave_once(&self, tell: impl FnOnce()) {
+        let mut left = lock(&self.left);
+        if !std::mem::replace(&mut *left, true) {
+            tell();
+        }
+    }
+
+    /// Notes that its thread is done with it.
+    pub fn finish(&self) {
+        self.finished.store(true, Ordering::Release);
+    }
+
+    /// Whether its thread is done with it.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+}

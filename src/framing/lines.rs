@@ -1,0 +1,221 @@
+//! A stream of bytes cut into items, each ended by one byte of a set.
+
+use memchr::{memchr, memchr2, memchr3};
+
+/// The set of bytes that end an item.
+#[derive(Debug, Clone)]
+enum Delimiters {
+    One(u8),
+    Two(u8, u8),
+    Three(u8, u8, u8),
+    Many(Box<[bool; 256]>),
+}
+
+impl Delimiters {
+    fn new(set: &[u8]) -> Self {
+        match *set {
+            [a] => Self::One(a),
+            [a, b] => Self::Two(a, b),
+            [a, b, c] => Self::Three(a, b, c),
+            _ => {
+                let mut table = Box::new([false; 256]);
+                for &byte in set {
+                    table[usize::from(byte)] = true;
+                }
+                Self::Many(table)
+            }
+        }
+    }
+
+    fn find(&self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Self::One(a) => memchr(*a, bytes),
+            Self::Two(a, b) => memchr2(*a, *b, bytes),
+            Self::Three(a, b, c) => memchr3(*a, *b, *c, bytes),
+            Self::Many(table) => bytes.iter().position(|&byte| table[usize::from(byte)]),
+        }
+    }
+}
+
+/// What becomes of an item over the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlong {
+    /// It is thrown away up to its delimiter.
+    Discard,
+    /// Its beginning is given, the rest thrown away.
+    Cut,
+}
+
+/// Cuts a stream into items; an item that came in parts is put together here.
+#[derive(Debug)]
+pub struct Splitter {
+    delimiters: Delimiters,
+    strip_cr: bool,
+    /// Largest item, in bytes, without its delimiter.
+    limit: usize,
+    policy: Overlong,
+    /// The beginning of an item whose end has not come yet.
+    partial: Vec<u8>,
+    /// The item is over the limit: thrown away up to its delimiter.
+    discarding: bool,
+    overlong: u64,
+}
+
+impl Splitter {
+    /// Items end in one byte of `set`; with `strip_cr`, a `\r` before that belongs to the end. Items of
+    /// more than `limit` bytes are counted and treated as `policy` says.
+    pub fn new(set: &[u8], strip_cr: bool, limit: usize, policy: Overlong) -> Self {
+        Self {
+            delimiters: Delimiters::new(set),
+            strip_cr,
+            limit,
+            policy,
+            partial: Vec::new(),
+            discarding: false,
+            overlong: 0,
+        }
+    }
+
+    /// Takes the next bytes and gives each item that they complete.
+    pub fn push(&mut self, mut bytes: &[u8], mut item: impl FnMut(&[u8])) {
+        while let Some(end) = self.delimiters.find(bytes) {
+            let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
+            if self.discarding {
+                self.discarding = false;
+            } else if self.partial.is_empty() {
+                self.give(head, &mut item);
+            } else if self.keep(head, &mut item) {
+                let whole = std::mem::take(&mut self.partial);
+                self.give(&whole, &mut item);
+                // A buffer of a usual size serves again; one long item does not stay in memory.
+                if whole.capacity() <= 64 * 1024 {
+                    self.partial = whole;
+                    self.partial.clear();
+                }
+            } else {
+                self.discarding = false;
+            }
+            bytes = rest;
+        }
+        if !self.discarding && !bytes.is_empty() {
+            self.keep(bytes, &mut item);
+        }
+    }
+
+    /// The stream has ended: gives the last item, if it was not terminated.
+    pub fn finish(&mut self, mut item: impl FnMut(&[u8])) {
+        let rest = std::mem::take(&mut self.partial);
+        if !rest.is_empty() {
+            self.give(&rest, &mut item);
+        }
+        self.discarding = false;
+    }
+
+    /// How many items were over the limit since the last call.
+    pub fn take_overlong(&mut self) -> u64 {
+        std::mem::take(&mut self.overlong)
+    }
+
+    fn give(&mut self, bytes: &[u8], item: &mut impl FnMut(&[u8])) {
+        let bytes = match bytes {
+            [head @ .., b'\r'] if self.strip_cr => head,
+            whole => whole,
+        };
+        if bytes.len() > self.limit {
+            self.overlong += 1;
+            if self.policy == Overlong::Cut {
+                item(&bytes[..self.limit]);
+            }
+        } else {
+            item(bytes);
+        }
+    }
+
+    /// Adds to the partial item, or gives it up when it is too long. A `\r` that may belong to the
+    /// delimiter does not count.
+    fn keep(&mut self, bytes: &[u8], item: &mut impl FnMut(&[u8])) -> bool {
+        if self.partial.len() + bytes.len() > self.limit + usize::from(self.strip_cr) {
+            let mut beginning = std::mem::take(&mut self.partial);
+            if self.policy == Overlong::Cut {
+                beginning.extend_from_slice(&bytes[..self.limit.saturating_sub(beginning.len())]);
+                beginning.truncate(self.limit);
+                item(&beginning);
+            }
+            self.discarding = true;
+            self.overlong += 1;
+            return false;
+        }
+        self.partial.extend_from_slice(bytes);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(set: &[u8], strip_cr: bool, limit: usize, input: &[u8], step: usize) -> (Vec<String>, u64) {
+        split_as(set, strip_cr, limit, Overlong::Discard, input, step)
+    }
+
+    fn split_as(
+        set: &[u8],
+        strip_cr: bool,
+        limit: usize,
+        policy: Overlong,
+        input: &[u8],
+        step: usize,
+    ) -> (Vec<String>, u64) {
+        let mut splitter = Splitter::new(set, strip_cr, limit, policy);
+        let mut items = Vec::new();
+        let mut take = |item: &[u8]| items.push(String::from_utf8_lossy(item).into_owned());
+        for chunk in input.chunks(step) {
+            splitter.push(chunk, &mut take);
+        }
+        splitter.finish(&mut take);
+        let overlong = splitter.take_overlong();
+        (items, overlong)
+    }
+
+    #[test]
+    fn items_are_the_same_however_the_bytes_come() {
+        let cases: [(&[u8], bool, &str, &[&str]); 9] = [
+            (b"\n", true, "a\nb\r\n\nc", &["a", "b", "", "c"]),
+            (b"\n", true, "", &[]),
+            (b"\n", true, "\n", &[""]),
+            (b"\n", true, "x\r", &["x"]),
+            (b"\n", true, "\r\r\n", &["\r"]),
+            (b"\0", false, "a\r\0b\nc\0", &["a\r", "b\nc"]),
+            (b",;", false, "a,b;c\n", &["a", "b", "c\n"]),
+            (b",;|", false, "a,b;|c", &["a", "b", "", "c"]),
+            (b",;|/", false, "a,b;|c/", &["a", "b", "", "c"]),
+        ];
+        for (set, strip_cr, input, wanted) in cases {
+            for step in 1..=input.len().max(1) {
+                let (items, overlong) = split(set, strip_cr, 100, input.as_bytes(), step);
+                assert_eq!(items, wanted, "{input:?} in steps of {step}");
+                assert_eq!(overlong, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn an_item_over_the_limit_is_thrown_away_to_its_end_and_counted() {
+        let input = b"12345\n123456\n1\n1234567890\r\n12345\r\n123456";
+        for step in 1..=input.len() {
+            let (items, overlong) = split(b"\n", true, 5, input, step);
+            assert_eq!(items, ["12345", "1", "12345"], "steps of {step}");
+            assert_eq!(overlong, 3, "steps of {step}");
+        }
+    }
+
+    #[test]
+    fn an_item_over_the_limit_can_be_cut_instead() {
+        let input = b"12345\n1234567\n1\n1234567890\r\n12345\r\n1234567";
+        for step in 1..=input.len() {
+            let (items, overlong) = split_as(b"\n", true, 5, Overlong::Cut, input, step);
+            assert_eq!(items, ["12345", "12345", "1", "12345", "12345", "12345"], "steps of {step}");
+            assert_eq!(overlong, 3, "steps of {step}");
+        }
+    }
+}

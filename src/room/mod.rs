@@ -1,0 +1,8 @@
+//! Rooms: who is in, which process answers, what happens when they come and go. Knows nothing of HTTP.
+
+mod room;
+mod table;
+mod template;
+
+pub use self::room::{JoinError, Member, Room};
+pub use self::table::{Hooks, ReserveError, Table, Ticket};

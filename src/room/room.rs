@@ -1,0 +1,470 @@
+//! One room: its members, the process they share, and its life.
+//!
+//! ```text
+//!           first client               last one left, or it exited
+//!  Idle ──────────────────▶ Starting ──▶ Running ─────────────▶ Stopping ──▶ Idle (and forgotten)
+//!    ▲                          │                                  │  ▲
+//!    └────── failed start ──────┘            who comes now waits ──┘  └─ never two processes
+//! ```
+//!
+//! Nothing waits, spawns, writes or signals while it holds the room's lock: that comes after.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::table::{ReserveError, Ticket, WeakTable};
+use super::template::{Subject, render};
+use crate::child::{Audience, Child, Occasion, StartError};
+use crate::client::Client;
+use crate::sink::After;
+use crate::sys::lock;
+
+/// A client that waits for the old process to end is woken at the latest after this to look again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Where a room's process is in its life.
+enum Phase {
+    /// There is none.
+    Idle,
+    /// One of the clients is starting it. `ends`: it has exited already.
+    Starting {
+        /// It has exited before its start was over.
+        ends: bool,
+    },
+    /// It answers.
+    Running(Arc<Child>),
+    /// It is on its way out; who comes now waits for the next one.
+    Stopping(Arc<Child>),
+    /// It cannot be ended; nobody comes in.
+    Stuck,
+}
+
+/// See the module's documentation.
+pub struct Room {
+    name: Arc<str>,
+    table: WeakTable,
+    state: Mutex<State>,
+    /// The phase has changed.
+    changed: Condvar,
+}
+
+struct State {
+    phase: Phase,
+    /// Members, and those who hold a ticket.
+    places: usize,
+    members: BTreeMap<u64, Arc<Client>>,
+    /// The members as a list, until somebody comes or goes.
+    list: Option<Arc<[Arc<Client>]>>,
+    /// How many starts have failed, and why the last one did.
+    failures: u64,
+    failure: Arc<str>,
+    shutting_down: bool,
+}
+
+impl State {
+    fn add(&mut self, client: &Arc<Client>) {
+        self.members.insert(client.id, Arc::clone(client));
+        self.list = None;
+    }
+
+    fn remove(&mut self, id: u64) -> bool {
+        self.list = None;
+        self.members.remove(&id).is_some()
+    }
+}
+
+/// Why a client could not join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinError {
+    /// The program could not be started; says why.
+    Start(Arc<str>),
+    /// The room's last program cannot be ended.
+    Stuck,
+    /// The server is shutting down.
+    ShuttingDown,
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(reason) => f.write_str(reason),
+            Self::Stuck => ReserveError::Stuck.fmt(f),
+            Self::ShuttingDown => ReserveError::ShuttingDown.fmt(f),
+        }
+    }
+}
+
+/// A client's membership: it leaves the room when this is dropped, whatever happens to its thread.
+pub struct Member {
+    room: Arc<Room>,
+    child: Arc<Child>,
+    client: Arc<Client>,
+}
+
+impl Member {
+    /// The client.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// Passes a message on to the program, all parts together or none: see [`Child::input`].
+    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut() -> bool) -> (bool, bool) {
+        self.child.input(parts, stay)
+    }
+
+    /// Has the client's sink minded if something waits in it.
+    pub fn mind(&self, after: After) {
+        self.child.mind(&self.client, after);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.client.finish();
+        self.room.leave(&self.client, &self.child);
+    }
+}
+
+impl Room {
+    pub(super) fn new(name: &str, table: WeakTable) -> Self {
+        Self {
+            name: name.into(),
+            table,
+            state: Mutex::new(State {
+                phase: Phase::Idle,
+                places: 0,
+                members: BTreeMap::new(),
+                list: None,
+                failures: 0,
+                failure: "".into(),
+                shutting_down: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(super) fn shared_name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Called with the table locked, so that the room cannot be forgotten in between.
+    pub(super) fn take_place(&self) -> Result<(), ReserveError> {
+        let mut state = lock(&self.state);
+        match state.phase {
+            Phase::Stuck => return Err(ReserveError::Stuck),
+            _ if state.shutting_down => return Err(ReserveError::ShuttingDown),
+            _ => state.places += 1,
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_back(&self) {
+        self.vacate(|_| true);
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        let state = lock(&self.state);
+        state.places == 0 && matches!(state.phase, Phase::Idle)
+    }
+
+    /// Brings a client in: to the process that runs, to the next one if that is on its way out, or to
+    /// one that is started for it. The child sees the join before the client's first message.
+    pub fn join(
+        mut ticket: Ticket,
+        client: &Arc<Client>,
+        occasion: &Occasion,
+        stay: impl FnMut() -> bool,
+    ) -> Result<Member, JoinError> {
+        let room = Arc::clone(&ticket.room);
+        let child = room.enter(client, occasion)?;
+        ticket.used = true;
+        let member =
+            Member { room: Arc::clone(&room), child: Arc::clone(&child), client: Arc::clone(client) };
+        let Some(table) = room.table.upgrade() else { return Err(JoinError::ShuttingDown) };
+        table
+            .log()
+            .info("client joined")
+            .room(&room.name)
+            .client(client.id)
+            .field("address", &client.address)
+            .write();
+        if let Some(template) = &table.hooks.join {
+            let line = room.line(template, client);
+            child.input(&[line.as_bytes()], stay);
+        }
+        Ok(member)
+    }
+
+    /// Puts the client on the list of a running process; starts one where there is none.
+    fn enter(self: &Arc<Self>, client: &Arc<Client>, occasion: &Occasion) -> Result<Arc<Child>, JoinError> {
+        let mut state = lock(&self.state);
+        let seen = state.failures;
+        loop {
+            if state.shutting_down {
+                return Err(JoinError::ShuttingDown);
+            }
+            match &state.phase {
+                Phase::Running(child) => {
+                    let child = Arc::clone(child);
+                    state.add(client);
+                    return Ok(child);
+                }
+                Phase::Stuck => return Err(JoinError::Stuck),
+                // Those who waited for a start that failed share its fate; the next to come tries again.
+                Phase::Idle if state.failures > seen => {
+                    return Err(JoinError::Start(Arc::clone(&state.failure)));
+                }
+                Phase::Idle => {
+                    // On the list before the process runs: it may say something at once, and exit.
+                    state.add(client);
+                    state.phase = Phase::Starting { ends: false };
+                    drop(state);
+                    let started = self.start(occasion);
+                    return self.started(client, started);
+                }
+                Phase::Starting { .. } | Phase::Stopping(_) => {
+                    // Woken by whoever starts or the reader that ends; both take bounded time.
+                    state = self
+                        .changed
+                        .wait_timeout(state, LOOK_AGAIN)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
+                }
+            }
+        }
+    }
+
+    /// The process runs, or does not; or has run and exited already.
+    fn started(
+        &self,
+        client: &Arc<Client>,
+        started: Result<Arc<Child>, StartError>,
+    ) -> Result<Arc<Child>, JoinError> {
+        let mut state = lock(&self.state);
+        let result = match started {
+            Ok(child) => {
+                // If the client is no longer on the list, the process is over, the client has been told,
+                // and the phase is another process's.
+                let over = !state.members.contains_key(&client.id);
+                let ends = matches!(state.phase, Phase::Starting { ends: true });
+                match (over, ends || state.shutting_down) {
+                    (true, _) => {}
+                    (false, true) => state.phase = Phase::Stopping(Arc::clone(&child)),
+                    (false, false) => state.phase = Phase::Running(Arc::clone(&child)),
+                }
+                let shutting_down = state.shutting_down;
+                drop(state);
+                if shutting_down {
+                    child.stop_with_server(&[]);
+                }
+                Ok(child)
+            }
+            Err(e) => {
+                let reason: Arc<str> = e.to_string().into();
+                state.remove(client.id);
+                state.phase = Phase::Idle;
+                state.failures += 1;
+                state.failure = Arc::clone(&reason);
+                drop(state);
+                Err(JoinError::Start(reason))
+            }
+        };
+        self.changed.notify_all();
+        result
+    }
+
+    fn start(self: &Arc<Self>, occasion: &Occasion) -> Result<Arc<Child>, StartError> {
+        let Some(table) = self.table.upgrade() else {
+            return Err(StartError::Resources(std::io::ErrorKind::Interrupted.into()));
+        };
+        table.reader_starts();
+        let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
+        let started = Child::start(&table.settings, occasion, audience);
+        if let Err(e) = &started {
+            table.reader_ends();
+            table.log().error("program not started").room(&self.name).field("error", e).write();
+        }
+        started
+    }
+
+    fn line(&self, template: &str, client: &Client) -> String {
+        let subject =
+            Subject { id: client.id, room: &self.name, address: &client.address, query: &client.query };
+        let mut line = render(template, &subject);
+        line.push('\n');
+        line
+    }
+
+    fn leave_line(&self, client: &Client) -> Option<String> {
+        let table = self.table.upgrade()?;
+        table.hooks.leave.as_ref().map(|template| self.line(template, client))
+    }
+
+    /// Takes a client out. The child sees the leave after its last message, because both come from the
+    /// client's own thread; and before the end of its input, because the place is given back after.
+    fn leave(&self, client: &Arc<Client>, child: &Arc<Child>) {
+        client.leave_once(|| {
+            if let Some(line) = self.leave_line(client) {
+                child.tell(line.as_bytes());
+            }
+        });
+        if let Some(table) = self.table.upgrade() {
+            table
+                .log()
+                .info("client left")
+                .room(&self.name)
+                .client(client.id)
+                .field("address", &client.address)
+                .field("duration", format_args!("{:.3}", client.since.elapsed().as_secs_f64()))
+                .number("received", client.received.load(Ordering::Relaxed))
+                .number("sent", client.sink.taken())
+                .number("dropped", client.dropped.load(Ordering::Relaxed))
+                .write();
+        }
+        // A client whose process has ended is on no list, and its place is free already.
+        self.vacate(|state| state.remove(client.id));
+        child.look_again();
+    }
+
+    /// Gives one place back, if `change` says that there is one. If it was the last one and nobody is to
+    /// be waited for, the process ends.
+    fn vacate(&self, change: impl FnOnce(&mut State) -> bool) {
+        let linger = self.table.upgrade().map_or(Duration::ZERO, |table| table.settings.linger);
+        let mut state = lock(&self.state);
+        if !change(&mut state) {
+            return;
+        }
+        state.places -= 1;
+        if state.places > 0 {
+            return;
+        }
+        match &state.phase {
+            Phase::Running(child) => {
+                let child = Arc::clone(child);
+                if linger.is_zero() {
+                    state.phase = Phase::Stopping(Arc::clone(&child));
+                    drop(state);
+                    child.stop(&[]);
+                } else {
+                    drop(state);
+                    child.look_again();
+                }
+            }
+            Phase::Idle => {
+                drop(state);
+                self.forget();
+            }
+            Phase::Starting { .. } | Phase::Stopping(_) | Phase::Stuck => {}
+        }
+    }
+
+    fn forget(&self) {
+        if let Some(table) = self.table.upgrade() {
+            table.forget_if_gone(self);
+        }
+    }
+
+    /// The server ends: nobody comes in any more, every member has left, the kill sequence begins.
+    pub(super) fn shut_down(&self) {
+        let mut state = lock(&self.state);
+        state.shutting_down = true;
+        self.changed.notify_all();
+        let child = match &state.phase {
+            Phase::Running(child) | Phase::Stopping(child) => Arc::clone(child),
+            Phase::Idle | Phase::Starting { .. } | Phase::Stuck => return,
+        };
+        if matches!(state.phase, Phase::Running(_)) {
+            state.phase = Phase::Stopping(Arc::clone(&child));
+        }
+        let members: Vec<_> = state.members.values().cloned().collect();
+        drop(state);
+        let mut last = String::new();
+        for client in members {
+            client.leave_once(|| last.push_str(&self.leave_line(&client).unwrap_or_default()));
+        }
+        child.stop_with_server(last.as_bytes());
+    }
+
+    pub(super) fn kill(&self) {
+        let child = match &lock(&self.state).phase {
+            Phase::Running(child) | Phase::Stopping(child) => Arc::clone(child),
+            Phase::Idle | Phase::Starting { .. } | Phase::Stuck => return,
+        };
+        child.kill();
+    }
+
+    /// The process is gone: the members go with it, the next to come gets a new one.
+    fn end(&self, phase: Phase) -> Vec<Arc<Client>> {
+        let mut state = lock(&self.state);
+        let members = std::mem::take(&mut state.members);
+        state.list = None;
+        state.places -= members.len();
+        state.phase = phase;
+        drop(state);
+        self.changed.notify_all();
+        self.forget();
+        members.into_values().collect()
+    }
+}
+
+impl Audience for Room {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn members(&self) -> Arc<[Arc<Client>]> {
+        let mut state = lock(&self.state);
+        if let Some(list) = &state.list {
+            return Arc::clone(list);
+        }
+        let list: Arc<[Arc<Client>]> = state.members.values().cloned().collect();
+        state.list = Some(Arc::clone(&list));
+        list
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.state).places == 0
+    }
+
+    fn give_up_waiting(&self) -> bool {
+        let mut state = lock(&self.state);
+        match &state.phase {
+            Phase::Running(child) if state.places == 0 => {
+                state.phase = Phase::Stopping(Arc::clone(child));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn child_ends(&self) {
+        let mut state = lock(&self.state);
+        match &mut state.phase {
+            Phase::Running(child) => {
+                let child = Arc::clone(child);
+                state.phase = Phase::Stopping(child);
+            }
+            Phase::Starting { ends } => *ends = true,
+            Phase::Idle | Phase::Stopping(_) | Phase::Stuck => {}
+        }
+    }
+
+    fn child_ended(&self) -> Vec<Arc<Client>> {
+        self.end(Phase::Idle)
+    }
+
+    fn child_is_stuck(&self) -> Vec<Arc<Client>> {
+        self.end(Phase::Stuck)
+    }
+
+    fn closed_as_slow(&self, _client: &Client) {}
+
+    fn reader_ended(&self) {
+        if let Some(table) = self.table.upgrade() {
+            table.reader_ends();
+        }
+    }
+}
