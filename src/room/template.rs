@@ -23,6 +23,7 @@ pub(super) fn render(template: &str, subject: &Subject<'_>) -> String {
         .query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
+        .filter(|(name, _)| !name.is_empty())
         .map(|(name, value)| {
             let name = String::from_utf8_lossy(&decode(name)).to_uppercase();
             (format!("QUERY_{name}"), encode(&decode(value)))
