@@ -1,55 +1,56 @@
 # bash completion for scalesocket
 _scalesocket()
 {
-  local cur=${COMP_WORDS[COMP_CWORD]} option= i word
+  local cur=${COMP_WORDS[COMP_CWORD]} program= own= i
   COMPREPLY=()
-  # `=` is a word of its own here.
-  if [ "$cur" = = ]; then
-    cur=
-    option=${COMP_WORDS[COMP_CWORD-1]}
-  elif [ "${COMP_WORDS[COMP_CWORD-1]}" = = ]; then
-    option=${COMP_WORDS[COMP_CWORD-2]}
-  else
-    option=${COMP_WORDS[COMP_CWORD-1]}
-  fi
-
-  # Where the program stands, and whether its own arguments have begun.
-  local program=0 own=0
   for ((i = 1; i < COMP_CWORD; i++)); do
-    word=${COMP_WORDS[i]}
-    case $word in
-      --) own=1; [ $program -gt 0 ] || program=$((i + 1)); break ;;
-      @VALUED@) i=$((i + 1)); [ "${COMP_WORDS[i]}" != = ] || i=$((i + 1)) ;;
+    case ${COMP_WORDS[i]} in
+      --)
+        own=1
+        [ "$((i + 1))" -eq "$COMP_CWORD" ] || program=1
+        break
+        ;;
+      @VALUED@)
+        local option=${COMP_WORDS[i]}
+        i=$((i + 1))
+        # bash makes an equals sign a word of its own.
+        if [ "${COMP_WORDS[i]}" = = ]; then
+          i=$((i + 1))
+          [ "$i" -le "$COMP_CWORD" ] || cur=
+        fi
+        if [ "$i" -ge "$COMP_CWORD" ]; then
+          _scalesocket_value "$option" "$cur"
+          return
+        fi
+        ;;
       =) i=$((i + 1)) ;;
       -?*) ;;
-      *) if [ $program -gt 0 ]; then own=1; break; fi; program=$i ;;
+      *)
+        if [ -n "$program" ]; then
+          own=1
+          break
+        fi
+        program=1
+        ;;
     esac
   done
-
-  if [ $program -gt 0 ] && [ $COMP_CWORD -gt $program ] && { [ $own = 1 ] || [[ $cur != -* ]]; }; then
-    # Still the value of an option of ours, right after the program?
-    case $option in
-      @VALUED@) [ $own = 1 ] || { _scalesocket_value "$option"; return; } ;;
-    esac
-    compopt -o filenames 2>/dev/null
-    COMPREPLY=($(compgen -f -- "$cur"))
+  if [ -z "$own" ] && [[ $cur == -* ]]; then
+    COMPREPLY=($(compgen -W '@OPTIONS@' -- "$cur"))
+    [[ ${COMPREPLY[0]} != *= ]] || compopt -o nospace 2>/dev/null
     return
   fi
-  if [ $own = 0 ]; then
-    case $option in
-      @VALUED@) _scalesocket_value "$option"; return ;;
-    esac
-    if [[ $cur == -* ]]; then
-      COMPREPLY=($(compgen -W '@OPTIONS@' -- "$cur"))
-      [[ ${COMPREPLY[0]} != *= ]] || compopt -o nospace 2>/dev/null
-      return
-    fi
-  fi
+  # From here on names with spaces in them.
+  local IFS=$'\n'
   compopt -o filenames 2>/dev/null
-  COMPREPLY=($(compgen -c -- "$cur") $(compgen -d -- "$cur"))
+  if [ -n "$program" ]; then
+    COMPREPLY=($(compgen -f -- "$cur"))
+  else
+    COMPREPLY=($(compgen -c -- "$cur") $(compgen -d -- "$cur"))
+  fi
 }
 _scalesocket_value()
 {
+  local cur=$2
   case $1 in
     @VALUES@
   esac

@@ -1,6 +1,8 @@
 //! `--completions`: the table as a script for bash, zsh or fish. Each completes options, their
 //! values, then a program and its arguments.
 
+use std::fmt::Write as _;
+
 use super::flags::{Flag, Value};
 use super::table::FLAGS;
 
@@ -14,18 +16,18 @@ pub(super) fn bash() -> String {
     for flag in FLAGS {
         let equals = if flag.equals_only { "=" } else { "" };
         let names: Vec<String> = dashed(flag).map(|name| format!("{name}{equals}")).collect();
-        if flag.value.placeholder().is_some() && !flag.equals_only {
+        if takes_next_word(flag) {
             valued.extend(names.iter().cloned());
         }
         let action = match flag.value {
             Value::Choice(words, _) => format!("COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", words.join(" ")),
-            Value::Directory(_, _) => "compopt -o filenames 2>/dev/null; \
+            Value::Directory(_, _) => "local IFS=$'\\n'; compopt -o filenames 2>/dev/null; \
                  COMPREPLY=($(compgen -d -- \"$cur\"))"
                 .to_owned(),
             Value::Switch(_) | Value::Text(_, _) | Value::Raw(_, _) => String::new(),
         };
         if !action.is_empty() {
-            values += &format!("    {}) {action} ;;\n", names.join("|"));
+            let _ = writeln!(values, "    {}) {action} ;;", names.join("|"));
         }
         options.extend(names);
     }
@@ -56,9 +58,10 @@ pub(super) fn zsh() -> String {
         };
         for name in names {
             let equals = if name.starts_with("--") { equals } else { "" };
-            let summary = summary(flag).replace(['[', ']', ':'], "");
-            specs += &format!(
-                "    {} \\\n",
+            let summary = summary(flag).replace('[', "\\[").replace(']', "\\]");
+            let _ = writeln!(
+                specs,
+                "    {} \\",
                 quoted(&format!("{excluded}{repeat}{name}{equals}[{summary}]{action}"))
             );
         }
@@ -85,26 +88,32 @@ pub(super) fn fish() -> String {
     for flag in FLAGS {
         let mut line = "complete -c scalesocket".to_owned();
         if let Some(short) = flag.short {
-            line += &format!(" -s {short}");
+            let _ = write!(line, " -s {short}");
         }
         for name in std::iter::once(&flag.name).chain(flag.aliases) {
-            line += &format!(" -l {name}");
+            let _ = write!(line, " -l {name}");
         }
-        line += &match flag.value {
+        let takes = match flag.value {
             Value::Switch(_) => String::new(),
             Value::Text(_, _) | Value::Raw(_, _) => " -x".to_owned(),
             Value::Directory(_, _) => " -x -a '(__fish_complete_directories)'".to_owned(),
             Value::Choice(words, _) => format!(" -x -a '{}'", words.join(" ")),
         };
-        out += &format!("{line} -d {}\n", quoted(&summary(flag)));
+        let _ = writeln!(out, "{line}{takes} -d {}", quoted(&summary(flag)));
     }
-    out + "complete -c scalesocket -x -a '(__fish_complete_subcommand)'\n"
+    let valued: Vec<String> = FLAGS.iter().filter(|flag| takes_next_word(flag)).flat_map(dashed).collect();
+    let valued = valued.join(" ");
+    out + &format!("complete -c scalesocket -x -a '(__fish_complete_subcommand -- {valued})'\n")
 }
 
 /// Its names as they are typed.
 fn dashed(flag: &Flag) -> impl Iterator<Item = String> {
     let long = std::iter::once(&flag.name).chain(flag.aliases).map(|name| format!("--{name}"));
     flag.short.map(|short| format!("-{short}")).into_iter().chain(long)
+}
+
+fn takes_next_word(flag: &Flag) -> bool {
+    flag.value.placeholder().is_some() && !flag.equals_only
 }
 
 fn summary(flag: &Flag) -> String {

@@ -1,6 +1,7 @@
 //! What a flag is, and how one is found by what was typed. The flags themselves are in `table`.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 
 use super::arguments::Arguments;
 use super::table::FLAGS;
@@ -68,9 +69,9 @@ impl Flag {
             text = format!("{text} {}", self.details);
         }
         if let [first, rest @ ..] = self.conflicts {
-            text += &format!(" Cannot be given with `--{first}`");
+            let _ = write!(text, " Cannot be given with `--{first}`");
             for other in rest {
-                text += &format!(" or `--{other}`");
+                let _ = write!(text, " or `--{other}`");
             }
             text.push('.');
         }

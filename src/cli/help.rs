@@ -1,5 +1,7 @@
 //! `--help`: the table as plain text, 80 columns wide.
 
+use std::fmt::Write as _;
+
 use super::flags::{Category, Flag};
 
 /// How it is called, in one line.
@@ -41,9 +43,9 @@ pub(super) fn render() -> String {
 /// `-b, --binary`, `--addr ADDRESS`, `--delimiters=CHARS`.
 fn heading(flag: &Flag) -> String {
     let mut text = flag.short.map(|short| format!("-{short}, ")).unwrap_or_default();
-    text += &format!("--{}", flag.name);
+    let _ = write!(text, "--{}", flag.name);
     for alias in flag.aliases {
-        text += &format!(", --{alias}");
+        let _ = write!(text, ", --{alias}");
     }
     if let Some(value) = flag.value.placeholder() {
         text.push(if flag.equals_only { '=' } else { ' ' });

@@ -1,5 +1,7 @@
 //! `--man`: the man page. Its prose is `man.mdoc` beside this file, its options are the table's.
 
+use std::fmt::Write as _;
+
 use super::flags::{Category, Flag, Value};
 
 /// The page in mdoc(7), with one line in place of the options.
@@ -13,9 +15,9 @@ const WIDTH: usize = 76;
 pub(super) fn render() -> String {
     let mut options = String::new();
     for category in Category::ALL {
-        options += &format!(".Ss {}\n.Bl -tag -width Ds\n", category.title());
+        let _ = write!(options, ".Ss {}\n.Bl -tag -width Ds\n", category.title());
         for flag in category.flags() {
-            options += &format!(".It {}\n{}", heading(flag), paragraph(&flag.text()));
+            let _ = write!(options, ".It {}\n{}", heading(flag), paragraph(&flag.text()));
         }
         options += ".El\n";
     }
@@ -27,7 +29,7 @@ fn heading(flag: &Flag) -> String {
     let short = flag.short.map(|short| format!("Fl {short} , ")).unwrap_or_default();
     let mut text = format!("{short}Fl -{}", flag.name);
     for alias in flag.aliases {
-        text += &format!(" , Fl -{alias}");
+        let _ = write!(text, " , Fl -{alias}");
     }
     let value = match flag.value {
         Value::Switch(_) => return text,

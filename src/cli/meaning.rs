@@ -151,8 +151,12 @@ fn why_not_executable(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::SocketAddr;
     use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::parse::tests::{config as meant, words};
+    use super::*;
+    use crate::config::{Address, LogFormat, Origin, Slow, Stderr};
 
     /// A directory of its own for a test, removed at the end.
     struct Scratch(PathBuf);
@@ -224,5 +228,113 @@ mod tests {
         assert!(error.contains("./Cargo.toml: it may not be executed"), "{error}");
         let error = text(find_program(OsStr::new("Cargo.toml"), Some(OsStr::new("/nowhere"))));
         assert!(error.contains("which is ./Cargo.toml"), "{error}");
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_table() {
+        let config = meant(&["cat"]);
+        let any: SocketAddr = "0.0.0.0:9000".parse().expect("an address");
+        assert_eq!(config.listen, Listen::Addresses(vec![Address::Tcp(any)]));
+        assert_eq!(config.program.name, "cat");
+        assert!(config.program.path.ends_with("cat") && config.program.path.is_absolute());
+        assert_eq!(config.program.arguments, words(&[]));
+        assert_eq!(
+            config.program.passed,
+            [
+                ("PATH".into(), "/bin:/usr/bin".into()),
+                ("LD_LIBRARY_PATH".into(), OsStr::from_bytes(b"/opt/\xff").to_owned()),
+            ],
+            "set ones only, bytes unchanged"
+        );
+        assert!(!config.program.cgi_environment);
+        assert_eq!(config.program.stderr, Stderr::Inherit);
+        assert_eq!(config.program.stop_signal, rustix::process::Signal::TERM.as_raw());
+        assert_eq!(config.framing, Framing::Delimited { delimiters: b"\n".to_vec(), strip_cr: true });
+        assert_eq!((config.join_message, config.leave_message), (None, None));
+        assert_eq!((config.limits.message, config.limits.queue), (1 << 20, 4 << 20));
+        assert_eq!(config.limits.clients, None);
+        assert_eq!(config.times.handshake, Duration::from_secs(10));
+        assert_eq!(config.times.ping, Some(Duration::from_secs(20)));
+        assert_eq!(config.times.idle, None);
+        assert_eq!(config.times.linger, Duration::ZERO);
+        assert_eq!(config.times.grace, Duration::from_secs(3));
+        assert_eq!(config.times.patience, Duration::from_secs(2));
+        assert_eq!(config.slow, Slow::Disconnect);
+        assert_eq!(config.origin, Origin::SameHost);
+        assert_eq!(config.static_dir, None);
+        assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: Level::Info });
+    }
+
+    #[test]
+    fn every_option_arrives_where_it_belongs() {
+        let config = meant(&[
+            "--addr=:1",
+            "--addr",
+            "unix:/tmp/x",
+            "--joinmsg",
+            "--log",
+            "--leavemsg=",
+            "--maxmessage=2k",
+            "--passenv=HOME,NONE,ROOM",
+            "--cgienv",
+            "--stderr=log",
+            "--linger=1.5",
+            "--grace",
+            "0.5",
+            "--stopsignal=KILL",
+            "--origin=*",
+            "--maxclients=7",
+            "--maxqueue=1",
+            "--slow=block",
+            "--patience=4",
+            "--handshaketimeout=5",
+            "--ping=0",
+            "--idle=6",
+            "--staticdir=/tmp",
+            "--log=json",
+            "-vvv",
+            "cat",
+        ]);
+        let unix = Address::Unix { path: "/tmp/x".into(), mode: None };
+        assert_eq!(config.listen, Listen::Addresses(vec![Address::Any(1), unix]));
+        assert_eq!(config.join_message.as_deref(), Some("--log"), "any word is a value");
+        assert_eq!(config.leave_message.as_deref(), Some(""));
+        assert_eq!(
+            config.program.passed,
+            [("HOME".into(), "/root".into()), ("ROOM".into(), "not dropped here".into())]
+        );
+        assert!(config.program.cgi_environment);
+        assert_eq!(config.program.stderr, Stderr::Log);
+        assert_eq!(config.program.stop_signal, rustix::process::Signal::KILL.as_raw());
+        assert_eq!((config.limits.message, config.limits.queue), (2048, 1));
+        assert_eq!(config.limits.clients, Some(7));
+        assert_eq!(config.times.linger, Duration::from_millis(1500));
+        assert_eq!(config.times.grace, Duration::from_millis(500));
+        assert_eq!(config.times.patience, Duration::from_secs(4));
+        assert_eq!(config.times.handshake, Duration::from_secs(5));
+        assert_eq!((config.times.ping, config.times.idle), (None, Some(Duration::from_secs(6))));
+        assert_eq!((config.slow, config.origin), (Slow::Block, Origin::Any));
+        assert_eq!(config.static_dir.as_deref(), Some("/tmp".as_ref()));
+        assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: Level::Trace });
+        assert_eq!(meant(&["--inetd", "cat"]).listen, Listen::Inetd);
+        assert_eq!(meant(&["--passenv=", "cat"]).program.passed, []);
+        assert_eq!(meant(&["--passenv", "", "cat"]).program.passed, []);
+    }
+
+    #[test]
+    fn null_and_delimiters_make_one_set() {
+        for (line, set, strips) in [
+            (&["--null", "cat"] as &[&str], b"\0" as &[u8], false),
+            (&["--delimiters=,", "cat"], b",", false),
+            (&["--delimiters=,", "--null", "cat"], b",\0", false),
+            (&["--null", r"--delimiters=\n", "cat"], b"\n\0", false),
+            (&[r"--delimiters=\0", "--null", "cat"], b"\0", false),
+            (&[r"--delimiters=\n", "cat"], b"\n", true),
+            (&[r"--delimiters=\n,", "cat"], b"\n,", false),
+        ] {
+            let framing = Framing::Delimited { delimiters: set.to_vec(), strip_cr: strips };
+            assert_eq!(meant(line).framing, framing, "{line:?}");
+        }
+        assert_eq!(meant(&["-b", "cat"]).framing, Framing::Binary);
     }
 }

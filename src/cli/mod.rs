@@ -3,6 +3,7 @@
 //! [`table`] is the one list of flags; parser, help, man page and completions are renderings of it.
 //! Nothing here prints, exits or looks at the process's own environment: the caller does.
 
+mod addresses;
 mod arguments;
 mod completions;
 mod flags;

@@ -5,7 +5,7 @@
 
 use super::arguments::{Print, Shell};
 use super::flags::{Category, Default, Flag, Value};
-use super::values;
+use super::{addresses, values};
 use crate::config::{LogFormat, Slow, Stderr};
 
 const STDERR: [(&str, Stderr); 3] =
@@ -47,7 +47,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag {
         name: "addr",
         value: Value::Raw("ADDRESS", |arguments, value| {
-            arguments.addresses.push(values::address(value)?);
+            arguments.addresses.push(addresses::address(value)?);
             Ok(())
         }),
         repeatable: true,
@@ -212,7 +212,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag {
         name: "origin",
         value: Value::Text("LIST", |arguments, value| {
-            arguments.origin = values::origins(value)?;
+            arguments.origin = addresses::origins(value)?;
             Ok(())
         }),
         default: Default::Words("the request's own host"),
