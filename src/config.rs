@@ -79,11 +79,12 @@ pub struct Program {
 }
 
 /// Where a program's standard error goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Stderr {
     /// Line by line into the log, with room and process id.
     Log,
     /// To the server's own standard error.
+    #[default]
     Inherit,
     /// Nowhere.
     Null,
@@ -105,9 +106,10 @@ pub enum Framing {
 }
 
 /// What becomes of a client that does not read as fast as the program writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Slow {
     /// The room waits a bounded time, then closes the client with 1013.
+    #[default]
     Disconnect,
     /// Messages that do not fit are dropped for that client and counted.
     Drop,
@@ -144,9 +146,10 @@ pub struct Times {
 }
 
 /// Which pages may connect (`Origin`, RFC 6454).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// No `Origin`, or one whose host is the request's `Host`, port aside.
+    #[default]
     SameHost,
     /// Anything.
     Any,
@@ -164,9 +167,10 @@ pub struct LogConfig {
 }
 
 /// Shape of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// Time, level, room and client, message, `key=value`.
+    #[default]
     Text,
     /// One JSON object a line.
     Json,

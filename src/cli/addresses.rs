@@ -1,0 +1,248 @@
+//! Values that say where: addresses to listen on and origins of pages. Pure, as `values`.
+
+use std::ffi::{OsStr, OsString};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+
+use super::values::whole;
+use crate::config::{Address, Origin};
+
+/// Longest path of a unix socket, in bytes: `sun_path` less its final NUL (unix(7)).
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// What a refused address is told.
+const ADDRESS_FORMS: &str =
+    "allowed are IP:PORT, localhost:PORT, [IPV6]:PORT, :PORT and unix:PATH[,mode=OCTAL]";
+
+/// An address to listen on.
+pub(super) fn address(text: &OsStr) -> Result<Address, String> {
+    if let Some(rest) = text.as_bytes().strip_prefix(b"unix:") {
+        return unix_address(rest);
+    }
+    let text = text.to_str().ok_or_else(|| format!("not UTF-8; {ADDRESS_FORMS}"))?;
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Address::Tcp(address));
+    }
+    let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
+        return Err(if text.parse::<u16>().is_ok() {
+            format!("a port alone is written :{text}; {ADDRESS_FORMS}")
+        } else {
+            format!("no port; {ADDRESS_FORMS}")
+        });
+    };
+    if host.contains(':') || host.starts_with('[') {
+        return Err(format!("an IPv6 address stands in brackets; {ADDRESS_FORMS}"));
+    }
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port: u16 = match port.parse() {
+        Ok(port) if digits => port,
+        _ => return Err(format!("the port must be a number from 0 to 65535; {ADDRESS_FORMS}")),
+    };
+    if host.is_empty() {
+        Ok(Address::Any(port))
+    } else if host.eq_ignore_ascii_case("localhost") {
+        Ok(Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)))
+    } else {
+        // A name can mean several addresses, other ones tomorrow, and asks the network at start.
+        Err(format!("names are not looked up, give the address itself; {ADDRESS_FORMS}"))
+    }
+}
+
+fn unix_address(rest: &[u8]) -> Result<Address, String> {
+    let mut path = rest;
+    let mut mode = None;
+    if let Some(comma) = rest.iter().rposition(|&byte| byte == b',') {
+        let setting = &rest[comma + 1..];
+        // A comma in the path is fine. A setting with a slip in its name must not become a path.
+        if setting.contains(&b'=') && !setting.contains(&b'/') {
+            mode = Some(socket_mode(setting)?);
+            path = &rest[..comma];
+        }
+    }
+    if path.is_empty() {
+        return Err(format!("no path after unix:; {ADDRESS_FORMS}"));
+    }
+    if path.len() > LONGEST_SOCKET_PATH {
+        return Err(format!(
+            "the path has {} bytes, the system takes at most {LONGEST_SOCKET_PATH}",
+            path.len()
+        ));
+    }
+    Ok(Address::Unix { path: PathBuf::from(OsString::from_vec(path.to_vec())), mode })
+}
+
+fn socket_mode(setting: &[u8]) -> Result<u32, String> {
+    let digits = setting.strip_prefix(b"mode=").ok_or("the only setting after a path is mode=OCTAL")?;
+    std::str::from_utf8(digits)
+        .ok()
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| u32::from_str_radix(digits, 8).ok())
+        .filter(|&mode| mode <= 0o777)
+        .ok_or_else(|| "the mode must be an octal number from 0 to 777, such as 0660".to_owned())
+}
+
+/// Which pages may connect: a comma list, in lower case afterwards; `*` opens it.
+pub(super) fn origins(text: &str) -> Result<Origin, String> {
+    let items: Vec<String> = text.split(',').map(str::to_ascii_lowercase).collect();
+    if let Some(item) = items.iter().find(|item| *item != "*" && !is_origin(item)) {
+        return Err(format!(
+            "{item:?} is no origin; allowed are host, host:port and scheme://host[:port], with commas between, or *"
+        ));
+    }
+    Ok(if items.iter().any(|item| item == "*") { Origin::Any } else { Origin::Listed(items) })
+}
+
+/// `host`, `host:port` or `scheme://host[:port]`, in lower case (RFC 6454 §6.1).
+fn is_origin(item: &str) -> bool {
+    let authority = match item.split_once("://") {
+        Some((scheme, rest)) => {
+            let named = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+            if !named || !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                return false;
+            }
+            rest
+        }
+        None => item,
+    };
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let Some((host, after)) = rest.split_once(']') else { return false };
+        if host.parse::<Ipv6Addr>().is_err() || !(after.is_empty() || after.starts_with(':')) {
+            return false;
+        }
+        (host, after.strip_prefix(':'))
+    } else {
+        let (host, port) =
+            authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
+        if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
+            return false;
+        }
+        (host, port)
+    };
+    let port_is_one = port.is_none_or(|port| whole(port).is_some_and(|port| (1..=65_535).contains(&port)));
+    !host.is_empty() && port_is_one
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(text: &str) -> Address {
+        Address::Tcp(text.parse().expect("an address"))
+    }
+
+    fn unix(path: &str, mode: Option<u32>) -> Address {
+        Address::Unix { path: path.into(), mode }
+    }
+
+    #[test]
+    fn addresses_are_taken_in_each_form() {
+        for (text, meant) in [
+            ("0.0.0.0:9000", tcp("0.0.0.0:9000")),
+            ("127.0.0.1:0", tcp("127.0.0.1:0")),
+            ("localhost:80", tcp("127.0.0.1:80")),
+            ("LOCALHOST:80", tcp("127.0.0.1:80")),
+            ("[::1]:9000", tcp("[::1]:9000")),
+            ("[::]:65535", tcp("[::]:65535")),
+            (":9000", Address::Any(9000)),
+            (":0", Address::Any(0)),
+            ("unix:/run/a.sock", unix("/run/a.sock", None)),
+            ("unix:a b,c", unix("a b,c", None)),
+            ("unix:/run/a.sock,mode=0660", unix("/run/a.sock", Some(0o660))),
+            ("unix:a,mode=600", unix("a", Some(0o600))),
+            ("unix:a,b=/c", unix("a,b=/c", None)),
+            ("unix:a,mode=666,mode=600", unix("a,mode=666", Some(0o600))),
+        ] {
+            assert_eq!(address(OsStr::new(text)), Ok(meant), "{text}");
+        }
+        let raw = OsStr::from_bytes(b"unix:/tmp/\xff");
+        assert_eq!(
+            address(raw),
+            Ok(Address::Unix { path: OsStr::from_bytes(b"/tmp/\xff").into(), mode: None })
+        );
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused_with_the_reason() {
+        let long = format!("unix:/{}", "x".repeat(107));
+        for (text, reason) in [
+            ("", "no port"),
+            ("9000", "written :9000"),
+            ("localhost", "no port"),
+            ("1.2.3.4", "no port"),
+            ("example.com:80", "names are not looked up"),
+            ("256.0.0.1:80", "names are not looked up"),
+            ("::1", "brackets"),
+            ("::1:9000", "brackets"),
+            ("[::1]", "no port"),
+            ("[::1:9000", "brackets"),
+            (":", "port must be"),
+            (":65536", "port must be"),
+            (":+1", "port must be"),
+            (":-1", "port must be"),
+            ("localhost:http", "port must be"),
+            ("unix:", "no path"),
+            ("unix:,mode=0660", "no path"),
+            ("unix:a,mode=0888", "octal"),
+            ("unix:a,mode=", "octal"),
+            ("unix:a,mode=+7", "octal"),
+            ("unix:a,mode=1777", "octal"),
+            ("unix:a,mod=0660", "only setting"),
+            (&long, "at most 107"),
+        ] {
+            let error = address(OsStr::new(text)).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        assert!(address(OsStr::from_bytes(b"\xff:80")).expect_err("not UTF-8").contains("UTF-8"));
+    }
+
+    #[test]
+    fn origins_are_hosts_with_or_without_scheme_and_port() {
+        for text in [
+            "example.com",
+            "example.com:8080",
+            "https://example.com",
+            "https://example.com:8443",
+            "[::1]",
+            "[::1]:80",
+            "http://[::1]:80",
+            "127.0.0.1",
+            "null",
+            "chrome-extension://abcdef",
+            "a_b.local",
+        ] {
+            assert_eq!(origins(text), Ok(Origin::Listed(vec![text.to_owned()])), "{text}");
+        }
+        assert_eq!(
+            origins("Example.COM,HTTPS://b.example"),
+            Ok(Origin::Listed(vec!["example.com".to_owned(), "https://b.example".to_owned()]))
+        );
+        assert_eq!(origins("*"), Ok(Origin::Any));
+        assert_eq!(origins("a.example,*"), Ok(Origin::Any));
+        for text in [
+            "",
+            ",",
+            "a.example,",
+            "a.example, b.example",
+            "*.example.com",
+            "https://",
+            "://a",
+            "https://a/",
+            "a/b",
+            "a:0",
+            "a:65536",
+            "a:",
+            "a:x",
+            ":80",
+            "::1",
+            "[::1",
+            "[x]",
+            "[::1]80",
+            "user@a",
+            "bücher.example",
+        ] {
+            let error = origins(text).expect_err(text);
+            assert!(error.contains("is no origin"), "{text}: {error}");
+        }
+    }
+}

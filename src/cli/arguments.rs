@@ -1,0 +1,65 @@
+//! What was typed, value by value; `meaning` turns it into what it means.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{Address, LogFormat, Origin, Slow, Stderr};
+
+/// The options, defaults filled in by the parser from the table. A field's start value is never
+/// seen where the table has a default.
+#[derive(Debug, Default)]
+pub(super) struct Arguments {
+    pub(super) addresses: Vec<Address>,
+    pub(super) inetd: bool,
+    pub(super) binary: bool,
+    pub(super) delimiters: Vec<u8>,
+    pub(super) null: bool,
+    pub(super) join_message: Option<String>,
+    pub(super) leave_message: Option<String>,
+    pub(super) max_message: usize,
+    pub(super) pass_environment: Vec<String>,
+    pub(super) cgi_environment: bool,
+    pub(super) stderr: Stderr,
+    pub(super) linger: Duration,
+    pub(super) grace: Duration,
+    pub(super) stop_signal: i32,
+    pub(super) origin: Origin,
+    pub(super) max_clients: Option<usize>,
+    pub(super) max_queue: usize,
+    pub(super) slow: Slow,
+    pub(super) patience: Duration,
+    pub(super) handshake_timeout: Duration,
+    pub(super) ping: Duration,
+    pub(super) idle: Duration,
+    pub(super) static_dir: Option<PathBuf>,
+    pub(super) log: LogFormat,
+    pub(super) verbose: u8,
+    /// Print this instead of serving.
+    pub(super) print: Option<Print>,
+    /// Names of the flags that were typed, each as often as it was.
+    pub(super) given: Vec<&'static str>,
+}
+
+impl Arguments {
+    /// Whether the flag was typed, not filled in.
+    pub(super) fn gave(&self, name: &str) -> bool {
+        self.given.contains(&name)
+    }
+}
+
+/// What can be printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Print {
+    Help,
+    Version,
+    Man,
+    Completions(Shell),
+}
+
+/// Shells that completions are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}

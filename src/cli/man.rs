@@ -1,0 +1,185 @@
+//! `--man`: the man page. Its prose is `man.mdoc` beside this file, its options are the table's.
+
+use std::fmt::Write as _;
+
+use super::flags::{Category, Flag, Value};
+
+/// The page in mdoc(7), with one line in place of the options.
+const PAGE: &str = include_str!("man.mdoc");
+const OPTIONS: &str = "@OPTIONS@\n";
+
+/// Where lines of the source are broken.
+const WIDTH: usize = 76;
+
+/// The whole page.
+pub(super) fn render() -> String {
+    let mut options = String::new();
+    for category in Category::ALL {
+        let _ = write!(options, ".Ss {}\n.Bl -tag -width Ds\n", category.title());
+        for flag in category.flags() {
+            let _ = write!(options, ".It {}\n{}", heading(flag), paragraph(&flag.text()));
+        }
+        options += ".El\n";
+    }
+    PAGE.replace(OPTIONS, &options)
+}
+
+/// `Fl b , Fl -binary`, `Fl -delimiters Ns = Ns Ar CHARS`.
+fn heading(flag: &Flag) -> String {
+    let short = flag.short.map(|short| format!("Fl {short} , ")).unwrap_or_default();
+    let mut text = format!("{short}Fl -{}", flag.name);
+    for alias in flag.aliases {
+        let _ = write!(text, " , Fl -{alias}");
+    }
+    let value = match flag.value {
+        Value::Switch(_) => return text,
+        Value::Text(name, _) | Value::Raw(name, _) | Value::Directory(name, _) => format!("Ar {name}"),
+        Value::Choice(words, _) => format!("Cm {}", words.join(" | ")),
+    };
+    text + if flag.equals_only { " Ns = Ns " } else { " " } + &value
+}
+
+/// Plain text with literals in backticks, as mdoc: each sentence and each macro on a line.
+fn paragraph(text: &str) -> String {
+    let mut out = String::new();
+    let mut line = String::new();
+    // Every other piece stood between backticks.
+    for (i, piece) in text.split('`').enumerate() {
+        if i % 2 == 1 {
+            flush(&mut out, &mut line);
+            out += &literal(piece);
+            continue;
+        }
+        // Punctuation that follows a literal at once belongs on the macro's line.
+        let rest = if i == 0 { piece } else { piece.trim_start_matches(is_closing) };
+        for mark in piece[..piece.len() - rest.len()].chars() {
+            out.push(' ');
+            out.push(mark);
+        }
+        if i > 0 {
+            out.push('\n');
+        }
+        for word in rest.split_whitespace() {
+            if line.len() + word.len() > WIDTH {
+                flush(&mut out, &mut line);
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line += &word.replace('\\', "\\e");
+            if word.ends_with(['.', '?', '!']) {
+                flush(&mut out, &mut line);
+            }
+        }
+    }
+    flush(&mut out, &mut line);
+    out
+}
+
+fn is_closing(c: char) -> bool {
+    matches!(c, '.' | ',' | ':' | ';' | ')' | '?' | '!')
+}
+
+fn flush(out: &mut String, line: &mut String) {
+    if !line.is_empty() {
+        // At the start of a line these are requests.
+        if line.starts_with(['.', '\'']) {
+            out.push_str("\\&");
+        }
+        out.push_str(line);
+        out.push('\n');
+        line.clear();
+    }
+}
+
+/// The macro for a literal, without the end of its line.
+fn literal(text: &str) -> String {
+    let option = text.strip_prefix('-').filter(|rest| {
+        rest.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
+            && !rest.trim_matches('-').is_empty()
+    });
+    if let Some(option) = option {
+        return format!(".Fl {option}");
+    }
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' => escaped += "\\e",
+            // As they are, these become typographic in some output.
+            '-' => escaped += "\\-",
+            '"' => escaped += "\\(dq",
+            '\'' => escaped += "\\(aq",
+            '`' => escaped += "\\(ga",
+            '^' => escaped += "\\(ha",
+            '~' => escaped += "\\(ti",
+            c => escaped.push(c),
+        }
+    }
+    // A word that is a macro's name, or punctuation, would not be taken as text.
+    let guard = if text.len() <= 3 { "\\&" } else { "" };
+    if text.contains(' ') { format!(".Ql \"{guard}{escaped}\"") } else { format!(".Ql {guard}{escaped}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::FLAGS;
+    use super::*;
+
+    #[test]
+    fn the_committed_man_page_is_what_the_table_renders() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/man/scalesocket.1");
+        let committed = std::fs::read_to_string(path).expect("man/scalesocket.1");
+        assert!(
+            committed == render(),
+            "man/scalesocket.1 is old; render it anew: cargo run -- --man > man/scalesocket.1"
+        );
+    }
+
+    #[test]
+    fn the_man_page_has_every_flag_once_and_no_placeholder() {
+        let page = render();
+        for flag in FLAGS {
+            assert_eq!(page.matches(&format!("\n.It {}\n", heading(flag))).count(), 1, "{}", flag.name);
+        }
+        assert!(!page.contains('@'), "a placeholder was left");
+        assert!(page.lines().all(|line| line.len() <= 80 && line.trim_end() == line));
+    }
+
+    #[test]
+    fn the_exit_statuses_and_the_variables_are_in_the_man_page() {
+        let page = render();
+        for heading in [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "OPTIONS",
+            "ROOMS",
+            "MESSAGES",
+            "HTTP",
+            "ENVIRONMENT",
+            "FILES",
+            "CLOSE CODES",
+            "SIGNALS",
+            "EXIT STATUS",
+            "SECURITY",
+            "EXAMPLES",
+            "SEE ALSO",
+        ] {
+            assert_eq!(page.matches(&format!("\n.Sh {heading}\n")).count(), 1, "{heading}");
+        }
+    }
+
+    #[test]
+    fn prose_becomes_mdoc_lines() {
+        for (text, mdoc) in [
+            ("One. Two `x`, three.", "One.\nTwo\n.Ql \\&x ,\nthree.\n"),
+            ("`--slow` says.", ".Fl -slow\nsays.\n"),
+            ("See `-vv`.", "See\n.Fl vv .\n"),
+            (r"`\n` or `a b`", ".Ql \\&\\en\nor\n.Ql \"\\&a b\"\n"),
+            (".dot first", "\\&.dot first\n"),
+            ("`--grace 0.5`; 0.25 s", ".Ql \"\\-\\-grace 0.5\" ;\n0.25 s\n"),
+        ] {
+            assert_eq!(paragraph(text), mdoc, "{text}");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! From what was typed to what it means: finds the program, reads the variables, builds a `Config`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+
+use super::arguments::Arguments;
+use super::{Environment, Failure};
+use crate::config::{Config, Framing, Level, Limits, Listen, LogConfig, Program, Times};
+
+/// Where programs are looked for when `PATH` is not set, as execvp(3) does.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Builds the configuration of a run.
+pub(super) fn config(
+    arguments: Arguments,
+    program: OsString,
+    program_arguments: Vec<OsString>,
+    environment: &Environment,
+) -> Result<Config, Failure> {
+    if let Some(directory) = &arguments.static_dir {
+        check_directory(directory)?;
+    }
+    let path = find_program(&program, environment.get("PATH"))?;
+    let level = match arguments.verbose {
+        0 => Level::Info,
+        1 => Level::Debug,
+        _ => Level::Trace,
+    };
+    let passed = arguments
+        .pass_environment
+        .iter()
+        .filter_map(|name| environment.get(name).map(|value| (OsString::from(name), value.to_owned())));
+    Ok(Config {
+        program: Program {
+            name: program,
+            path,
+            arguments: program_arguments,
+            passed: passed.collect(),
+            cgi_environment: arguments.cgi_environment,
+            stderr: arguments.stderr,
+            stop_signal: arguments.stop_signal,
+        },
+        framing: framing(&arguments),
+        listen: if arguments.inetd { Listen::Inetd } else { Listen::Addresses(arguments.addresses) },
+        join_message: arguments.join_message,
+        leave_message: arguments.leave_message,
+        limits: Limits {
+            message: arguments.max_message,
+            queue: arguments.max_queue,
+            clients: arguments.max_clients,
+        },
+        times: Times {
+            handshake: arguments.handshake_timeout,
+            ping: unless_zero(arguments.ping),
+            idle: unless_zero(arguments.idle),
+            linger: arguments.linger,
+            grace: arguments.grace,
+            patience: arguments.patience,
+        },
+        slow: arguments.slow,
+        origin: arguments.origin,
+        static_dir: arguments.static_dir,
+        log: LogConfig { format: arguments.log, level },
+    })
+}
+
+fn unless_zero(time: Duration) -> Option<Duration> {
+    (!time.is_zero()).then_some(time)
+}
+
+fn framing(arguments: &Arguments) -> Framing {
+    if arguments.binary {
+        return Framing::Binary;
+    }
+    let mut delimiters = arguments.delimiters.clone();
+    if arguments.null {
+        if !arguments.gave("delimiters") {
+            delimiters.clear();
+        }
+        if !delimiters.contains(&0) {
+            delimiters.push(0);
+        }
+    }
+    let strip_cr = delimiters == b"\n";
+    Framing::Delimited { delimiters, strip_cr }
+}
+
+fn check_directory(directory: &Path) -> Result<(), Failure> {
+    let reason = match std::fs::metadata(directory) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => "not a directory".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Failure::Start(format!("cannot serve files from {}: {reason}", directory.display())))
+}
+
+/// The file to execute. Looked for once, here: at each start of the program it would cost an
+/// execve(2) for each directory of `PATH`.
+fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
+    let refused = |reason: &str| Failure::Start(format!("cannot run {}: {reason}", name.display()));
+    if name.is_empty() {
+        return Err(Failure::Start("cannot run a program without a name".to_owned()));
+    }
+    if name.as_bytes().contains(&b'/') {
+        let path = PathBuf::from(name);
+        return match why_not_executable(&path) {
+            None => Ok(path),
+            Some(reason) => Err(refused(&reason)),
+        };
+    }
+    let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
+    let mut nearly = None;
+    for directory in std::env::split_paths(path) {
+        // An empty element is the current directory. The result must have a slash, or whoever
+        // executes it looks it up in `PATH` once more.
+        let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
+        let candidate = directory.join(name);
+        match why_not_executable(&candidate) {
+            None => return Ok(candidate),
+            Some(reason) if candidate.is_file() => {
+                nearly.get_or_insert(format!("{}: {reason}", candidate.display()));
+            }
+            Some(_) => {}
+        }
+    }
+    Err(refused(&nearly.unwrap_or_else(|| {
+        let here = Path::new(".").join(name);
+        if here.is_file() {
+            format!("not found in PATH; there is one here, which is {}", here.display())
+        } else {
+            "not found in PATH".to_owned()
+        }
+    })))
+}
+
+fn why_not_executable(path: &Path) -> Option<String> {
+    match std::fs::metadata(path) {
+        Err(error) => Some(error.to_string()),
+        Ok(found) if found.is_dir() => Some("it is a directory".to_owned()),
+        Ok(found) if !found.is_file() => Some("it is not a regular file".to_owned()),
+        // The system's own answer: execute bits, access lists, a mount without exec.
+        Ok(_) => access(path, Access::EXEC_OK)
+            .err()
+            .map(|_| "it may not be executed (chmod +x makes a script executable)".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::parse::tests::{config as meant, words};
+    use super::*;
+    use crate::config::{Address, LogFormat, Origin, Slow, Stderr};
+
+    /// A directory of its own for a test, removed at the end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(test: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("scalesocket-{test}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("a directory to write in");
+            Self(path)
+        }
+
+        fn file(&self, name: &str, mode: u32) -> PathBuf {
+            let path = self.0.join(name);
+            std::fs::create_dir_all(path.parent().expect("inside")).expect("a directory to write in");
+            std::fs::write(&path, "#!/bin/sh\n").expect("a file");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+            path
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn text(result: Result<PathBuf, Failure>) -> String {
+        let failure = result.expect_err("nothing to run");
+        assert_eq!(failure.status(), 1);
+        failure.to_string()
+    }
+
+    #[test]
+    fn a_program_is_the_first_executable_file_of_its_name_in_path() {
+        let scratch = Scratch::new("path");
+        let dull = scratch.file("a/tool", 0o644);
+        let sharp = scratch.file("b/tool", 0o755);
+        scratch.file("c/tool", 0o755);
+        std::fs::create_dir_all(scratch.0.join("d/tool")).expect("a directory");
+        let path = |names: &[&str]| {
+            std::env::join_paths(names.iter().map(|name| scratch.0.join(name))).expect("no colon inside")
+        };
+        let tool = OsStr::new("tool");
+
+        assert_eq!(find_program(tool, Some(&path(&["none", "d", "a", "b", "c"]))), Ok(sharp.clone()));
+        let error = text(find_program(tool, Some(&path(&["a"]))));
+        assert!(error.contains(&dull.display().to_string()) && error.contains("chmod"), "{error}");
+        assert!(text(find_program(tool, Some(&path(&["d"])))).contains("not found in PATH"));
+        assert!(text(find_program(tool, Some(OsStr::new("")))).contains("not found in PATH"));
+        assert!(text(find_program(OsStr::new(""), Some(&path(&["b"])))).contains("without a name"));
+
+        assert_eq!(find_program(sharp.as_os_str(), None), Ok(sharp), "a slash: taken as it is");
+        assert!(text(find_program(dull.as_os_str(), None)).contains("may not be executed"));
+        assert!(text(find_program(scratch.0.as_os_str(), None)).contains("is a directory"));
+        assert!(text(find_program(OsStr::new("/dev/null"), None)).contains("not a regular file"));
+        assert!(text(find_program(OsStr::new("./no such"), None)).contains("No such file"));
+    }
+
+    #[test]
+    fn without_path_the_usual_places_are_searched() {
+        let found = find_program(OsStr::new("sh"), None).expect("every system has sh");
+        assert!(found.is_absolute(), "{}", found.display());
+    }
+
+    #[test]
+    fn an_empty_element_of_path_gives_a_name_with_a_slash() {
+        // Tests run in the package's directory; a file there that is no program shows the name.
+        let error = text(find_program(OsStr::new("Cargo.toml"), Some(OsStr::new("/nowhere::/nowhere"))));
+        assert!(error.contains("./Cargo.toml: it may not be executed"), "{error}");
+        let error = text(find_program(OsStr::new("Cargo.toml"), Some(OsStr::new("/nowhere"))));
+        assert!(error.contains("which is ./Cargo.toml"), "{error}");
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_table() {
+        let config = meant(&["cat"]);
+        let any: SocketAddr = "0.0.0.0:9000".parse().expect("an address");
+        assert_eq!(config.listen, Listen::Addresses(vec![Address::Tcp(any)]));
+        assert_eq!(config.program.name, "cat");
+        assert!(config.program.path.ends_with("cat") && config.program.path.is_absolute());
+        assert_eq!(config.program.arguments, words(&[]));
+        assert_eq!(
+            config.program.passed,
+            [
+                ("PATH".into(), "/bin:/usr/bin".into()),
+                ("LD_LIBRARY_PATH".into(), OsStr::from_bytes(b"/opt/\xff").to_owned()),
+            ],
+            "set ones only, bytes unchanged"
+        );
+        assert!(!config.program.cgi_environment);
+        assert_eq!(config.program.stderr, Stderr::Inherit);
+        assert_eq!(config.program.stop_signal, rustix::process::Signal::TERM.as_raw());
+        assert_eq!(config.framing, Framing::Delimited { delimiters: b"\n".to_vec(), strip_cr: true });
+        assert_eq!((config.join_message, config.leave_message), (None, None));
+        assert_eq!((config.limits.message, config.limits.queue), (1 << 20, 4 << 20));
+        assert_eq!(config.limits.clients, None);
+        assert_eq!(config.times.handshake, Duration::from_secs(10));
+        assert_eq!(config.times.ping, Some(Duration::from_secs(20)));
+        assert_eq!(config.times.idle, None);
+        assert_eq!(config.times.linger, Duration::ZERO);
+        assert_eq!(config.times.grace, Duration::from_secs(3));
+        assert_eq!(config.times.patience, Duration::from_secs(2));
+        assert_eq!(config.slow, Slow::Disconnect);
+        assert_eq!(config.origin, Origin::SameHost);
+        assert_eq!(config.static_dir, None);
+        assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: Level::Info });
+    }
+
+    #[test]
+    fn every_option_arrives_where_it_belongs() {
+        let config = meant(&[
+            "--addr=:1",
+            "--addr",
+            "unix:/tmp/x",
+            "--joinmsg",
+            "--log",
+            "--leavemsg=",
+            "--maxmessage=2k",
+            "--passenv=HOME,NONE,ROOM",
+            "--cgienv",
+            "--stderr=log",
+            "--linger=1.5",
+            "--grace",
+            "0.5",
+            "--stopsignal=KILL",
+            "--origin=*",
+            "--maxclients=7",
+            "--maxqueue=1",
+            "--slow=block",
+            "--patience=4",
+            "--handshaketimeout=5",
+            "--ping=0",
+            "--idle=6",
+            "--staticdir=/tmp",
+            "--log=json",
+            "-vvv",
+            "cat",
+        ]);
+        let unix = Address::Unix { path: "/tmp/x".into(), mode: None };
+        assert_eq!(config.listen, Listen::Addresses(vec![Address::Any(1), unix]));
+        assert_eq!(config.join_message.as_deref(), Some("--log"), "any word is a value");
+        assert_eq!(config.leave_message.as_deref(), Some(""));
+        assert_eq!(
+            config.program.passed,
+            [("HOME".into(), "/root".into()), ("ROOM".into(), "not dropped here".into())]
+        );
+        assert!(config.program.cgi_environment);
+        assert_eq!(config.program.stderr, Stderr::Log);
+        assert_eq!(config.program.stop_signal, rustix::process::Signal::KILL.as_raw());
+        assert_eq!((config.limits.message, config.limits.queue), (2048, 1));
+        assert_eq!(config.limits.clients, Some(7));
+        assert_eq!(config.times.linger, Duration::from_millis(1500));
+        assert_eq!(config.times.grace, Duration::from_millis(500));
+        assert_eq!(config.times.patience, Duration::from_secs(4));
+        assert_eq!(config.times.handshake, Duration::from_secs(5));
+        assert_eq!((config.times.ping, config.times.idle), (None, Some(Duration::from_secs(6))));
+        assert_eq!((config.slow, config.origin), (Slow::Block, Origin::Any));
+        assert_eq!(config.static_dir.as_deref(), Some("/tmp".as_ref()));
+        assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: Level::Trace });
+        assert_eq!(meant(&["--inetd", "cat"]).listen, Listen::Inetd);
+        assert_eq!(meant(&["--passenv=", "cat"]).program.passed, []);
+        assert_eq!(meant(&["--passenv", "", "cat"]).program.passed, []);
+    }
+
+    #[test]
+    fn null_and_delimiters_make_one_set() {
+        for (line, set, strips) in [
+            (&["--null", "cat"] as &[&str], b"\0" as &[u8], false),
+            (&["--delimiters=,", "cat"], b",", false),
+            (&["--delimiters=,", "--null", "cat"], b",\0", false),
+            (&["--null", r"--delimiters=\n", "cat"], b"\n\0", false),
+            (&[r"--delimiters=\0", "--null", "cat"], b"\0", false),
+            (&[r"--delimiters=\n", "cat"], b"\n", true),
+            (&[r"--delimiters=\n,", "cat"], b"\n,", false),
+        ] {
+            let framing = Framing::Delimited { delimiters: set.to_vec(), strip_cr: strips };
+            assert_eq!(meant(line).framing, framing, "{line:?}");
+        }
+        assert_eq!(meant(&["-b", "cat"]).framing, Framing::Binary);
+    }
+}

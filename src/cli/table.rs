@@ -1,0 +1,378 @@
+//! The one list of flags: a flag is added, changed or removed here and nowhere else.
+//!
+//! Parser, `--help`, man page and completions follow; `man/scalesocket.1` is rendered anew with
+//! `cargo run -- --man > man/scalesocket.1`.
+
+use super::arguments::{Print, Shell};
+use super::flags::{Category, Default, Flag, Value};
+use super::{addresses, values};
+use crate::config::{LogFormat, Slow, Stderr};
+
+const STDERR: [(&str, Stderr); 3] =
+    [("log", Stderr::Log), ("inherit", Stderr::Inherit), ("null", Stderr::Null)];
+const STDERR_WORDS: [&str; 3] = values::words(&STDERR);
+
+const SLOW: [(&str, Slow); 3] =
+    [("disconnect", Slow::Disconnect), ("drop", Slow::Drop), ("block", Slow::Block)];
+const SLOW_WORDS: [&str; 3] = values::words(&SLOW);
+
+const LOG: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LOG_WORDS: [&str; 2] = values::words(&LOG);
+
+const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
+const SHELL_WORDS: [&str; 3] = values::words(&SHELLS);
+
+/// Largest `--maxmessage`: 1 GiB.
+const MOST_MESSAGE: u64 = 1 << 30;
+/// Largest `--maxqueue`: 1 TiB. More than that is a slip of the finger.
+const MOST_QUEUE: u64 = 1 << 40;
+
+/// What an entry does not say.
+const PLAIN: Flag = Flag {
+    name: "",
+    short: None,
+    aliases: &[],
+    value: Value::Switch(|_| {}),
+    equals_only: false,
+    repeatable: false,
+    default: Default::Off,
+    conflicts: &[],
+    category: Category::Other,
+    summary: "",
+    details: "",
+};
+
+/// All flags, in the order of help and man page.
+pub(super) static FLAGS: &[Flag] = &[
+    Flag {
+        name: "addr",
+        value: Value::Raw("ADDRESS", |arguments, value| {
+            arguments.addresses.push(addresses::address(value)?);
+            Ok(())
+        }),
+        repeatable: true,
+        default: Default::Value("0.0.0.0:9000"),
+        category: Category::Listening,
+        summary: "Where to listen; may be given several times",
+        details: "`IP:PORT` or `[IPV6]:PORT`; `localhost:PORT`, which is 127.0.0.1; `:PORT`, one socket \
+            for IPv6 and IPv4 on all addresses; or `unix:PATH`, a unix socket, with its permission bits if \
+            `,mode=0660` follows. Port 0 lets the system pick one. Host names are not looked up. Each \
+            address is announced in the log as `listening on ADDRESS`.",
+        ..PLAIN
+    },
+    Flag {
+        name: "inetd",
+        value: Value::Switch(|arguments| arguments.inetd = true),
+        conflicts: &["addr"],
+        category: Category::Listening,
+        summary: "Serve the socket on descriptor 0",
+        details: "It may be a listening socket or one accepted connection, as inetd hands them over. \
+            The log goes to standard error only if that is not the client.",
+        ..PLAIN
+    },
+    Flag {
+        name: "binary",
+        short: Some('b'),
+        value: Value::Switch(|arguments| arguments.binary = true),
+        conflicts: &["delimiters", "null"],
+        category: Category::Messages,
+        summary: "Messages are bytes as they come",
+        details: "What one read of the program's output gives is one binary message. A client's message \
+            is written to the program as it is, with nothing added.",
+        ..PLAIN
+    },
+    Flag {
+        name: "delimiters",
+        value: Value::Text("CHARS", |arguments, value| {
+            arguments.delimiters = values::delimiters(value)?;
+            Ok(())
+        }),
+        equals_only: true,
+        default: Default::Value(r"\n"),
+        category: Category::Messages,
+        summary: "Set of bytes, each of which ends a message of the program",
+        details: r"Characters stand for themselves; `\n`, `\r`, `\t`, `\0`, `\\` and `\xNN` are understood. Only when the set is exactly the newline, a carriage return before it is taken away too. What ends a message to the program is always a newline.",
+        ..PLAIN
+    },
+    Flag {
+        name: "null",
+        value: Value::Switch(|arguments| arguments.null = true),
+        category: Category::Messages,
+        summary: "A NUL byte ends a message of the program",
+        details: "It takes the place of the newline; with `--delimiters` it is added to that set.",
+        ..PLAIN
+    },
+    Flag {
+        name: "joinmsg",
+        value: Value::Text("MESSAGE", |arguments, value| {
+            arguments.join_message = Some(value.to_owned());
+            Ok(())
+        }),
+        category: Category::Messages,
+        summary: "Written to the program when a client joins",
+        details: "The program sees it before that client's first message. The variables `#ID`, `#ROOM`, \
+            `#REMOTE_ADDR`, `#QUERY_STRING` and `#QUERY_<NAME>` are replaced.",
+        ..PLAIN
+    },
+    Flag {
+        name: "leavemsg",
+        value: Value::Text("MESSAGE", |arguments, value| {
+            arguments.leave_message = Some(value.to_owned());
+            Ok(())
+        }),
+        category: Category::Messages,
+        summary: "Written to the program when a client has left",
+        details: "The program sees it after that client's last message. The variables are those of `--joinmsg`.",
+        ..PLAIN
+    },
+    Flag {
+        name: "maxmessage",
+        value: Value::Text("BYTES", |arguments, value| {
+            arguments.max_message = values::bytes(value, MOST_MESSAGE)?;
+            Ok(())
+        }),
+        default: Default::Value("1m"),
+        category: Category::Messages,
+        summary: "Largest message of a client, and largest line of the program",
+        details: "At most `1g`; `k`, `m` and `g` are powers of 1024. A client that sends more is closed \
+            with 1009. A line of the program that is longer is thrown away up to its end and logged; the \
+            program lives.",
+        ..PLAIN
+    },
+    Flag {
+        name: "passenv",
+        value: Value::Text("LIST", |arguments, value| {
+            arguments.pass_environment = values::variables(value)?;
+            Ok(())
+        }),
+        default: Default::Value("PATH,LD_LIBRARY_PATH,DYLD_LIBRARY_PATH"),
+        category: Category::Program,
+        summary: "Variables that the program gets from the server's environment",
+        details: "Names with commas between. Those that are not set are left out. `--passenv=` passes none.",
+        ..PLAIN
+    },
+    Flag {
+        name: "cgienv",
+        value: Value::Switch(|arguments| arguments.cgi_environment = true),
+        category: Category::Program,
+        summary: "Give the program the first client's request as CGI variables",
+        details: "All clients of a room share one program, so by default it sees nothing of the request \
+            but the room, the query and the address.",
+        ..PLAIN
+    },
+    Flag {
+        name: "stderr",
+        value: Value::Choice(&STDERR_WORDS, |arguments, value| {
+            arguments.stderr = values::choice(value, &STDERR)?;
+            Ok(())
+        }),
+        default: Default::Value("inherit"),
+        category: Category::Program,
+        summary: "Where the program's standard error goes",
+        details: "`log`: line by line into the log, with room and process id, lines cut at 8 KiB. \
+            `inherit`: to the server's own. `null`: nowhere.",
+        ..PLAIN
+    },
+    Flag {
+        name: "linger",
+        value: Value::Text("SECS", |arguments, value| {
+            arguments.linger = values::seconds(value)?;
+            Ok(())
+        }),
+        default: Default::Value("0"),
+        category: Category::Program,
+        summary: "How long the program runs on after its last client left",
+        details: "A client that comes back in that time finds it as it was.",
+        ..PLAIN
+    },
+    Flag {
+        name: "grace",
+        value: Value::Text("SECS", |arguments, value| {
+            arguments.grace = values::seconds(value)?;
+            Ok(())
+        }),
+        default: Default::Value("3"),
+        category: Category::Program,
+        summary: "How long the program has between the stop signal and KILL",
+        ..PLAIN
+    },
+    Flag {
+        name: "stopsignal",
+        value: Value::Text("NAME", |arguments, value| {
+            arguments.stop_signal = values::signal(value)?;
+            Ok(())
+        }),
+        default: Default::Value("TERM"),
+        category: Category::Program,
+        summary: "Signal that asks the program to stop",
+        details: "A name, with or without `SIG`, or a number. It goes to the program's process group, \
+            0.25 seconds after its standard input was closed.",
+        ..PLAIN
+    },
+    Flag {
+        name: "origin",
+        value: Value::Text("LIST", |arguments, value| {
+            arguments.origin = addresses::origins(value)?;
+            Ok(())
+        }),
+        default: Default::Words("the request's own host"),
+        category: Category::Clients,
+        summary: "Pages that may connect",
+        details: "A comma list of `host`, `host:port` or `scheme://host[:port]`, in place of the default; \
+            `*` lets every page in. By default the host in the `Origin` header must be the one in `Host`, \
+            port aside. Others get 403, and the log names what to add. Clients that send no `Origin`, which \
+            are no browsers, may always connect.",
+        ..PLAIN
+    },
+    Flag {
+        name: "maxclients",
+        value: Value::Text("N", |arguments, value| {
+            arguments.max_clients = Some(values::count(value)?);
+            Ok(())
+        }),
+        default: Default::Words("what the system's limits can hold"),
+        category: Category::Clients,
+        summary: "Most connections at a time",
+        details: "One more is refused with 503. At most half may be connections that have not sent their \
+            request yet.",
+        ..PLAIN
+    },
+    Flag {
+        name: "maxqueue",
+        value: Value::Text("BYTES", |arguments, value| {
+            arguments.max_queue = values::bytes(value, MOST_QUEUE)?;
+            Ok(())
+        }),
+        default: Default::Value("4m"),
+        category: Category::Clients,
+        summary: "What may wait for one client",
+        details: "A client that holds that much is behind, and `--slow` says what happens. One message \
+            always fits. At most `1024g`; `k`, `m` and `g` are powers of 1024.",
+        ..PLAIN
+    },
+    Flag {
+        name: "slow",
+        value: Value::Choice(&SLOW_WORDS, |arguments, value| {
+            arguments.slow = values::choice(value, &SLOW)?;
+            Ok(())
+        }),
+        default: Default::Value("disconnect"),
+        category: Category::Clients,
+        summary: "What becomes of a client that is behind",
+        details: "`disconnect`: the room waits for it, the only client as long as it takes anything within \
+            10 seconds, one of several for `--patience`; then it is closed with 1013. `drop`: messages that \
+            do not fit are dropped for that client, whole, and counted. `block`: the room waits for as long \
+            as the client takes anything within 30 seconds.",
+        ..PLAIN
+    },
+    Flag {
+        name: "patience",
+        value: Value::Text("SECS", |arguments, value| {
+            arguments.patience = values::seconds(value)?;
+            Ok(())
+        }),
+        default: Default::Value("2"),
+        category: Category::Clients,
+        summary: "How long a room of several waits for one that is behind",
+        ..PLAIN
+    },
+    Flag {
+        name: "handshaketimeout",
+        value: Value::Text("SECS", |arguments, value| {
+            arguments.handshake_timeout = values::some_seconds(value)?;
+            Ok(())
+        }),
+        default: Default::Value("10"),
+        category: Category::Clients,
+        summary: "How long a client has, from connecting, to send its request",
+        ..PLAIN
+    },
+    Flag {
+        name: "ping",
+        value: Value::Text("SECS", |arguments, value| {
+            arguments.ping = values::seconds(value)?;
+            Ok(())
+        }),
+        default: Default::Value("20"),
+        category: Category::Clients,
+        summary: "Ping a client that was silent for that long; 0 is off",
+        details: "After three times that without a sign of life it is gone. Every byte that it sends or \
+            takes is one.",
+        ..PLAIN
+    },
+    Flag {
+        name: "idle",
+        value: Value::Text("SECS", |arguments, value| {
+            arguments.idle = values::seconds(value)?;
+            Ok(())
+        }),
+        default: Default::Value("0"),
+        category: Category::Clients,
+        summary: "Close a client that sent no message for that long; 0 is off",
+        details: "The close code is 1008. Pings and pongs are no messages.",
+        ..PLAIN
+    },
+    Flag {
+        name: "staticdir",
+        value: Value::Directory("DIR", |arguments, value| {
+            arguments.static_dir = Some(value.into());
+            Ok(())
+        }),
+        category: Category::Files,
+        summary: "Serve the files of this directory to plain requests",
+        details: "For a directory its `index.html`. There are no listings, and files whose name begins \
+            with a dot are not served.",
+        ..PLAIN
+    },
+    Flag {
+        name: "log",
+        value: Value::Choice(&LOG_WORDS, |arguments, value| {
+            arguments.log = values::choice(value, &LOG)?;
+            Ok(())
+        }),
+        default: Default::Value("text"),
+        category: Category::Log,
+        summary: "Shape of a log line",
+        details: "It goes to standard error; `json` is one object a line.",
+        ..PLAIN
+    },
+    Flag {
+        name: "verbose",
+        short: Some('v'),
+        value: Value::Switch(|arguments| arguments.verbose = arguments.verbose.saturating_add(1)),
+        repeatable: true,
+        category: Category::Log,
+        summary: "Log more: plain requests, signals, decisions",
+        details: "`-vv` logs everything.",
+        ..PLAIN
+    },
+    Flag {
+        name: "help",
+        short: Some('h'),
+        value: Value::Switch(|arguments| arguments.print = Some(Print::Help)),
+        summary: "Print this help",
+        ..PLAIN
+    },
+    Flag {
+        name: "version",
+        short: Some('V'),
+        value: Value::Switch(|arguments| arguments.print = Some(Print::Version)),
+        summary: "Print the version",
+        ..PLAIN
+    },
+    Flag {
+        name: "man",
+        value: Value::Switch(|arguments| arguments.print = Some(Print::Man)),
+        summary: "Print the man page, for `man -l -` or `mandoc`",
+        ..PLAIN
+    },
+    Flag {
+        name: "completions",
+        value: Value::Choice(&SHELL_WORDS, |arguments, value| {
+            arguments.print = Some(Print::Completions(values::choice(value, &SHELLS)?));
+            Ok(())
+        }),
+        summary: "Print completions for a shell",
+        ..PLAIN
+    },
+];

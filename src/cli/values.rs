@@ -1,0 +1,309 @@
+//! Values of options: from text to what it says. Pure; an error says what is wrong and what is
+//! allowed, without naming the option, which the parser does.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+/// Longest time that can be asked for: a year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Signals by name, without `SIG`.
+const SIGNALS: [(&str, Signal); 10] = [
+    ("HUP", Signal::HUP),
+    ("INT", Signal::INT),
+    ("QUIT", Signal::QUIT),
+    ("ABRT", Signal::ABORT),
+    ("KILL", Signal::KILL),
+    ("USR1", Signal::USR1),
+    ("USR2", Signal::USR2),
+    ("ALRM", Signal::ALARM),
+    ("TERM", Signal::TERM),
+    ("WINCH", Signal::WINCH),
+];
+
+/// The words of a list of choices, so that table and parser share one list.
+pub(super) const fn words<T: Copy, const N: usize>(choices: &[(&'static str, T); N]) -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut i = 0;
+    while i < N {
+        words[i] = choices[i].0;
+        i += 1;
+    }
+    words
+}
+
+/// The meaning of one of the words of a list of choices.
+pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    choices.iter().find(|(word, _)| *word == text).map(|&(_, meaning)| meaning).ok_or_else(|| {
+        let words: Vec<&str> = choices.iter().map(|&(word, _)| word).collect();
+        format!("allowed is one of {}", words.join(", "))
+    })
+}
+
+/// A number of bytes: a whole number, with `k`, `m` or `g` in powers of 1024; from 1 to `most`.
+pub(super) fn bytes(text: &str, most: u64) -> Result<usize, String> {
+    let (digits, unit) = match text.bytes().last().map(|byte| byte.to_ascii_lowercase()) {
+        Some(b'k') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'g') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    whole(digits)
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|number| (1..=most).contains(number))
+        .and_then(|number| usize::try_from(number).ok())
+        .ok_or_else(|| {
+            format!("allowed are 1 to {}g bytes: a whole number, also with k, m or g (512k, 4m)", most >> 30)
+        })
+}
+
+/// A number of things, at least one.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    whole(text)
+        .filter(|&number| number > 0)
+        .and_then(|number| usize::try_from(number).ok())
+        .ok_or_else(|| "allowed is a whole number, at least 1".to_owned())
+}
+
+/// Digits only: `parse` alone would also take a plus sign.
+pub(super) fn whole(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// A time in seconds, decimals allowed.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    // `parse` alone would also take `inf`, `NaN`, `1e9` and signs.
+    Some(text)
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+        .and_then(|text| text.parse::<f64>().ok())
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|&time| time <= LONGEST)
+        .ok_or_else(|| {
+            format!("allowed are seconds from 0 to {}, such as 10 or 0.5, without a unit", LONGEST.as_secs())
+        })
+}
+
+/// The same, but it must be longer than nothing.
+pub(super) fn some_seconds(text: &str) -> Result<Duration, String> {
+    seconds(text)?
+        .checked_sub(Duration::from_nanos(1))
+        .map(|less| less + Duration::from_nanos(1))
+        .ok_or_else(|| "must be more than 0".to_owned())
+}
+
+/// A set of bytes that end an item: characters as they are, and escapes, since a shell makes it
+/// hard to type a newline.
+pub(super) fn delimiters(text: &str) -> Result<Vec<u8>, String> {
+    const ESCAPES: &str = r"allowed are \n, \r, \t, \0, \\ and \xNN";
+    let mut set = Vec::new();
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let byte = match c {
+            '\\' => match rest.next() {
+                Some('n') => b'\n',
+                Some('r') => b'\r',
+                Some('t') => b'\t',
+                Some('0') => 0,
+                Some('\\') => b'\\',
+                Some('x') => {
+                    let digits: Option<Vec<u32>> = [rest.next(), rest.next()]
+                        .into_iter()
+                        .map(|digit| digit.and_then(|digit| digit.to_digit(16)))
+                        .collect();
+                    match digits.as_deref() {
+                        Some(&[high, low]) => (high * 16 + low) as u8,
+                        _ => return Err(format!(r"\x takes two hexadecimal digits; {ESCAPES}")),
+                    }
+                }
+                Some(other) => return Err(format!("unknown escape \\{other}; {ESCAPES}")),
+                None => return Err(format!("a lone backslash at the end; {ESCAPES}")),
+            },
+            c if c.is_ascii() => c as u8,
+            // Its bytes would each be a delimiter and cut other letters in two.
+            c => return Err(format!("{c} is more than one byte; delimiters are single bytes")),
+        };
+        if !set.contains(&byte) {
+            set.push(byte);
+        }
+    }
+    if set.is_empty() { Err("give at least one character".to_owned()) } else { Ok(set) }
+}
+
+/// A comma list of names of variables; the empty list is empty.
+pub(super) fn variables(text: &str) -> Result<Vec<String>, String> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split(',') {
+        if name.is_empty() || name.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control()) {
+            return Err(
+                "allowed are names with commas between, no spaces and no values: PATH,HOME".to_owned()
+            );
+        }
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// A signal by name, with or without `SIG`, or by number.
+pub(super) fn signal(text: &str) -> Result<i32, String> {
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    SIGNALS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|&(_, signal)| signal)
+        .or_else(|| {
+            // Real-time signals have no name, and without a name no safe way to be sent.
+            let number = i32::try_from(whole(text)?).ok()?;
+            Signal::from_named_raw(number).filter(|&signal| signal != Signal::STOP)
+        })
+        .map(Signal::as_raw)
+        .ok_or_else(|| {
+            format!(
+                "allowed is one of {}, or a number from 1 to 31 that is not STOP's",
+                words(&SIGNALS).join(", ")
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_suffixes_in_powers_of_1024_within_their_bounds() {
+        const MOST: u64 = 1 << 30;
+        for (text, meant) in [
+            ("1", 1),
+            ("65536", 65_536),
+            ("4k", 4096),
+            ("4K", 4096),
+            ("1m", 1_048_576),
+            ("1G", 1_073_741_824),
+            ("007", 7),
+        ] {
+            assert_eq!(bytes(text, MOST), Ok(meant), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "0k",
+            "k",
+            "-1",
+            "+1",
+            "1.5m",
+            "1kb",
+            "1 k",
+            "2g",
+            "1073741825",
+            "99999999999999999999g",
+            "1é",
+        ] {
+            let error = bytes(text, MOST).expect_err(text);
+            assert!(error.contains("1 to 1g"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn counts_are_whole_and_at_least_one() {
+        assert_eq!(count("1"), Ok(1));
+        assert_eq!(count("4096"), Ok(4096));
+        for text in ["", "0", "-1", "+1", "1.0", "many", "99999999999999999999"] {
+            assert!(count(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_seconds_with_decimals_and_nothing_else() {
+        for (text, millis) in
+            [("0", 0), ("20", 20_000), ("0.5", 500), (".25", 250), ("2.", 2000), ("31536000", 31_536_000_000)]
+        {
+            assert_eq!(seconds(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", ".", "-1", "+1", "1e3", "inf", "NaN", "5s", "1,5", "1.2.3", "31536001", " 1"] {
+            let error = seconds(text).expect_err(text);
+            assert!(error.contains("seconds from 0 to"), "{text}: {error}");
+        }
+        assert_eq!(some_seconds("0.001"), Ok(Duration::from_millis(1)));
+        for text in ["0", "0.0", "0.00000000001"] {
+            assert_eq!(some_seconds(text), Err("must be more than 0".to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn delimiters_are_bytes_written_as_they_are_or_escaped() {
+        for (text, meant) in [
+            (",", b",".as_slice()),
+            (",;", b",;"),
+            (",,", b","),
+            ("\n", b"\n"),
+            (r"\n\r\t\0\\", b"\n\r\t\0\\"),
+            (r"\x1e\xFF", b"\x1e\xff"),
+            (r"\\n", b"\\n"),
+            (" ", b" "),
+        ] {
+            assert_eq!(delimiters(text).as_deref(), Ok(meant), "{text}");
+        }
+        for (text, reason) in [
+            ("", "at least one"),
+            ("\\", "lone backslash"),
+            (r"\q", r"unknown escape \q"),
+            (r"\x1", "two hexadecimal"),
+            (r"\x+1", "two hexadecimal"),
+            ("é", "more than one byte"),
+        ] {
+            let error = delimiters(text).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn variables_are_a_comma_list_of_names() {
+        let list = |names: &[&str]| Ok(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        assert_eq!(variables(""), list(&[]));
+        assert_eq!(variables("PATH"), list(&["PATH"]));
+        assert_eq!(variables("PATH,HOME,PATH"), list(&["PATH", "HOME"]));
+        for text in [",", "PATH,", "PATH, HOME", "A=b", " ", "A\nB"] {
+            assert!(variables(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn signals_go_by_name_or_number() {
+        for (text, meant) in [
+            ("TERM", Signal::TERM),
+            ("SIGTERM", Signal::TERM),
+            ("sigint", Signal::INT),
+            ("hup", Signal::HUP),
+            ("QUIT", Signal::QUIT),
+            ("KILL", Signal::KILL),
+            ("USR1", Signal::USR1),
+            ("USR2", Signal::USR2),
+            ("15", Signal::TERM),
+            ("9", Signal::KILL),
+            ("1", Signal::HUP),
+        ] {
+            assert_eq!(signal(text), Ok(meant.as_raw()), "{text}");
+        }
+        let stop = Signal::STOP.as_raw().to_string();
+        for text in ["", "SIG", "0", "-15", "+15", "65", "34", "STOP", "NOPE", "15 ", "SIG15", &stop] {
+            let error = signal(text).expect_err(text);
+            assert!(error.contains("TERM"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_choice_that_is_none_is_told_the_choices() {
+        const CHOICES: [(&str, u8); 2] = [("one", 1), ("two", 2)];
+        assert_eq!(words(&CHOICES), ["one", "two"]);
+        assert_eq!(choice("two", &CHOICES), Ok(2));
+        assert_eq!(choice("three", &CHOICES), Err("allowed is one of one, two".to_owned()));
+        assert!(choice("", &CHOICES).is_err());
+        assert!(choice("One", &CHOICES).is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! Every TCP connection that is open: how many there may be, which of them have not asked for anything
+//! yet, and how all of them are told to go.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::Sender;
+use rustix::net::Shutdown;
+
+use crate::sink::Door;
+use crate::sys::lock;
+
+/// The connections of a server.
+#[derive(Debug)]
+pub struct Connections {
+    most: usize,
+    state: Mutex<State>,
+    /// Rung when a connection has ended.
+    changed: Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// All, upgraded ones without their socket: those are their room's to end.
+    live: BTreeMap<u64, Option<Arc<Door>>>,
+    /// Those that have not sent a request yet, oldest first.
+    silent: BTreeMap<u64, Arc<Door>>,
+    served: u64,
+    shutting_down: bool,
+}
+
+/// There are as many connections as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many connections")
+    }
+}
+
+/// One connection's place; given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    id: u64,
+    all: Arc<Connections>,
+}
+
+impl Connections {
+    /// At most `most` at once; `changed` is rung whenever one has ended.
+    pub fn new(most: usize, changed: Sender<()>) -> Arc<Self> {
+        Arc::new(Self { most, state: Mutex::default(), changed })
+    }
+
+    /// How many there may be.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// A place for a new connection. At most half of all places are for connections that have not asked
+    /// for anything: beyond that the one that has been silent for longest is ended for a new one.
+    pub fn admit(self: &Arc<Self>, door: &Arc<Door>) -> Result<Place, Full> {
+        let mut state = lock(&self.state);
+        if state.silent.len() >= (self.most / 2).max(1)
+            && let Some((_, oldest)) = state.silent.pop_first()
+        {
+            // Its thread wakes from its read, and goes.
+            let _ = rustix::net::shutdown(oldest.as_fd(), Shutdown::Both);
+        }
+        if state.live.len() >= self.most || state.shutting_down {
+            return Err(Full);
+        }
+        let id = state.next;
+        state.next += 1;
+        state.live.insert(id, Some(Arc::clone(door)));
+        state.silent.insert(id, Arc::clone(door));
+        Ok(Place { id, all: Arc::clone(self) })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        lock(&self.state).live.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many have ended.
+    pub fn served(&self) -> u64 {
+        lock(&self.state).served
+    }
+
+    /// Wakes every connection that is not in a room, so that it goes; no new ones from here on.
+    pub fn shut_down(&self) {
+        let mut state = lock(&self.state);
+        state.shutting_down = true;
+        for door in state.live.values().flatten() {
+            let _ = rustix::net::shutdown(door.as_fd(), Shutdown::Read);
+        }
+    }
+}
+
+impl Place {
+    /// It has asked for something.
+    pub fn has_asked(&self) {
+        lock(&self.all.state).silent.remove(&self.id);
+    }
+
+    /// It belongs to a room now, which sees it to its end.
+    pub fn is_upgraded(&self) {
+        if let Some(door) = lock(&self.all.state).live.get_mut(&self.id) {
+            *door = None;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        {
+            let mut state = lock(&self.all.state);
+            state.silent.remove(&self.id);
+            state.live.remove(&self.id);
+            state.served += 1;
+        }
+        // Rung already: then whoever waits will look.
+        let _ = self.all.changed.try_send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_longest_silent_goes_for_a_new_one_and_askers_stay() {
+        let (changed, ring) = crossbeam_channel::bounded(1);
+        let connections = Connections::new(4, changed);
+        let connect = || {
+            let (ours, theirs) = UnixStream::pair().expect("socket pair");
+            (Arc::new(Door::Socket(ours.into())), theirs)
+        };
+        let (asker, silent, newer, last) = (connect(), connect(), connect(), connect());
+        let first = connections.admit(&asker.0).expect("a place");
+        first.has_asked();
+        let second = connections.admit(&silent.0).expect("a place");
+        let _third = connections.admit(&newer.0).expect("a place");
+        let _fourth = connections.admit(&last.0).expect("a place");
+        let mut end = Vec::new();
+        (&silent.1).read_to_end(&mut end).expect("the oldest silent one is ended");
+        assert_eq!(connections.admit(&connect().0).expect_err("all places are taken"), Full);
+        drop(second);
+        ring.try_recv().expect("rung");
+        connections.admit(&connect().0).expect("a place again");
+    }
+}
