@@ -1,0 +1,10 @@
+//! HTTP: reading a request's head, deciding what it asks for, answering everything that is not an
+//! upgrade. Owns no thread and no state; the connection's thread calls it:
+//!
+//! - [`receive`]: one head from a socket, under a deadline and a size bound
+//! - [`head`]: a head that has been read, as data
+//! - [`authority`], [`body`]: a host and its port; what follows a response's head
+
+pub mod authority;
+pub mod head;
+pub mod receive;
