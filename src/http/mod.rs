@@ -3,8 +3,13 @@
 //!
 //! - [`receive`]: one head from a socket, under a deadline and a size bound
 //! - [`head`]: a head that has been read, as data
+//! - [`respond`]: a response, printed and sent
+//! - [`files`]: the files of one directory, for `--staticdir`
 //! - [`authority`], [`body`]: a host and its port; what follows a response's head
 
 pub mod authority;
+pub mod body;
+pub mod files;
 pub mod head;
 pub mod receive;
+pub mod respond;
