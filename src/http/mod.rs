@@ -3,6 +3,8 @@
 //!
 //! - [`receive`]: one head from a socket, under a deadline and a size bound
 //! - [`head`]: a head that has been read, as data
+//! - [`route`]: what a head asks for; pure
+//! - [`origin`]: which pages may connect; pure
 //! - [`respond`]: a response, printed and sent
 //! - [`files`]: the files of one directory, for `--staticdir`
 //! - [`authority`], [`body`]: a host and its port; what follows a response's head
@@ -11,5 +13,7 @@ pub mod authority;
 pub mod body;
 pub mod files;
 pub mod head;
+pub mod origin;
 pub mod receive;
 pub mod respond;
+pub mod route;
