@@ -1,0 +1,239 @@
+//! What of a file a request wants: conditions and ranges (RFC 9110 §13 and §14). Pure.
+
+use std::time::SystemTime;
+
+use crate::http::head::Head;
+
+/// What names one state of a file.
+#[derive(Debug)]
+pub(super) struct Validators {
+    /// The strong entity tag, quotes included.
+    pub(super) tag: String,
+    /// The time of the last change, in whole seconds.
+    pub(super) modified: SystemTime,
+}
+
+/// What the conditions come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// 200, 206 or 416.
+    Send(Selected),
+    /// 304: the client has it.
+    NotModified,
+    /// 412: it is not the one that the client means.
+    Failed,
+}
+
+/// What is to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Selected {
+    /// All of it.
+    Whole,
+    /// At least one byte of it.
+    Part {
+        /// Where the part begins, in bytes.
+        from: u64,
+        /// How long it is, in bytes.
+        length: u64,
+    },
+    /// A range that the file does not have.
+    Nothing,
+}
+
+/// Weighs the conditions, in the order of RFC 9110 §13.2.2, and then the range.
+pub(super) fn verdict(head: &Head, validators: &Validators, size: u64) -> Verdict {
+    if head.field("if-match").is_some() {
+        if !any_tag(head, "if-match", |weak, tag| !weak && tag == validators.tag) {
+            return Verdict::Failed;
+        }
+    } else if date(head, "if-unmodified-since").is_some_and(|date| validators.modified > date) {
+        return Verdict::Failed;
+    }
+    if head.field("if-none-match").is_some() {
+        if any_tag(head, "if-none-match", |_, tag| tag == validators.tag) {
+            return Verdict::NotModified;
+        }
+    } else if date(head, "if-modified-since").is_some_and(|date| validators.modified <= date) {
+        return Verdict::NotModified;
+    }
+    // A range is for GET alone (§14.2).
+    if head.method() != "GET" || !same_as_before(head, validators) {
+        return Verdict::Send(Selected::Whole);
+    }
+    // Two fields are several ranges.
+    let range = head.only("range").map_or(Selected::Whole, |range| select(range, size));
+    Verdict::Send(range)
+}
+
+/// `If-Range` (§13.1.5): the rest of a file is of use only with the beginning of the same file.
+fn same_as_before(head: &Head, validators: &Validators) -> bool {
+    if head.field("if-range").is_none() {
+        return true;
+    }
+    match head.only("if-range") {
+        Some(value) if value.starts_with('"') => value == validators.tag,
+        // A date must be exact; a weak tag is neither and never matches.
+        Some(value) => httpdate::parse_http_date(value).is_ok_and(|date| date == validators.modified),
+        None => false,
+    }
+}
+
+/// A date; one that cannot be read is as if absent (§13.1.3).
+fn date(head: &Head, name: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(head.only(name)?).ok()
+}
+
+/// Whether any entity tag of a list is as wanted; `*` is any (§13.1.1, §8.8.3). The predicate
+/// gets whether the tag is weak, and the tag with its quotes.
+fn any_tag(head: &Head, name: &str, wanted: impl Fn(bool, &str) -> bool) -> bool {
+    head.values(name).filter_map(|value| std::str::from_utf8(value).ok()).any(|value| {
+        if value == "*" {
+            return true;
+        }
+        let mut rest = value;
+        loop {
+            rest = rest.trim_start_matches([' ', '\t', ',']);
+            let (weak, tag) = rest.strip_prefix("W/").map_or((false, rest), |tag| (true, tag));
+            // A comma may stand inside the quotes. What is no tag ends the list.
+            let Some(end) = tag.strip_prefix('"').and_then(|tag| tag.find('"')) else { return false };
+            let (tag, behind) = tag.split_at(end + 2);
+            if wanted(weak, tag) {
+                return true;
+            }
+            rest = behind;
+        }
+    })
+}
+
+/// One range of bytes (§14.1.2). What is not understood is ignored, as §14.2 has it, and so are
+/// several ranges: an answer in many parts costs more than it saves.
+fn select(range: &str, size: u64) -> Selected {
+    let Some((unit, range)) = range.split_once('=') else { return Selected::Whole };
+    let Some((first, last)) = range.trim_ascii().split_once('-') else { return Selected::Whole };
+    let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if !unit.eq_ignore_ascii_case("bytes") || !is_number(first) || !is_number(last) {
+        return Selected::Whole;
+    }
+    // All digits: it can only be too large for 64 bits, and no file is as large as that.
+    let number = |text: &str| text.parse().unwrap_or(u64::MAX);
+    let (from, end) = match (first, last) {
+        ("", "") => return Selected::Whole,
+        ("", last) => match number(last) {
+            0 => return Selected::Nothing,
+            // No range can say "nothing of nothing"; the whole can.
+            _ if size == 0 => return Selected::Whole,
+            last => (size.saturating_sub(last), size),
+        },
+        (first, "") => (number(first), size),
+        (first, last) if number(first) > number(last) => return Selected::Whole,
+        (first, last) => (number(first), number(last).saturating_add(1).min(size)),
+    };
+    if from >= size { Selected::Nothing } else { Selected::Part { from, length: end - from } }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    const NOW: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+
+    fn ask(method: &str, fields: &str) -> Verdict {
+        let text = format!("{method} / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let (head, _) = Head::parse(text.as_bytes()).expect(fields).expect("complete");
+        let modified = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        verdict(&head, &Validators { tag: "\"a,b\"".into(), modified }, 10)
+    }
+
+    const WHOLE: Verdict = Verdict::Send(Selected::Whole);
+    const PART: Verdict = Verdict::Send(Selected::Part { from: 1, length: 2 });
+
+    #[test]
+    fn conditions_are_weighed_in_their_order() {
+        for (fields, expected) in [
+            ("", WHOLE),
+            ("If-None-Match: \"a,b\"\r\n", Verdict::NotModified),
+            ("If-None-Match: W/\"a,b\"\r\n", Verdict::NotModified),
+            ("If-None-Match: \"x\", , W/\"y\",\"a,b\"\r\n", Verdict::NotModified),
+            ("If-None-Match: \"x\"\r\nIf-None-Match: \"a,b\"\r\n", Verdict::NotModified),
+            ("If-None-Match: *\r\n", Verdict::NotModified),
+            ("If-None-Match: \"a\"\r\n", WHOLE),
+            ("If-None-Match: a,b\r\n", WHOLE),
+            ("If-None-Match: \"a,b\r\n", WHOLE),
+            ("If-None-Match: \"\r\n", WHOLE),
+            ("If-None-Match:\r\n", WHOLE),
+            ("If-Modified-Since: {NOW}\r\n", Verdict::NotModified),
+            ("If-Modified-Since: {AFTER}\r\n", Verdict::NotModified),
+            ("If-Modified-Since: {BEFORE}\r\n", WHOLE),
+            ("If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT\r\n", Verdict::NotModified),
+            ("If-Modified-Since: yesterday\r\n", WHOLE),
+            ("If-Modified-Since: \r\n", WHOLE),
+            // A tag is worth more than a date.
+            ("If-None-Match: \"x\"\r\nIf-Modified-Since: {NOW}\r\n", WHOLE),
+            ("If-Match: \"a,b\"\r\n", WHOLE),
+            ("If-Match: *\r\n", WHOLE),
+            ("If-Match: W/\"a,b\"\r\n", Verdict::Failed),
+            ("If-Match: \"x\"\r\nIf-None-Match: \"a,b\"\r\n", Verdict::Failed),
+            ("If-Unmodified-Since: {NOW}\r\n", WHOLE),
+            ("If-Unmodified-Since: {BEFORE}\r\n", Verdict::Failed),
+        ] {
+            let fields = fields.replace("{NOW}", NOW).replace("{BEFORE}", BEFORE).replace("{AFTER}", AFTER);
+            assert_eq!(ask("GET", &fields), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_range_counts_for_get_alone_and_only_for_the_file_that_is_meant() {
+        for (method, fields, expected) in [
+            ("GET", "", PART),
+            ("HEAD", "", WHOLE),
+            ("GET", "If-Range: \"a,b\"\r\n", PART),
+            ("GET", "If-Range: W/\"a,b\"\r\n", WHOLE),
+            ("GET", "If-Range: \"x\"\r\n", WHOLE),
+            ("GET", "If-Range: {NOW}\r\n", PART),
+            ("GET", "If-Range: {AFTER}\r\n", WHOLE),
+            ("GET", "If-Range: \r\n", WHOLE),
+            ("GET", "Range: bytes=4-5\r\n", WHOLE),
+            ("GET", "If-None-Match: \"a,b\"\r\n", Verdict::NotModified),
+        ] {
+            let fields = fields.replace("{NOW}", NOW).replace("{AFTER}", AFTER);
+            assert_eq!(ask(method, &format!("Range: bytes=1-2\r\n{fields}")), expected, "{method} {fields}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_cut_to_the_file_or_refused_or_not_understood() {
+        let part = |from, length| Selected::Part { from, length };
+        for (range, size, expected) in [
+            ("bytes=0-0", 10, part(0, 1)),
+            ("bytes=0-9", 10, part(0, 10)),
+            ("Bytes=9-9", 10, part(9, 1)),
+            ("bytes=5-", 10, part(5, 5)),
+            ("bytes=5-99", 10, part(5, 5)),
+            ("bytes=0-99999999999999999999", 10, part(0, 10)),
+            ("bytes=-3", 10, part(7, 3)),
+            ("bytes=-99", 10, part(0, 10)),
+            ("bytes= 1-2", 10, part(1, 2)),
+            ("bytes=10-", 10, Selected::Nothing),
+            ("bytes=99999999999999999999-", 10, Selected::Nothing),
+            ("bytes=-0", 10, Selected::Nothing),
+            ("bytes=0-", 0, Selected::Nothing),
+            ("bytes=-1", 0, Selected::Whole),
+            ("bytes=2-1", 10, Selected::Whole),
+            ("bytes=0-1,3-4", 10, Selected::Whole),
+            ("bytes=-", 10, Selected::Whole),
+            ("bytes=", 10, Selected::Whole),
+            ("bytes=a-b", 10, Selected::Whole),
+            ("bytes=+1-2", 10, Selected::Whole),
+            ("bytes=1--2", 10, Selected::Whole),
+            ("bytes=0x1-2", 10, Selected::Whole),
+            ("lines=1-2", 10, Selected::Whole),
+            ("1-2", 10, Selected::Whole),
+        ] {
+            assert_eq!(select(range, size), expected, "{range} of {size}");
+        }
+    }
+}

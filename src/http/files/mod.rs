@@ -1,0 +1,342 @@
+//! `--staticdir`: files of one directory, and nothing else.
+//!
+//! No listings, no dotfiles, no way out by `..`, by encoding or by a symbolic link: `path` says
+//! which names are asked for at all, `open` lets the kernel see to the rest.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::body::{Body, FilePart};
+use super::head::Head;
+use super::respond::{Reply, refuse};
+use conditions::{Selected, Validators, Verdict};
+use path::Wanted;
+
+mod conditions;
+mod media_type;
+mod open;
+mod path;
+#[cfg(test)]
+pub(crate) mod testing;
+
+/// What a directory answers with.
+const INDEX: &str = "index.html";
+
+/// Serves the files of one directory.
+#[derive(Debug)]
+pub struct FileServer {
+    root: OwnedFd,
+}
+
+impl FileServer {
+    /// Opens the directory, once: what is renamed or mounted over it later changes nothing.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { root: rustix::fs::open(directory, flags, Mode::empty())? })
+    }
+
+    /// The answer to a GET or HEAD.
+    pub fn reply(&self, head: &Head) -> Reply {
+        let wanted = match Wanted::parse(head.path()) {
+            Ok(wanted) => wanted,
+            Err(path::Bad::Malformed) => return refuse(400, "Bad path"),
+            Err(path::Bad::Hidden) => return refuse(404, "Not found"),
+        };
+        let mut name = wanted.path();
+        if wanted.is_directory() {
+            name.push(INDEX);
+        }
+        match self.find(&name) {
+            Ok(Found::File(file)) => file.reply(head, media_type::of(&name)),
+            Ok(Found::Directory) if !wanted.is_directory() => to_directory(&wanted, head.query()),
+            Ok(Found::Directory | Found::Other) => refuse(404, "Not found"),
+            Err(error) => refuse_for(error),
+        }
+    }
+
+    fn find(&self, name: &Path) -> Result<Found, Errno> {
+        let file = open::beneath(&self.root, name)?;
+        let stat = rustix::fs::fstat(&file)?;
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                let validators = validators(size, stat.st_mtime, stat.st_mtime_nsec as u64);
+                Found::File(OpenFile { file, size, validators })
+            }
+            FileType::Directory => Found::Directory,
+            _ => Found::Other,
+        })
+    }
+}
+
+/// What stands at a path.
+enum Found {
+    File(OpenFile),
+    Directory,
+    /// A pipe, a socket, a device: nothing to serve.
+    Other,
+}
+
+/// A regular file, open, and what names this state of it.
+struct OpenFile {
+    file: OwnedFd,
+    /// In bytes.
+    size: u64,
+    validators: Validators,
+}
+
+impl OpenFile {
+    fn reply(self, head: &Head, media_type: &str) -> Reply {
+        let Self { file, size, validators } = self;
+        let whole = |status| {
+            let body = Body::File(FilePart { file, from: 0, length: size });
+            Reply::new(status, media_type, body).with("Accept-Ranges", "bytes")
+        };
+        let reply = match conditions::verdict(head, &validators, size) {
+            Verdict::NotModified => Reply::empty(304),
+            Verdict::Failed => return refuse(412, "The file is not the one that was asked for"),
+            Verdict::Send(Selected::Whole) => whole(200),
+            Verdict::Send(Selected::Nothing) => {
+                let range = format!("bytes */{size}");
+                return refuse(416, "The file is shorter than that").with("Content-Range", range);
+            }
+            Verdict::Send(Selected::Part { from, length }) => {
+                let range = format!("bytes {from}-{}/{size}", from + length - 1);
+                let mut reply = whole(206).with("Content-Range", range);
+                if let Body::File(part) = &mut reply.body {
+                    (part.from, part.length) = (from, length);
+                }
+                reply
+            }
+        };
+        reply
+            .with("Last-Modified", httpdate::fmt_http_date(validators.modified))
+            .with("ETag", validators.tag)
+            // A browser that guesses types could take a harmless file for a script.
+            .with("X-Content-Type-Options", "nosniff")
+    }
+}
+
+/// Names the state of a file: its size, and its time to the nanosecond.
+fn validators(size: u64, seconds: i64, nanoseconds: u64) -> Validators {
+    // An HTTP date has no fractions, cannot be before 1970 (httpdate would panic), and one later
+    // than now may not be sent (RFC 9110 §8.8.2.1).
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let modified = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(now));
+    Validators { tag: format!("\"{size:x}-{seconds:x}.{nanoseconds:x}\""), modified }
+}
+
+/// Sends the client to the same path with a slash, so that a page's relative links work.
+fn to_directory(wanted: &Wanted, query: Option<&str>) -> Reply {
+    let location = match query {
+        Some(query) => format!("{}/?{query}", wanted.encoded()),
+        None => format!("{}/", wanted.encoded()),
+    };
+    refuse(301, "Moved permanently").with("Location", location)
+}
+
+/// What does not exist, and what leads outside, look the same.
+fn refuse_for(error: Errno) -> Reply {
+    match error {
+        Errno::ACCESS => refuse(403, "Forbidden"),
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN => refuse(503, "Too busy"),
+        Errno::IO => refuse(500, "Cannot read"),
+        _ => refuse(404, "Not found"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::testing::Directory;
+    use super::*;
+
+    /// A directory with a bit of everything in it; beside it, a file that nobody may see.
+    fn site() -> (Directory, FileServer) {
+        let directory = Directory::new();
+        directory.write("secret", b"secret");
+        for (name, content) in [
+            ("www/index.html", "home"),
+            ("www/a.txt", "0123456789"),
+            ("www/empty", ""),
+            ("www/sub dir/index.html", "sub"),
+            ("www/bare/file", "x"),
+            ("www/.env", "secret"),
+            ("www/.git/config", "secret"),
+            ("www/\u{e9}.css", "e"),
+        ] {
+            directory.write(name, content.as_bytes());
+        }
+        let www = directory.path().join("www");
+        symlink("../secret", www.join("out.txt")).expect("symlink");
+        symlink(directory.path().join("secret"), www.join("absolute.txt")).expect("symlink");
+        symlink("..", www.join("up")).expect("symlink");
+        symlink("/proc/self/root", www.join("magic")).expect("symlink");
+        symlink("loop", www.join("loop")).expect("symlink");
+        symlink("a.txt", www.join("within.txt")).expect("symlink");
+        let fifo = FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, www.join("fifo"), fifo, Mode::from(0o600), 0).expect("mkfifo");
+        let files = FileServer::open(&www).expect("open");
+        (directory, files)
+    }
+
+    fn get(files: &FileServer, path: &str, fields: &str) -> Reply {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let (head, _) = Head::parse(text.as_bytes()).expect(path).expect("complete");
+        files.reply(&head)
+    }
+
+    fn field<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+        reply.fields.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str())
+    }
+
+    fn content(reply: &Reply) -> String {
+        match &reply.body {
+            Body::Bytes(bytes) => String::from_utf8(bytes.clone()).expect("text"),
+            Body::File(part) => {
+                let mut bytes = vec![0; usize::try_from(part.length).expect("small")];
+                let read = rustix::io::pread(&part.file, &mut bytes, part.from).expect("read");
+                assert_eq!(read, bytes.len());
+                String::from_utf8(bytes).expect("text")
+            }
+        }
+    }
+
+    #[test]
+    fn files_and_indexes_are_served_with_their_type() {
+        let (_directory, files) = site();
+        for (path, expected, media_type) in [
+            ("/", "home", "text/html; charset=utf-8"),
+            ("/?v=1", "home", "text/html; charset=utf-8"),
+            ("/index.html", "home", "text/html; charset=utf-8"),
+            ("/a.txt", "0123456789", "text/plain; charset=utf-8"),
+            ("/%61%2Etxt", "0123456789", "text/plain; charset=utf-8"),
+            ("/within.txt", "0123456789", "text/plain; charset=utf-8"),
+            ("/empty", "", "application/octet-stream"),
+            ("/sub%20dir/", "sub", "text/html; charset=utf-8"),
+            ("/bare/file", "x", "application/octet-stream"),
+            ("/%c3%a9.css", "e", "text/css; charset=utf-8"),
+            ("/é.css", "e", "text/css; charset=utf-8"),
+        ] {
+            let reply = get(&files, path, "");
+            assert_eq!((reply.status, content(&reply).as_str()), (200, expected), "{path}");
+            assert_eq!(field(&reply, "Content-Type"), Some(media_type), "{path}");
+            assert_eq!(field(&reply, "X-Content-Type-Options"), Some("nosniff"), "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_outside_hidden_or_odd_is_served_in_any_spelling() {
+        let (_directory, files) = site();
+        for path in [
+            "/nothing",
+            "/bare/",
+            "/a.txt/",
+            "/a.txt/x",
+            "/out.txt",
+            "/absolute.txt",
+            "/up/secret",
+            "/up/",
+            "/magic/etc/passwd",
+            "/loop",
+            "/fifo",
+            "/.env",
+            "/%2eenv",
+            "/.git/config",
+            "/%2Egit/config",
+            "/bare/../.env",
+            "/../secret",
+            "/%2e%2e/secret",
+            "/%2E./secret",
+            "/..%2fsecret",
+            "/bare/%2e%2e/%2e%2e/secret",
+            "/bare%2ffile",
+            "/bare/./file",
+            "//a.txt",
+            "/bare//file",
+            "/%252e%252e/secret",
+            "/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+            "/.",
+            "/..",
+            "/a.txt%5c..",
+            "/INDEX.HTML",
+            "*",
+        ] {
+            let reply = get(&files, path, "");
+            assert_eq!(reply, refuse(404, "Not found"), "{path}");
+        }
+        for path in ["/%00", "/a.txt%00", "/a.txt%00.html", "/%", "/%2", "/%zz", "/%+1", "/a%"] {
+            assert_eq!(get(&files, path, "").status, 400, "{path}");
+        }
+        let long = format!("/{}", "x".repeat(300));
+        assert_eq!(get(&files, &long, "").status, 404);
+        let deep = "/x".repeat(4000);
+        assert_eq!(get(&files, &deep, "").status, 404);
+    }
+
+    #[test]
+    fn a_directory_without_its_slash_is_a_redirect_inside_this_host() {
+        let (directory, files) = site();
+        directory.write("www/\\evil.example/index.html", b"x");
+        for (path, location) in [
+            ("/bare", "/bare/"),
+            ("/sub%20dir?a=1", "/sub%20dir/?a=1"),
+            ("http://h/%62are", "/bare/"),
+            ("/%5cevil.example", "/%5Cevil.example/"),
+            ("/\\evil.example", "/%5Cevil.example/"),
+        ] {
+            let reply = get(&files, path, "");
+            assert_eq!((reply.status, field(&reply, "Location")), (301, Some(location)), "{path}");
+        }
+    }
+
+    #[test]
+    fn ranges_give_a_part_with_its_place_in_the_whole() {
+        let (_directory, files) = site();
+        let reply = get(&files, "/a.txt", "Range: bytes=2-4\r\n");
+        assert_eq!((reply.status, content(&reply).as_str()), (206, "234"));
+        assert_eq!(field(&reply, "Content-Range"), Some("bytes 2-4/10"));
+        let reply = get(&files, "/a.txt", "Range: bytes=10-\r\n");
+        assert_eq!((reply.status, field(&reply, "Content-Range")), (416, Some("bytes */10")));
+    }
+
+    #[test]
+    fn what_the_client_has_is_not_sent_again_until_the_file_changes() {
+        let (directory, files) = site();
+        let first = get(&files, "/a.txt", "");
+        let tag = field(&first, "ETag").expect("a tag").to_owned();
+        let date = field(&first, "Last-Modified").expect("a date").to_owned();
+        let by_tag = format!("If-None-Match: {tag}\r\n");
+        let reply = get(&files, "/a.txt", &by_tag);
+        assert_eq!((reply.status, content(&reply).as_str()), (304, ""));
+        assert_eq!(field(&reply, "ETag"), Some(tag.as_str()));
+        assert_eq!(get(&files, "/a.txt", &format!("If-Modified-Since: {date}\r\n")).status, 304);
+        assert_eq!(get(&files, "/a.txt", &format!("If-Match: {tag}\r\n")).status, 200);
+        assert_eq!(get(&files, "/a.txt", "If-Match: \"other\"\r\n").status, 412);
+        // Another size: another tag, whatever the clock's resolution.
+        directory.write("www/a.txt", b"changed, and longer");
+        assert_eq!(get(&files, "/a.txt", &by_tag).status, 200);
+        assert_eq!(content(&get(&files, "/a.txt", "")), "changed, and longer");
+    }
+
+    #[test]
+    fn a_time_without_an_http_date_does_no_harm() {
+        assert_eq!(validators(1, -1, 0).modified, UNIX_EPOCH);
+        assert_eq!(validators(1, 7, 999_999_999).modified, UNIX_EPOCH + Duration::from_secs(7));
+        assert!(validators(1, i64::MAX, 0).modified <= SystemTime::now());
+    }
+
+    #[test]
+    fn only_a_directory_can_be_served() {
+        let directory = Directory::new();
+        directory.write("file", b"x");
+        assert!(FileServer::open(&directory.path().join("file")).is_err());
+        assert!(FileServer::open(&directory.path().join("nothing")).is_err());
+    }
+}

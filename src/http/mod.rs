@@ -1,0 +1,21 @@
+//! HTTP: reading a request's head, deciding what it asks for, answering everything that is not an
+//! upgrade. Owns no thread and no state; the connection's thread calls it:
+//!
+//! - [`receive`]: one head from a socket, under a deadline and a size bound
+//! - [`head`]: a head that has been read, as data
+//! - [`route`]: what a head asks for; pure
+//! - [`origin`]: which pages may connect; pure
+//! - [`plain`]: answers a request that is not an upgrade and says whether the connection goes on
+//! - [`respond`]: a response, printed and sent
+//! - [`files`]: the files of one directory, for `--staticdir`
+//! - [`authority`], [`body`]: a host and its port; what follows a response's head
+
+pub mod authority;
+pub mod body;
+pub mod files;
+pub mod head;
+pub mod origin;
+pub mod plain;
+pub mod receive;
+pub mod respond;
+pub mod route;

@@ -1,0 +1,201 @@
+//! A request that is not an upgrade: answered, and whether the connection goes on.
+//!
+//! The loop around it, with its bounds on time and number, is the connection's thread.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use super::body::Body;
+use super::files::FileServer;
+use super::head::Head;
+use super::respond::{Reply, refuse, send};
+use super::route::Plain;
+use crate::sys::socket::end_gently;
+
+/// How long a connection waits for its next request.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How many requests a connection may have answered.
+pub const MOST_REQUESTS: usize = 100;
+
+/// How long what a peer still sends after the last answer is read and thrown away.
+const LAST_READ: Duration = Duration::from_secs(2);
+
+/// And how much of it, in bytes.
+const LAST_BYTES: usize = 1024 * 1024;
+
+/// What becomes of a connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// The next request may come.
+    GoesOn,
+    /// It has been ended, gently; drop it.
+    Ended,
+}
+
+/// The answer to a plain request.
+pub fn reply(head: &Head, plain: Plain, files: Option<&FileServer>) -> Reply {
+    match (plain, files) {
+        (Plain::Health, _) => {
+            Reply::new(200, "application/json", Body::Bytes(br#"{"status":"ok"}"#.to_vec()))
+        }
+        (Plain::File, Some(files)) => files.reply(head),
+        (Plain::File, None) => refuse(404, "Not found"),
+    }
+}
+
+/// Answers a request. With `last` the connection ends after it, whatever the peer wishes: there
+/// were enough requests, or the server stops.
+///
+/// # Errors
+/// The system's, or `TimedOut` when the peer takes nothing: drop the connection.
+pub fn answer(socket: BorrowedFd<'_>, head: &Head, reply: &Reply, last: bool) -> io::Result<After> {
+    let goes_on = !last && head.goes_on();
+    send(socket, reply, goes_on, head.method() == "HEAD")?;
+    if goes_on {
+        return Ok(After::GoesOn);
+    }
+    end_gently(socket, LAST_READ, LAST_BYTES);
+    Ok(After::Ended)
+}
+
+/// Answers where there is no head to go by, and ends the connection gently.
+pub fn answer_and_end(socket: BorrowedFd<'_>, reply: &Reply) -> io::Result<()> {
+    send(socket, reply, false, false)?;
+    end_gently(socket, LAST_READ, LAST_BYTES);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::Shutdown;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::config::Origin;
+    use crate::http::files::testing::Directory;
+    use crate::http::head::HeadError;
+    use crate::http::receive::receive;
+    use crate::http::respond::busy;
+    use crate::http::route::{Route, route};
+    use crate::sys::deadline::Deadline;
+    use crate::sys::process::thread;
+
+    /// A connection's life as its thread lives it: requests until it ends. Upgrades are refused.
+    fn connection(socket: &UnixStream, files: Option<&FileServer>, most: usize) -> io::Result<usize> {
+        let (socket, mut rest) = (socket.as_fd(), Vec::new());
+        for number in 1.. {
+            let head = match receive(socket, rest, Deadline::after(Duration::from_secs(30))) {
+                Ok((head, behind)) => {
+                    rest = behind;
+                    head
+                }
+                Err(HeadError::Closed) => return Ok(number - 1),
+                Err(error) => {
+                    let status = error.status().ok_or(io::ErrorKind::UnexpectedEof)?;
+                    answer_and_end(socket, &refuse(status, &error.to_string()))?;
+                    return Ok(number - 1);
+                }
+            };
+            let reply = match route(&head) {
+                Ok(Route::Plain(plain)) => reply(&head, plain, files),
+                Ok(Route::Upgrade(_)) => {
+                    crate::http::origin::check(&Origin::SameHost, &head).expect("no origin");
+                    refuse(503, "Full")
+                }
+                Err(refusal) => refusal,
+            };
+            if answer(socket, &head, &reply, number == most)? == After::Ended {
+                return Ok(number);
+            }
+        }
+        Ok(0)
+    }
+
+    /// What comes back for these bytes, and how many requests were answered; on as small a stack
+    /// as a connection's thread has.
+    fn talk(request: &[u8], files: Option<FileServer>, most: usize) -> (String, usize) {
+        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        let server =
+            thread("conn", 64 * 1024, move || connection(&ours, files.as_ref(), most)).expect("thread");
+        theirs.write_all(request).expect("write");
+        theirs.shutdown(Shutdown::Write).expect("shutdown");
+        let mut text = Vec::new();
+        theirs.read_to_end(&mut text).expect("the end, not a reset");
+        let served = server.join().expect("no panic").expect("no error");
+        (String::from_utf8(text).expect("text"), served)
+    }
+
+    fn statuses(text: &str) -> Vec<&str> {
+        text.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect()
+    }
+
+    const HOST: &str = "HTTP/1.1\r\nHost: h\r\n";
+
+    #[test]
+    fn a_connection_goes_on_for_as_long_as_both_sides_wish() {
+        let get = |path: &str| format!("GET {path} {HOST}\r\n");
+        let three = [get("/health"), get("/room"), get("/health/")].concat();
+        let (text, served) = talk(three.as_bytes(), None, 100);
+        assert_eq!((statuses(&text), served), (vec!["200", "404", "200"], 3));
+        assert!(text.contains("\r\n\r\n{\"status\":\"ok\"}HTTP/1.1 404"), "{text}");
+        assert!(text.contains("Content-Type: application/json\r\n"), "{text}");
+        assert_eq!(text.matches("Connection: keep-alive\r\n").count(), 3);
+
+        let (text, served) = talk(three.as_bytes(), None, 2);
+        assert_eq!((statuses(&text), served), (vec!["200", "404"], 2), "the last one is the last one");
+        assert!(text.contains("Connection: close\r\n"), "{text}");
+
+        for (first, expected) in [
+            ("GET /health HTTP/1.0\r\n\r\n".to_owned(), "200"),
+            (format!("GET /health {HOST}Connection: close\r\n\r\n"), "200"),
+            (format!("POST /health {HOST}Content-Length: 40\r\n\r\n"), "405"),
+            (format!("GET /health {HOST}Transfer-Encoding: chunked\r\n\r\n"), "200"),
+            (format!("GET /r {HOST}Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"), "426"),
+            ("GET /health HTTP/9.9\r\n\r\n".to_owned(), "505"),
+            ("nonsense\r\n\r\n".to_owned(), "400"),
+            (format!("GET /{} {HOST}\r\n\r\n", "x".repeat(20_000)), "431"),
+        ] {
+            // What follows may be a body, or frames: it must not be taken for a request.
+            let (text, _) = talk([first.as_str(), &get("/health")].concat().as_bytes(), None, 100);
+            assert_eq!(statuses(&text), [expected], "{first}");
+            assert!(text.contains("Connection: close"), "{first}");
+        }
+    }
+
+    #[test]
+    fn an_upload_is_answered_although_nobody_reads_it() {
+        let mut request = format!("POST / {HOST}Content-Length: 900000\r\n\r\n").into_bytes();
+        request.resize(request.len() + 900_000, b'x');
+        let (text, served) = talk(&request, None, 100);
+        assert_eq!((statuses(&text), served), (vec!["405"], 1));
+    }
+
+    #[test]
+    fn files_are_served_between_other_answers_and_head_stays_in_step() {
+        let directory = Directory::new();
+        directory.write("index.html", b"<p>home");
+        directory.write("health", b"shadow");
+        let files = FileServer::open(directory.path()).expect("open");
+        let request = format!(
+            "HEAD / {HOST}\r\nGET / {HOST}Range: bytes=3-\r\n\r\nGET /health {HOST}\r\n\r\nGET /x {HOST}\r\n"
+        );
+        let (text, served) = talk(request.as_bytes(), Some(files), 100);
+        assert_eq!((statuses(&text), served), (vec!["200", "206", "200", "404"], 4));
+        assert!(text.contains("Content-Length: 7\r\n") && !text.contains("<p>"), "{text}");
+        assert!(text.contains("\r\n\r\nhomeHTTP/1.1 200"), "{text}");
+        assert!(!text.contains("shadow"), "{text}");
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_is_an_error_and_not_a_signal() {
+        let (ours, theirs) = UnixStream::pair().expect("socketpair");
+        drop(theirs);
+        let (head, _) = Head::parse(b"GET / HTTP/1.0\r\n\r\n").expect("good").expect("complete");
+        assert!(answer(ours.as_fd(), &head, &refuse(404, "Not found"), false).is_err());
+        assert!(!busy("Full").is_empty());
+    }
+}

@@ -1,0 +1,229 @@
+//! A response: as data, printed, sent. Everything but the 101 goes through `tiny_http`, and
+//! [`print_head`] is the one place that puts right what it prints.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use tiny_http::{HTTPVersion, Header, Response, StatusCode};
+
+use super::body::Body;
+use crate::sys::socket::send_all;
+
+/// How long a peer may take nothing of a response before it is given up.
+pub const STALL: Duration = Duration::from_secs(10);
+
+/// A response, not yet printed.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// Fields beside `Date`, `Content-Length` and `Connection`, which come by themselves.
+    pub fields: Vec<(&'static str, String)>,
+    /// What follows the head.
+    pub body: Body,
+}
+
+impl Reply {
+    /// A response with a body.
+    pub fn new(status: u16, content_type: &str, body: Body) -> Self {
+        Self { status, fields: vec![("Content-Type", content_type.to_owned())], body }
+    }
+
+    /// A response without a body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, fields: Vec::new(), body: Body::Bytes(Vec::new()) }
+    }
+
+    /// The same with one more field.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+}
+
+/// Same status, same fields, same bytes; two parts of files are never the same.
+impl PartialEq for Reply {
+    fn eq(&self, other: &Self) -> bool {
+        let same_body = match (&self.body, &other.body) {
+            (Body::Bytes(a), Body::Bytes(b)) => a == b,
+            _ => false,
+        };
+        self.status == other.status && self.fields == other.fields && same_body
+    }
+}
+
+/// A response of one line of text.
+pub fn refuse(status: u16, text: &str) -> Reply {
+    let body = Body::Bytes(format!("{text}\n").into_bytes());
+    let reply = Reply::new(status, "text/plain; charset=utf-8", body);
+    match status {
+        // RFC 9110 §10.2.3: in seconds. What was full may be free at once.
+        503 => reply.with("Retry-After", "1"),
+        _ => reply,
+    }
+}
+
+/// A whole 503 for a peer whose request was not even read. The caller closes.
+pub fn busy(text: &str) -> Vec<u8> {
+    let reply = refuse(503, text);
+    let mut bytes = print_head(&reply, false);
+    if let Body::Bytes(body) = &reply.body {
+        bytes.extend_from_slice(body);
+    }
+    bytes
+}
+
+/// The answer to a handshake (RFC 6455 §4.2.2); no extension, no subprotocol.
+pub fn switching_protocols(accept: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// Sends a response. `goes_on` is what it says of the connection; `without_body` is for HEAD.
+pub fn send(socket: BorrowedFd<'_>, reply: &Reply, goes_on: bool, without_body: bool) -> io::Result<()> {
+    let head = print_head(reply, goes_on);
+    if without_body { send_all(socket, &head, STALL) } else { reply.body.send(socket, head) }
+}
+
+/// The head of a response, empty line included. It says HTTP/1.1 to an HTTP/1.0 request too
+/// (RFC 9110 §2.5), so that `Connection` always tells what happens.
+pub fn print_head(reply: &Reply, goes_on: bool) -> Vec<u8> {
+    let headers = reply.fields.iter().filter_map(|(name, value)| header(name, value)).collect();
+    let response = Response::new(StatusCode(reply.status), headers, io::empty(), Some(0), None);
+    let mut printed = Vec::with_capacity(512);
+    // Writing to a vector cannot fail.
+    let _ = response.with_chunked_threshold(usize::MAX).raw_print(
+        &mut printed,
+        HTTPVersion(1, 1),
+        &[],
+        true,
+        None,
+    );
+
+    let mut head = Vec::with_capacity(printed.len() + 64);
+    for line in printed.split_inclusive(|&b| b == b'\n') {
+        // `Server` names a program that this is not; the length is the caller's to know, in 64
+        // bits on every machine; the empty line comes last.
+        if !line.starts_with(b"Server:") && !line.starts_with(b"Content-Length:") && line != b"\r\n" {
+            head.extend_from_slice(line);
+        }
+    }
+    // RFC 9110 §8.6: never in a 204; in a 304 it would be that of the 200.
+    if !matches!(reply.status, 204 | 304) {
+        head.extend_from_slice(format!("Content-Length: {}\r\n", reply.body.length()).as_bytes());
+    }
+    let connection = if goes_on { "keep-alive" } else { "close" };
+    head.extend_from_slice(b"Connection: ");
+    head.extend_from_slice(connection.as_bytes());
+    if reply.status == 426 {
+        // RFC 9110 §15.5.22, §7.8: both fields.
+        head.extend_from_slice(b", Upgrade\r\nUpgrade: websocket");
+    }
+    head.extend_from_slice(b"\r\n\r\n");
+    head
+}
+
+/// A field as `tiny_http` has it. It passes CR and LF on, so that a value could add a field or end
+/// the head: they become spaces (RFC 9110 §5.5), and what is not ASCII a question mark.
+fn header(name: &str, value: &str) -> Option<Header> {
+    let clean = |c: char| match c {
+        c if c.is_ascii_control() => b' ',
+        c if c.is_ascii() => c as u8,
+        _ => b'?',
+    };
+    let value: Vec<u8> = value.chars().map(clean).collect();
+    Header::from_bytes(name.as_bytes(), value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// The head as text, its date replaced by `-`.
+    fn printed(reply: &Reply, goes_on: bool) -> String {
+        let head = String::from_utf8(print_head(reply, goes_on)).expect("text");
+        let date = head.lines().find_map(|line| line.strip_prefix("Date: ")).expect("a date");
+        assert!(httpdate::parse_http_date(date).is_ok(), "{date}");
+        head.replace(date, "-")
+    }
+
+    fn sent(reply: &Reply, without_body: bool) -> String {
+        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        send(ours.as_fd(), reply, true, without_body).expect("sent");
+        drop(ours);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).expect("read");
+        text
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_of_text_with_its_length() {
+        assert_eq!(
+            printed(&refuse(404, "Not found"), true),
+            "HTTP/1.1 404 Not Found\r\nDate: -\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: 10\r\nConnection: keep-alive\r\n\r\n"
+        );
+        let text = sent(&refuse(404, "Not found"), false);
+        assert!(text.ends_with("\r\n\r\nNot found\n"), "{text}");
+    }
+
+    #[test]
+    fn head_has_the_length_but_not_the_body() {
+        let text = sent(&refuse(404, "Not found"), true);
+        assert!(text.contains("Content-Length: 10\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn a_426_names_what_to_upgrade_to() {
+        let head = printed(&refuse(426, "x").with("Sec-WebSocket-Version", "13"), false);
+        for line in ["Upgrade: websocket", "Connection: close, Upgrade", "Sec-WebSocket-Version: 13"] {
+            assert_eq!(head.lines().filter(|&other| other == line).count(), 1, "{head}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_body_has_no_length_and_a_large_body_is_never_chunked() {
+        for status in [204, 304] {
+            let head = printed(&Reply::empty(status), true);
+            assert!(!head.contains("Content-Length") && !head.contains("Transfer-Encoding"), "{head}");
+        }
+        let large = Reply::new(200, "text/plain", Body::Bytes(vec![b'x'; 40_000]));
+        let head = printed(&large, true);
+        assert!(head.contains("Content-Length: 40000\r\n") && !head.contains("chunked"), "{head}");
+        assert!(!head.contains("Server"), "{head}");
+    }
+
+    #[test]
+    fn a_value_cannot_break_out_of_its_field() {
+        let reply = refuse(301, "x").with("Location", "/a\r\nSet-Cookie: b\n\n<script>\u{0}é");
+        let head = printed(&reply, true);
+        assert!(head.contains("Location: /a  Set-Cookie: b  <script> ?\r\n"), "{head}");
+        assert_eq!(head.matches("\r\n\r\n").count(), 1);
+    }
+
+    #[test]
+    fn a_503_says_when_to_come_back_even_before_a_request() {
+        let bytes = String::from_utf8(busy("Too many connections")).expect("text");
+        assert!(bytes.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{bytes}");
+        assert!(bytes.contains("Retry-After: 1\r\n") && bytes.contains("Connection: close\r\n"), "{bytes}");
+        assert!(bytes.ends_with("\r\n\r\nToo many connections\n"), "{bytes}");
+    }
+
+    #[test]
+    fn the_101_is_exact() {
+        assert_eq!(
+            switching_protocols("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        );
+    }
+}
