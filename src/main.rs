@@ -1,23 +1,30 @@
 //! The binary: a name and an exit status.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use scalesocket::cli::{self, Action, Environment};
+use scalesocket::server::{self, Outcome};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1), &Environment::new(std::env::vars_os())) {
-        Ok(Action::Print(text)) => {
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Ok(Action::Run(config)) => {
-            let _ = writeln!(std::io::stderr(), "{config:#?}");
-            ExitCode::SUCCESS
-        }
-        Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "scalesocket: {failure}");
-            ExitCode::from(failure.status())
-        }
+        Ok(Action::Print(text)) => match std::io::stdout().write_all(text.as_bytes()) {
+            // Whoever reads has seen enough (`scalesocket --help | head`).
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => fail(&e, 1),
+            _ => ExitCode::SUCCESS,
+        },
+        Ok(Action::Run(config)) => match server::run(*config) {
+            Ok(Outcome::Done) => ExitCode::SUCCESS,
+            Ok(Outcome::Cut) => ExitCode::FAILURE,
+            Err(e) => fail(&e, 1),
+        },
+        Err(failure) => fail(&failure, failure.status()),
     }
+}
+
+fn fail(error: &dyn Display, status: u8) -> ExitCode {
+    // If even standard error is gone, the status still speaks.
+    let _ = writeln!(std::io::stderr(), "scalesocket: {error}");
+    ExitCode::from(status)
 }

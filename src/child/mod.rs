@@ -9,7 +9,7 @@ mod writer;
 
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use self::command::{Occasion, StartError};
 use crate::client::Client;
@@ -151,8 +151,10 @@ impl Child {
     }
 
     /// Passes a message of a client on, all parts together or none; waits in turn while the child does
-    /// not read, for as long as `stay` says yes. Says whether it was taken, and whether it had to wait.
-    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut() -> bool) -> (bool, bool) {
+    /// not read, for as long as `stay` says yes, which is told when the child last read something. Says
+    /// whether the message was taken, and whether it had to wait.
+    pub fn input(&self, parts: &[&[u8]], mut stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
+        let stay = || stay(self.stdin.look().moved);
         let (after, waited) = self.stdin.push_in_turn(parts, stay);
         (self.taken(after), waited)
     }
@@ -196,6 +198,12 @@ impl Child {
             lock(&self.orders).backlog.push(Arc::clone(client));
             self.reader.wake();
         }
+    }
+
+    /// Hands a client that was closed to the minder, who sees to its end.
+    pub fn see_through(&self, client: &Arc<Client>) {
+        lock(&self.orders).backlog.push(Arc::clone(client));
+        self.reader.wake();
     }
 
     /// Somebody came, went or is done: the reader looks anew.

@@ -8,10 +8,12 @@
 //! - [`plain`]: answers a request that is not an upgrade and says whether the connection goes on
 //! - [`respond`]: a response, printed and sent
 //! - [`files`]: the files of one directory, for `--staticdir`
+//! - [`cgi`]: a request as variables of a program; pure
 //! - [`authority`], [`body`]: a host and its port; what follows a response's head
 
 pub mod authority;
 pub mod body;
+pub mod cgi;
 pub mod files;
 pub mod head;
 pub mod origin;

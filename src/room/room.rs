@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::table::{ReserveError, Ticket, WeakTable};
 use super::template::{Subject, render};
@@ -110,8 +110,13 @@ impl Member {
         &self.client
     }
 
+    /// Has the end of a client that was closed seen through: written out, answered, ended.
+    pub fn see_through(&self) {
+        self.child.see_through(&self.client);
+    }
+
     /// Passes a message on to the program, all parts together or none: see [`Child::input`].
-    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut() -> bool) -> (bool, bool) {
+    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
         self.child.input(parts, stay)
     }
 
@@ -176,7 +181,7 @@ impl Room {
         mut ticket: Ticket,
         client: &Arc<Client>,
         occasion: &Occasion,
-        stay: impl FnMut() -> bool,
+        stay: impl FnMut(Instant) -> bool,
     ) -> Result<Member, JoinError> {
         let room = Arc::clone(&ticket.room);
         let child = room.enter(client, occasion)?;

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use crossbeam_channel::Sender;
 
 use super::room::Room;
 use crate::child::Settings;
 use crate::log::Log;
-use crate::sys::deadline::Deadline;
 use crate::sys::lock;
 
 /// What is written to the program when a client comes and goes.
@@ -44,9 +46,10 @@ pub struct Table {
     /// What they are told.
     pub(super) hooks: Hooks,
     rooms: Mutex<Rooms>,
-    /// Reader threads that run.
-    readers: Mutex<usize>,
-    reader_ended: Condvar,
+    /// Reader threads that run: as many programs live.
+    readers: AtomicUsize,
+    /// Rung when one of them has ended.
+    changed: Sender<()>,
 }
 
 #[derive(Default)]
@@ -70,14 +73,14 @@ impl Drop for Ticket {
 }
 
 impl Table {
-    /// An empty table.
-    pub fn new(settings: Settings, hooks: Hooks) -> Arc<Self> {
+    /// An empty table; `changed` is rung whenever a program is gone.
+    pub fn new(settings: Settings, hooks: Hooks, changed: Sender<()>) -> Arc<Self> {
         Arc::new(Self {
             settings: Arc::new(settings),
             hooks,
             rooms: Mutex::default(),
-            readers: Mutex::new(0),
-            reader_ended: Condvar::new(),
+            readers: AtomicUsize::new(0),
+            changed,
         })
     }
 
@@ -143,26 +146,18 @@ impl Table {
     }
 
     pub(super) fn reader_starts(&self) {
-        *lock(&self.readers) += 1;
+        self.readers.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn reader_ends(&self) {
-        *lock(&self.readers) -= 1;
-        self.reader_ended.notify_all();
+        self.readers.fetch_sub(1, Ordering::SeqCst);
+        // Rung already: then whoever waits will look.
+        let _ = self.changed.try_send(());
     }
 
-    /// Waits until the last reader thread, and so the last program, is gone; says whether that is so.
-    pub fn wait_until_quiet(&self, deadline: Deadline) -> bool {
-        let mut readers = lock(&self.readers);
-        while *readers > 0 {
-            let Some(left) = deadline.left().filter(|left| !left.is_zero()) else { return false };
-            readers = self
-                .reader_ended
-                .wait_timeout(readers, left)
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .0;
-        }
-        true
+    /// How many programs live.
+    pub fn programs(&self) -> usize {
+        self.readers.load(Ordering::SeqCst)
     }
 }
 

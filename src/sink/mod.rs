@@ -41,6 +41,13 @@ pub enum Door {
 }
 
 impl Door {
+    /// Reads, blocking for as long as the descriptor's mode and receive time-out say.
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Socket(fd) | Self::Pipe(fd) => rustix::io::read(fd, buffer),
+        }
+    }
+
     fn write(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         match self {
             Self::Socket(fd) => socket::send_now(fd.as_fd(), slices),

@@ -1,0 +1,107 @@
+//! A request as CGI variables (RFC 3875 §4.1), for `--cgienv`. Pure.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt as _;
+
+use super::head::Head;
+
+/// The variables of a request that is an upgrade. `peer` is missing on a unix socket.
+///
+/// Fields whose name holds `_` are left out: they would be taken for the one with `-` (a proxy that
+/// vouches for `X-User` cannot vouch for `X_User`). So is `Proxy`: programs take `HTTP_PROXY` for their own
+/// setting ("httpoxy", CVE-2016-5385).
+pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Vec<(String, OsString)> {
+    let text = |name: &str, value: &str| (name.to_owned(), OsString::from(value));
+    let host = head.host();
+    let name = host.map(|host| host.host.to_string()).unwrap_or_default();
+    let port = host.and_then(|host| host.port).unwrap_or(80);
+    let mut variables = vec![
+        text("GATEWAY_INTERFACE", "CGI/1.1"),
+        text("SERVER_SOFTWARE", concat!("scalesocket/", env!("CARGO_PKG_VERSION"))),
+        text("SERVER_NAME", &name),
+        text("SERVER_PORT", &port.to_string()),
+        text("SERVER_PROTOCOL", "HTTP/1.1"),
+        text("REQUEST_METHOD", head.method()),
+        text("REQUEST_URI", head.target()),
+        ("PATH_INFO".to_owned(), OsString::from_vec(decode(head.path()))),
+    ];
+    if let Some(peer) = peer {
+        variables.push(text("REMOTE_PORT", &peer.port().to_string()));
+    }
+    let first = variables.len();
+    for (name, value) in head.fields() {
+        if name.contains('_') || name.eq_ignore_ascii_case("proxy") {
+            continue;
+        }
+        let name = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
+        if let Some((_, known)) = variables[first..].iter_mut().find(|(known, _)| *known == name) {
+            // A field that comes more than once is a list (RFC 9110 §5.3); cookies have their own sign.
+            known.push(if name == "HTTP_COOKIE" { "; " } else { ", " });
+            known.push(OsString::from_vec(value.to_vec()));
+        } else {
+            variables.push((name, OsString::from_vec(value.to_vec())));
+        }
+    }
+    // A variable cannot hold NUL: the program could not be started at all.
+    variables.retain(|(_, value)| !value.as_encoded_bytes().contains(&0));
+    variables
+}
+
+/// The path decoded once; as it is where that would bring in a control character.
+fn decode(path: &str) -> Vec<u8> {
+    let bytes = path.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let hex = |offset: usize| bytes.get(at + offset).and_then(|&digit| char::from(digit).to_digit(16));
+        if let (b'%', Some(high), Some(low)) = (byte, hex(1), hex(2)) {
+            out.push((high * 16 + low) as u8);
+            at += 3;
+        } else {
+            out.push(byte);
+            at += 1;
+        }
+    }
+    if out.iter().any(u8::is_ascii_control) { bytes.to_vec() } else { out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lookup(request: &str, name: &str) -> Option<String> {
+        let (head, _) = Head::parse(request.as_bytes()).expect("well-formed").expect("complete");
+        let peer = "192.0.2.1:99".parse().expect("an address");
+        let found: Vec<_> =
+            variables(&head, Some(peer)).into_iter().filter(|(known, _)| known == name).collect();
+        assert!(found.len() <= 1, "{name} stands once");
+        found.into_iter().next().map(|(_, value)| value.into_string().expect("text"))
+    }
+
+    #[test]
+    fn a_request_becomes_the_cgi_set_without_what_could_deceive() {
+        let request = "GET /ro%20om%2f?a=b HTTP/1.1\r\nHost: [::1]:8080\r\nX-Foo: 1\r\nX_Foo: evil\r\n\
+                       x-foo: 2\r\nProxy: http://evil\r\nCookie: a\r\nCookie: b\r\nUser-Agent: t\r\n\r\n";
+        let cases = [
+            ("GATEWAY_INTERFACE", Some("CGI/1.1")),
+            ("SERVER_PORT", Some("8080")),
+            ("SERVER_PROTOCOL", Some("HTTP/1.1")),
+            ("REQUEST_METHOD", Some("GET")),
+            ("REQUEST_URI", Some("/ro%20om%2f?a=b")),
+            ("PATH_INFO", Some("/ro om/")),
+            ("REMOTE_PORT", Some("99")),
+            ("HTTP_X_FOO", Some("1, 2")),
+            ("HTTP_COOKIE", Some("a; b")),
+            ("HTTP_USER_AGENT", Some("t")),
+            ("HTTP_HOST", Some("[::1]:8080")),
+            ("HTTP_PROXY", None),
+        ];
+        for (name, wanted) in cases {
+            assert_eq!(lookup(request, name).as_deref(), wanted, "{name}");
+        }
+        let hostile = "GET /a%00b%0a HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert_eq!(lookup(hostile, "PATH_INFO").as_deref(), Some("/a%00b%0a"));
+        assert_eq!(lookup(hostile, "SERVER_PORT").as_deref(), Some("80"));
+    }
+}

@@ -1,0 +1,252 @@
+//! The accept loop: one thread a listener, one thread a connection. It survives everything but the end of
+//! its listener: too many descriptors, no memory, no thread to be had.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, Shutdown, SocketAddrAny, SocketFlags, sockopt};
+
+use super::Listener;
+use crate::http::respond;
+use crate::service::Service;
+use crate::sink::Door;
+use crate::sys::deadline::Deadline;
+use crate::sys::poll::{Waker, poll};
+use crate::sys::process::thread;
+use crate::sys::socket::send_now;
+use crate::ws::connection;
+
+/// Stack of a connection's thread, in bytes; a test runs the deepest path on it in a debug build.
+const STACK: usize = 64 * 1024;
+
+/// Stack of an accept thread, in bytes.
+const ACCEPT_STACK: usize = 64 * 1024;
+
+/// How long nothing is accepted after there was no descriptor or no memory for it.
+const BREATHER: Duration = Duration::from_millis(50);
+
+/// How often a failure that goes on is logged.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// Refused connections that are still read, so that the answer is not lost to a reset: how many, how long.
+const REFUSALS: usize = 64;
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// An accept thread, and how to end it.
+#[derive(Debug)]
+pub struct Acceptor {
+    waker: Arc<Waker>,
+    thread: JoinHandle<()>,
+}
+
+impl Acceptor {
+    /// Starts to accept.
+    pub fn start(service: &Arc<Service>, listener: Listener) -> io::Result<Self> {
+        let waker = Arc::new(Waker::new()?);
+        let mut accept = Accept {
+            service: Arc::clone(service),
+            listener,
+            waker: Arc::clone(&waker),
+            refusals: VecDeque::new(),
+            failing: None,
+        };
+        let thread = thread("accept", ACCEPT_STACK, move || accept.run())?;
+        Ok(Self { waker, thread })
+    }
+
+    /// Ends it: the listener is closed, a unix socket's file removed.
+    pub fn stop(self) {
+        self.waker.wake();
+        // It waits for nothing but its poll, which has just been woken.
+        let _ = self.thread.join();
+    }
+}
+
+/// A connection that is told to go.
+struct Refusal {
+    socket: Arc<Door>,
+    until: Instant,
+}
+
+struct Accept {
+    service: Arc<Service>,
+    listener: Listener,
+    waker: Arc<Waker>,
+    refusals: VecDeque<Refusal>,
+    /// When a failure that goes on was last logged, and how often it struck since.
+    failing: Option<(Instant, u64)>,
+}
+
+impl Accept {
+    fn run(&mut self) {
+        let mut rest_until = None;
+        loop {
+            let now = Instant::now();
+            while self.refusals.front().is_some_and(|refusal| refusal.until <= now) {
+                self.refusals.pop_front();
+            }
+            let resting = rest_until.is_some_and(|until| until > now);
+            let deadline =
+                [rest_until.filter(|_| resting), self.refusals.front().map(|refusal| refusal.until)]
+                    .into_iter()
+                    .flatten()
+                    .min();
+            let ready = match self.wait(resting, deadline.map_or(Deadline::NEVER, Deadline::at)) {
+                Ok(ready) => ready,
+                Err(e) => {
+                    // ENOMEM and the like: there is nothing to wait with but time.
+                    self.complain("cannot poll", &e);
+                    std::thread::sleep(BREATHER);
+                    continue;
+                }
+            };
+            if ready[0] {
+                return;
+            }
+            let mut said = ready[2..].iter();
+            self.refusals
+                .retain(|refusal| !said.next().copied().unwrap_or(false) || goes_on(&refusal.socket));
+            if ready[1] && !self.accept_all() {
+                rest_until = Some(Instant::now() + BREATHER);
+            }
+        }
+    }
+
+    /// Says who is ready: the waker, the listener, the refusals in their order.
+    fn wait(&self, resting: bool, deadline: Deadline) -> io::Result<Vec<bool>> {
+        let mut fds = Vec::with_capacity(2 + self.refusals.len());
+        let wanted = if resting { PollFlags::empty() } else { PollFlags::IN };
+        fds.push(PollFd::from_borrowed_fd(self.waker.as_fd(), PollFlags::IN));
+        fds.push(PollFd::from_borrowed_fd(self.listener.socket.as_fd(), wanted));
+        for refusal in &self.refusals {
+            fds.push(PollFd::from_borrowed_fd(refusal.socket.as_fd(), PollFlags::IN));
+        }
+        // Without a deadline: woken by a connection, or by `Acceptor::stop`.
+        poll(&mut fds, deadline)?;
+        Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
+    }
+
+    /// Accepts what waits; says whether to go on at once.
+    fn accept_all(&mut self) -> bool {
+        // Not without end: refusals and the waker want to be looked at too.
+        for _ in 0..64 {
+            match rustix::net::acceptfrom_with(&self.listener.socket, SocketFlags::CLOEXEC) {
+                Ok((socket, peer)) => {
+                    self.admit(socket, peer);
+                }
+                Err(Errno::AGAIN) => return true,
+                // The connection is gone, or the network told of an error on it (accept(2)).
+                Err(
+                    Errno::INTR
+                    | Errno::CONNABORTED
+                    | Errno::NETDOWN
+                    | Errno::PROTO
+                    | Errno::NOPROTOOPT
+                    | Errno::HOSTDOWN
+                    | Errno::NONET
+                    | Errno::HOSTUNREACH
+                    | Errno::OPNOTSUPP
+                    | Errno::NETUNREACH
+                    | Errno::PERM,
+                ) => {}
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever else: it waits in the backlog meanwhile.
+                Err(e) => {
+                    self.complain("cannot accept", &e.into());
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn admit(&mut self, socket: OwnedFd, peer: Option<SocketAddrAny>) {
+        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).map(canonical);
+        if peer.is_some() {
+            // Small messages must not wait for each other's acknowledgement.
+            let _ = sockopt::set_tcp_nodelay(&socket, true);
+        }
+        let door = Arc::new(Door::Socket(socket));
+        let place = match self.service.connections.admit(&door) {
+            Ok(place) => place,
+            Err(full) => {
+                self.complain_of("connection refused", &full.to_string());
+                return self.refuse(&door, "Too many connections");
+            }
+        };
+        let service = Arc::clone(&self.service);
+        let served = Arc::clone(&door);
+        let started = thread("conn", STACK, move || {
+            // A panic ends this connection, not the server. Its room is left by `Member`'s drop.
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| connection::serve(&service, &served, peer, &place)));
+            if outcome.is_err() {
+                service.log.error("internal error in a connection").write();
+            }
+            drop(served);
+            drop(place);
+        });
+        if let Err(e) = started {
+            self.complain("cannot start a thread", &e);
+            self.refuse(&door, "No thread to be had");
+        }
+    }
+
+    /// Answers 503 without a thread: the answer fits the socket's buffer; what the client sends is read and
+    /// thrown away for a while, for a reset would overtake the answer.
+    fn refuse(&mut self, door: &Arc<Door>, text: &str) {
+        let answer = respond::busy(text);
+        let _ = send_now(door.as_fd(), &[io::IoSlice::new(&answer)]);
+        let _ = rustix::net::shutdown(door.as_fd(), Shutdown::Write);
+        if self.refusals.len() >= REFUSALS {
+            self.refusals.pop_front();
+        }
+        self.refusals.push_back(Refusal { socket: Arc::clone(door), until: Instant::now() + REFUSAL_TIME });
+    }
+
+    fn complain(&mut self, what: &str, error: &io::Error) {
+        self.complain_of(what, &error.to_string());
+    }
+
+    /// Logs a failure once a second, with how often it struck.
+    fn complain_of(&mut self, what: &str, why: &str) {
+        let mut times = 0;
+        if let Some((last, since)) = self.failing {
+            if last.elapsed() < LOG_EVERY {
+                self.failing = Some((last, since + 1));
+                return;
+            }
+            times = since;
+        }
+        self.service
+            .log
+            .warn(what)
+            .field("reason", why)
+            .number("connections", self.service.connections.len())
+            .number("times", times + 1)
+            .write();
+        self.failing = Some((Instant::now(), 0));
+    }
+}
+
+/// Reads away what a refused client sends; says whether there may be more.
+fn goes_on(socket: &Door) -> bool {
+    let mut scrap = [0; 4096];
+    match rustix::net::recv(socket, &mut scrap, RecvFlags::DONTWAIT) {
+        Ok((_, 0)) => false,
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => true,
+        Err(_) => false,
+    }
+}
+
+/// An IPv4 address that came over an IPv6 socket is an IPv4 address.
+pub fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}

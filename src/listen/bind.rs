@@ -1,0 +1,132 @@
+//! Making listening sockets.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::{Announced, ListenError, Listener};
+use crate::config::Address;
+
+/// Connections that may wait to be accepted. With std's 128 a burst of a thousand waits a second for the
+/// SYN to be sent again; the system's own limit (net.core.somaxconn) still holds.
+const BACKLOG: i32 = 4096;
+
+/// A unix socket's file: removed when this is dropped, if it is still the one we made.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| file.dev() == self.device && file.ino() == self.inode);
+        if ours {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+pub(super) fn bind(address: &Address) -> Result<Listener, ListenError> {
+    match address {
+        Address::Tcp(address) => {
+            tcp(*address, true).map_err(|e| ListenError::Bind(address.to_string(), e.into()))
+        }
+        Address::Any(port) => {
+            let both = tcp((Ipv6Addr::UNSPECIFIED, *port).into(), false);
+            // A system without IPv6.
+            let listener = match both {
+                Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+                    tcp((Ipv4Addr::UNSPECIFIED, *port).into(), true)
+                }
+                other => other,
+            };
+            listener.map_err(|e| ListenError::Bind(format!(":{port}"), e.into()))
+        }
+        Address::Unix { path, mode } => unix(path, *mode),
+    }
+}
+
+/// A TCP listener. Standard options: an address is free again at once after its last server is gone.
+fn tcp(address: SocketAddr, only_v6: bool) -> Result<Listener, Errno> {
+    let family = match address.ip() {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, only_v6)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    let announced = announce(socket.as_fd());
+    Ok(Listener { socket, announced, _file: None })
+}
+
+/// The address that a listening socket has.
+pub(super) fn announce(socket: BorrowedFd<'_>) -> Announced {
+    let Ok(name) = rustix::net::getsockname(socket) else { return Announced::Unnamed };
+    if let Ok(address) = SocketAddr::try_from(name.clone()) {
+        return Announced::Tcp(address);
+    }
+    let path = rustix::net::SocketAddrUnix::try_from(name)
+        .ok()
+        .and_then(|unix| unix.path_bytes().map(|path| PathBuf::from(os_string(path))));
+    path.map_or(Announced::Unnamed, Announced::Unix)
+}
+
+fn os_string(bytes: &[u8]) -> std::ffi::OsString {
+    std::os::unix::ffi::OsStringExt::from_vec(bytes.to_vec())
+}
+
+/// A unix socket: a live one is left alone, a stale file replaced.
+fn unix(path: &Path, mode: Option<u32>) -> Result<Listener, ListenError> {
+    let failed = |e| ListenError::Bind(format!("unix:{}", path.display()), e);
+    match fs::symlink_metadata(path) {
+        Ok(file) if !file.file_type().is_socket() => return Err(ListenError::NotASocket(path.to_owned())),
+        Ok(_) => match UnixStream::connect(path) {
+            // EAGAIN: its backlog is full, so somebody is there.
+            Ok(_) => return Err(ListenError::InUse(path.to_owned())),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(failed)?;
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                return Err(ListenError::InUse(path.to_owned()));
+            }
+            Err(e) => return Err(failed(e)),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(failed(e)),
+    }
+    // The file must never be more open than asked for, not even between bind and chmod.
+    let before = mode.map(|mode| rustix::process::umask(Mode::from_raw_mode(0o777 & !mode)));
+    let bound = UnixListener::bind(path);
+    if let Some(before) = before {
+        rustix::process::umask(before);
+    }
+    let listener = bound.map_err(failed)?;
+    let file = fs::symlink_metadata(path).map_err(failed)?;
+    let file = SocketFile { path: path.to_owned(), device: file.dev(), inode: file.ino() };
+    if let Some(mode) = mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
+    }
+    listener.set_nonblocking(true).map_err(failed)?;
+    rustix::net::listen(&listener, BACKLOG).map_err(|e| failed(e.into()))?;
+    Ok(Listener {
+        socket: OwnedFd::from(listener),
+        announced: Announced::Unix(path.to_owned()),
+        _file: Some(file),
+    })
+}

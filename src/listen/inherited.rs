@@ -1,0 +1,107 @@
+//! Sockets that somebody else made: systemd's socket activation and inetd's descriptor 0.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+
+use listenfd::ListenFd;
+use rustix::net::{SocketType, sockopt};
+
+use super::{Announced, ListenError, Listener, bind};
+
+/// The most descriptors that are believed to be handed over.
+const MOST: usize = 64;
+
+/// `AF_INET`, `AF_UNIX` and `SOCK_STREAM` (`listenfd` takes IPv6 for the first one too).
+const FAMILIES: [i32; 2] = [2, 1];
+const STREAM: i32 = 1;
+
+/// What a descriptor that was handed over turned out to be.
+#[derive(Debug)]
+pub enum Inherited {
+    /// A listening socket.
+    Listener(Listener),
+    /// One accepted connection.
+    Connection(OwnedFd),
+}
+
+/// The sockets of `LISTEN_FDS`, if `LISTEN_PID` says that they are for us (`sd_listen_fds`(3)). Call it
+/// before the first thread starts: the variables are removed.
+pub fn systemd() -> Result<Vec<Inherited>, ListenError> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    // `listenfd` also takes a count without a process id, which may be meant for our parent.
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Ok(Vec::new());
+    }
+    let count = number("LISTEN_FDS").unwrap_or(0) as usize;
+    if count > MOST {
+        return Err(ListenError::Inherited(
+            3,
+            format!("LISTEN_FDS announces {count}, at most {MOST} are taken"),
+        ));
+    }
+    let mut handed = ListenFd::from_env();
+    (0..count)
+        .map(|index| {
+            let fd = i32::try_from(index).unwrap_or(0) + 3;
+            let taken = FAMILIES
+                .into_iter()
+                .find_map(|family| {
+                    handed.take_custom::<OwnedFd>(index, family, STREAM, "stream socket").ok().flatten()
+                })
+                .ok_or_else(|| ListenError::Inherited(fd, "not a TCP or unix stream socket".to_owned()))?;
+            look(taken, fd)
+        })
+        .collect()
+}
+
+/// Descriptor 0, as inetd hands it over: moved away, with `/dev/null` in its place, and in place of 1 and
+/// 2 where they are the same socket. Says also whether standard error is somebody else than the client.
+pub fn inetd() -> Result<(Inherited, bool), ListenError> {
+    let failed = |e: std::io::Error| ListenError::Inherited(0, e.to_string());
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(|e| failed(e.into()))?;
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
+    let same = |fd: std::io::Result<OwnedFd>| {
+        let identity = |fd: OwnedFd| File::from(fd).metadata().ok().map(|file| (file.dev(), file.ino()));
+        let ours = socket.try_clone().ok().and_then(identity);
+        ours.is_some() && fd.ok().and_then(identity) == ours
+    };
+    let stdout_is_client = same(std::io::stdout().as_fd().try_clone_to_owned());
+    let stderr_is_client = same(std::io::stderr().as_fd().try_clone_to_owned());
+    let replaced = (|| {
+        rustix::stdio::dup2_stdin(&null)?;
+        if stdout_is_client {
+            rustix::stdio::dup2_stdout(&null)?;
+        }
+        if stderr_is_client {
+            rustix::stdio::dup2_stderr(&null)?;
+        }
+        rustix::io::Result::Ok(())
+    })();
+    replaced.map_err(|e| failed(e.into()))?;
+    Ok((look(socket, 0)?, !stderr_is_client))
+}
+
+fn look(socket: OwnedFd, fd: i32) -> Result<Inherited, ListenError> {
+    let failed = |what: &str| ListenError::Inherited(fd, what.to_owned());
+    match sockopt::socket_type(&socket) {
+        Ok(SocketType::STREAM) => {}
+        Ok(_) => return Err(failed("not a stream socket")),
+        Err(_) => return Err(failed("not a socket")),
+    }
+    if sockopt::socket_acceptconn(&socket).unwrap_or(false) {
+        rustix::io::ioctl_fionbio(&socket, true).map_err(|e| failed(&e.to_string()))?;
+        let announced = bind::announce(socket.as_fd());
+        return Ok(Inherited::Listener(Listener { socket, announced, _file: None }));
+    }
+    // A connection is read with blocking calls.
+    rustix::io::ioctl_fionbio(&socket, false).map_err(|e| failed(&e.to_string()))?;
+    Ok(Inherited::Connection(socket))
+}
+
+impl Listener {
+    /// Whether its address is known.
+    pub fn is_named(&self) -> bool {
+        self.announced != Announced::Unnamed
+    }
+}

@@ -1,0 +1,266 @@
+//! One run of the server, from the first listener to the last reaped child.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use crate::child::Settings;
+use crate::client::CLOSE_PATIENCE;
+use crate::config::{Config, Listen};
+use crate::connections::Connections;
+use crate::http::files::FileServer;
+use crate::listen::accept::{Acceptor, canonical};
+use crate::listen::{self, Announced, Inherited, ListenError, Listener};
+use crate::log::Log;
+use crate::room::{Hooks, Table};
+use crate::service::Service;
+use crate::sink::Door;
+use crate::sys::deadline::Deadline;
+use crate::sys::limits;
+use crate::sys::process::thread;
+use crate::ws::connection;
+
+/// What a shutdown may take beside `--grace`: the end of input, what is still said, and the closes.
+const SHUTDOWN: Duration = Duration::from_millis(250 + 1000 + 500).saturating_add(CLOSE_PATIENCE);
+
+/// How long programs have to be reaped after a second signal.
+const HURRY: Duration = Duration::from_secs(2);
+
+/// Why the server could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// There is nothing to listen on.
+    Listen(ListenError),
+    /// The static directory cannot be opened.
+    Files(std::path::PathBuf, io::Error),
+    /// The system denies a thread or a descriptor.
+    System(io::Error),
+    /// INT, TERM and HUP cannot be handled.
+    Signals(ctrlc::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(e) => e.fmt(f),
+            Self::Files(path, e) => write!(f, "cannot open the directory {}: {e}", path.display()),
+            Self::System(e) => write!(f, "cannot start: {e}"),
+            Self::Signals(e) => write!(f, "cannot handle signals: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Listen(e) => Some(e),
+            Self::Files(_, e) | Self::System(e) => Some(e),
+            Self::Signals(e) => Some(e),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// In an orderly way.
+    Done,
+    /// A second signal cut it short.
+    Cut,
+}
+
+/// Where connections come from, once it is clear.
+enum Source {
+    Listeners(Vec<Listener>),
+    Connection(OwnedFd),
+}
+
+/// Serves until a signal, or until there is nothing left to serve (inetd).
+///
+/// # Errors
+/// When it cannot start; nothing has been left behind then.
+pub fn run(config: Config) -> Result<Outcome, StartError> {
+    // First of all, and before any thread: descriptor 0 is moved, variables are removed.
+    let (source, may_log, ends_idle) = match &config.listen {
+        Listen::Inetd => {
+            let (inherited, may_log) = listen::inetd().map_err(StartError::Listen)?;
+            (sort(vec![inherited]), may_log, true)
+        }
+        Listen::Addresses(addresses) => {
+            let inherited = listen::systemd().map_err(StartError::Listen)?;
+            if inherited.is_empty() {
+                let bound: Result<Vec<_>, _> = addresses.iter().map(listen::bind).collect();
+                (Source::Listeners(bound.map_err(StartError::Listen)?), true, false)
+            } else {
+                let source = sort(inherited);
+                let ends_idle = matches!(source, Source::Connection(_));
+                (source, true, ends_idle)
+            }
+        }
+    };
+    let files = match &config.static_dir {
+        Some(path) => Some(FileServer::open(path).map_err(|e| StartError::Files(path.clone(), e))?),
+        None => None,
+    };
+    let (signals, signalled) = bounded(2);
+    ctrlc::set_handler(move || {
+        // A third one while two wait changes nothing.
+        let _ = signals.try_send(());
+    })
+    .map_err(StartError::Signals)?;
+    let log = Log::start(config.log, !may_log).map_err(StartError::System)?;
+    let (ring, changed) = bounded(1);
+    let service = service(config, log.clone(), ring, files);
+    let server = Server { service, acceptors: Vec::new(), signalled, changed, ends_idle };
+    let outcome = server.serve(source);
+    log.flush();
+    outcome
+}
+
+/// A connection that was handed over is served alone; otherwise there are listeners.
+fn sort(inherited: Vec<Inherited>) -> Source {
+    let mut listeners = Vec::new();
+    for inherited in inherited {
+        match inherited {
+            Inherited::Listener(listener) => listeners.push(listener),
+            Inherited::Connection(socket) => return Source::Connection(socket),
+        }
+    }
+    Source::Listeners(listeners)
+}
+
+/// All that connections share.
+fn service(config: Config, log: Log, ring: Sender<()>, files: Option<FileServer>) -> Arc<Service> {
+    let (possible, reason) = limits::connections(limits::raise_descriptors());
+    let wanted = config.limits.clients;
+    let most = wanted.map_or(possible, |wanted| wanted.min(possible));
+    if wanted.is_some_and(|wanted| wanted > possible) {
+        log.warn("--maxclients is more than this system can hold")
+            .number("connections", possible)
+            .field("limit", reason)
+            .write();
+    }
+    log.debug("connections at most").number("connections", most).field("limit", reason).write();
+    let settings = Settings {
+        program: config.program.clone(),
+        framing: config.framing.clone(),
+        message: config.limits.message,
+        queue: config.limits.queue,
+        slow: config.slow,
+        patience: config.times.patience,
+        linger: config.times.linger,
+        grace: config.times.grace,
+        log: log.clone(),
+    };
+    let hooks = Hooks { join: config.join_message.clone(), leave: config.leave_message.clone() };
+    let table = Table::new(settings, hooks, ring.clone());
+    Service::new(config, log, table, Connections::new(most, ring), files)
+}
+
+struct Server {
+    service: Arc<Service>,
+    acceptors: Vec<Acceptor>,
+    signalled: Receiver<()>,
+    changed: Receiver<()>,
+    ends_idle: bool,
+}
+
+impl Server {
+    fn serve(mut self, source: Source) -> Result<Outcome, StartError> {
+        match source {
+            Source::Listeners(listeners) => {
+                for listener in listeners {
+                    let announced = listener.announced().clone();
+                    self.acceptors
+                        .push(Acceptor::start(&self.service, listener).map_err(StartError::System)?);
+                    announce(&self.service.log, &announced);
+                }
+            }
+            Source::Connection(socket) => self.serve_one(socket)?,
+        }
+        self.wait();
+        Ok(self.shut_down())
+    }
+
+    /// One accepted connection, as inetd's `nowait` hands it over.
+    fn serve_one(&self, socket: OwnedFd) -> Result<(), StartError> {
+        let service = Arc::clone(&self.service);
+        let peer = rustix::net::getpeername(&socket)
+            .ok()
+            .flatten()
+            .and_then(|peer| std::net::SocketAddr::try_from(peer).ok())
+            .map(canonical);
+        let door = Arc::new(Door::Socket(socket));
+        // There is always a place for the only one.
+        let Ok(place) = service.connections.admit(&door) else { return Ok(()) };
+        thread("conn", 64 * 1024, move || connection::serve(&service, &door, peer, &place))
+            .map(drop)
+            .map_err(StartError::System)
+    }
+
+    /// Until a signal; with inetd also until everybody is gone who ever came.
+    fn wait(&self) {
+        loop {
+            // Woken by the signal handler, or by a connection or program that ends.
+            select! {
+                recv(self.signalled) -> _ => return,
+                recv(self.changed) -> _ => {
+                    if self.ends_idle && self.service.connections.served() > 0 && self.is_quiet() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.service.connections.is_empty() && self.service.table.programs() == 0
+    }
+
+    fn shut_down(&mut self) -> Outcome {
+        let log = &self.service.log;
+        log.debug("shutting down").write();
+        for acceptor in self.acceptors.drain(..) {
+            acceptor.stop();
+        }
+        self.service.connections.shut_down();
+        self.service.table.shut_down();
+        let deadline = Deadline::after(self.service.config.times.grace.saturating_add(SHUTDOWN));
+        while !self.is_quiet() {
+            let Some(left) = deadline.left().filter(|left| !left.is_zero()) else {
+                log.warn("not everything has ended in time")
+                    .number("connections", self.service.connections.len())
+                    .number("programs", self.service.table.programs())
+                    .write();
+                break;
+            };
+            select! {
+                recv(self.signalled) -> _ => return self.hurry(),
+                recv(self.changed) -> _ => {}
+                default(left) => {}
+            }
+        }
+        log.debug("done").write();
+        Outcome::Done
+    }
+
+    /// A second signal: KILL to all, reap, go.
+    fn hurry(&self) -> Outcome {
+        self.service.log.warn("second signal: programs are killed").write();
+        self.service.table.kill();
+        let deadline = Deadline::after(HURRY);
+        while self.service.table.programs() > 0 {
+            let Some(left) = deadline.left().filter(|left| !left.is_zero()) else { break };
+            let _ = self.changed.recv_timeout(left);
+        }
+        Outcome::Cut
+    }
+}
+
+fn announce(log: &Log, address: &Announced) {
+    log.info(&format!("listening on {address}")).field("listening", address).write();
+}

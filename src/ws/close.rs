@@ -1,0 +1,47 @@
+//! The careful end of a connection (RFC 6455 §7): the close frame out, the answer in, then TCP.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+
+use crate::client::{CLOSE_PATIENCE, Client};
+use crate::sink::{After, Phase};
+use crate::sys::deadline::Deadline;
+use crate::sys::poll::ready;
+use crate::sys::socket;
+
+/// How long what a client still sends is read and thrown away, and how much of it beside one message.
+const LAST_READ: Duration = Duration::from_secs(2);
+const LAST_BYTES: usize = 1024 * 1024;
+
+/// Writes out what the sink still holds, its close frame included; gives up on a client that takes
+/// nothing for five seconds. Says whether all is out.
+pub(super) fn write_out(client: &Arc<Client>) -> bool {
+    let started = Instant::now();
+    loop {
+        match client.sink.flush(false) {
+            After::Clear => return client.sink.look().phase == Phase::Ended,
+            After::Refused => return false,
+            After::Waits { .. } => {
+                let until = client.sink.look().moved.max(started) + CLOSE_PATIENCE;
+                match ready(client.door.as_fd(), PollFlags::OUT, Deadline::at(until)) {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => return false,
+                }
+            }
+        }
+    }
+}
+
+/// Ends TCP: gently where all is written out, so that the close frame arrives; with a reset otherwise.
+/// `message` is `--maxmessage`: the rest of one message that was too large is read away too.
+pub(super) fn end(client: &Arc<Client>, written: bool, message: usize) {
+    if written {
+        socket::end_gently(client.door.as_fd(), LAST_READ, LAST_BYTES.saturating_add(message));
+    } else {
+        client.sink.abandon();
+        socket::reset_on_close(client.door.as_fd());
+    }
+}

@@ -1,0 +1,353 @@
+//! The thread of one connection: requests, the upgrade, then one blocking read after the other, each
+//! message straight to the program. What the program says never passes through here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use tungstenite::Error;
+use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
+
+use super::close;
+use super::liveness::{Liveness, Verdict};
+use super::stream::Stream;
+use crate::child::Occasion;
+use crate::client::Client;
+use crate::config::{Framing, Level};
+use crate::connections::Place;
+use crate::framing::frames;
+use crate::http::head::{Head, HeadError};
+use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
+use crate::http::respond::{self, Reply, refuse, switching_protocols};
+use crate::http::route::{Route, UpgradeRequest, route};
+use crate::http::{cgi, origin, receive};
+use crate::room::{JoinError, Member, Room};
+use crate::service::Service;
+use crate::sink::{Door, Ending};
+use crate::sys::deadline::Deadline;
+use crate::sys::poll::{poll, ready};
+use crate::sys::socket::send_all;
+
+/// What tungstenite reads at a time, and holds for each client, in bytes.
+const READ_BUFFER: usize = 4096;
+
+/// How long a client that has hung up is still waited for while the program takes none of its messages.
+const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves one connection to its end. `peer` is missing on a unix socket.
+pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>, place: &Place) {
+    let mut rest = Vec::new();
+    for number in 1..=MOST_REQUESTS {
+        // The first request has the handshake's time in all; a later one may keep us waiting first.
+        if number > 1
+            && rest.is_empty()
+            && !ready(door.as_fd(), PollFlags::IN, Deadline::after(KEEP_ALIVE)).unwrap_or(false)
+        {
+            return;
+        }
+        let deadline = Deadline::after(service.config.times.handshake);
+        let head = match receive::receive(door.as_fd(), rest, deadline) {
+            Ok((head, behind)) => {
+                rest = behind;
+                head
+            }
+            Err(e) => return refuse_head(service, door, peer, &e),
+        };
+        place.has_asked();
+        let reply = match route(&head) {
+            Ok(Route::Upgrade(request)) => return upgrade(service, door, peer, place, &head, request, rest),
+            Ok(Route::Plain(what)) => plain::reply(&head, what, service.files.as_ref()),
+            Err(refusal) => refusal,
+        };
+        log_request(service, peer, &head, &reply);
+        match plain::answer(door.as_fd(), &head, &reply, number == MOST_REQUESTS) {
+            Ok(plain::After::GoesOn) => {}
+            Ok(plain::After::Ended) | Err(_) => return,
+        }
+    }
+}
+
+fn refuse_head(service: &Service, door: &Door, peer: Option<SocketAddr>, error: &HeadError) {
+    if let Some(status) = error.status() {
+        log_refusal(service, peer, "", &error.to_string());
+        // Nobody may be there to read it.
+        let _ = plain::answer_and_end(door.as_fd(), &refuse(status, &error.to_string()));
+    } else {
+        service
+            .log
+            .debug("connection without a request")
+            .field("address", address(peer))
+            .field("error", error)
+            .write();
+    }
+}
+
+/// A request for a room: checked, given a place, switched over, joined.
+fn upgrade(
+    service: &Arc<Service>,
+    door: &Arc<Door>,
+    peer: Option<SocketAddr>,
+    place: &Place,
+    head: &Head,
+    request: UpgradeRequest,
+    rest: Vec<u8>,
+) {
+    let refuse_with = |reply: &Reply, reason: &str| {
+        log_refusal(service, peer, &request.room, reason);
+        let _ = plain::answer(door.as_fd(), head, reply, true);
+    };
+    if let Err(refused) = origin::check(&service.config.origin, head) {
+        return refuse_with(&refuse(403, "Origin not allowed"), &refused.to_string());
+    }
+    let ticket = match service.table.reserve(&request.room) {
+        Ok(ticket) => ticket,
+        Err(e) => return refuse_with(&refuse(503, &e.to_string()), &e.to_string()),
+    };
+    if send_all(door.as_fd(), &switching_protocols(&request.accept), respond::STALL).is_err() {
+        return;
+    }
+    let address = address(peer);
+    let occasion = Occasion {
+        room: request.room.clone(),
+        query: request.query.clone(),
+        address: address.clone(),
+        cgi: if service.config.program.cgi_environment { cgi::variables(head, peer) } else { Vec::new() },
+    };
+    let id = service.next_id();
+    let limits = &service.config.limits;
+    let client = Arc::new(Client::new(id, address, request.query, Arc::clone(door), limits.queue));
+    place.is_upgraded();
+    let joined = Room::join(ticket, &client, &occasion, |moved| still_there(&client, &mut None, moved));
+    match joined {
+        Ok(member) => {
+            let ending = converse(service, &member, rest);
+            // The room first: it must not wait for the manners that follow.
+            drop(member);
+            see_out(service, &client, ending);
+        }
+        Err(e) => {
+            let code = if e == JoinError::ShuttingDown { 1001 } else { 1011 };
+            client.close(code, &e.to_string(), Ending::BreakOff);
+            let written = close::write_out(&client);
+            service.log.warn("client not admitted").room(&request.room).client(id).field("reason", e).write();
+            close::end(&client, written, limits.message);
+        }
+    }
+}
+
+/// How a conversation came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Conversation {
+    /// A close frame came, with this code if it had one.
+    Closed(Option<u16>),
+    /// TCP ended without one, or the server's own close went unanswered.
+    Gone,
+    /// Nothing came for too long, not even an answer to a ping.
+    Silent,
+    /// Ended by us, in the middle of what cannot be read on.
+    Broken(u16, &'static str),
+}
+
+/// The loop of a client: a message in, a line to the program.
+fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
+    let client = member.client();
+    let limits = &service.config.limits;
+    let end_of_message: &[u8] = match service.config.framing {
+        Framing::Delimited { .. } => b"\n",
+        Framing::Binary => b"",
+    };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(limits.message))
+        .max_frame_size(Some(limits.message));
+    let mut socket = WebSocket::from_partially_read(Stream::new(member), rest, Role::Server, Some(config));
+    let mut liveness = Liveness::new(&service.config.times, Instant::now());
+    let mut timeout = None;
+    let mut hung_up = None;
+    let mut lost = 0u64;
+    let ending = loop {
+        if let Some(ending) = keep_time(service, member, &mut liveness, socket.get_ref().heard, &mut timeout)
+        {
+            break ending;
+        }
+        let message = match socket.read() {
+            Ok(Message::Text(text)) => text.into(),
+            Ok(Message::Binary(bytes)) => bytes,
+            Ok(Message::Close(frame)) => break Conversation::Closed(frame.map(|frame| frame.code.into())),
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+            Err(Error::Io(e)) if is_timeout(&e) => continue,
+            Err(e) => break after_error(&e),
+        };
+        liveness.message(socket.get_ref().heard);
+        if !client.is_open() {
+            // The server has said its last word already: what comes now is not for the program.
+            continue;
+        }
+        client.received.fetch_add(message.len() as u64, Ordering::Relaxed);
+        let stay = |moved| still_there(client, &mut hung_up, moved);
+        let (taken, waited) = member.input(&[&message, end_of_message], stay);
+        if waited {
+            liveness.stood_still(Instant::now());
+        }
+        if !taken {
+            lost += 1;
+            if lost == 1 {
+                service.log.debug("message dropped: the program reads no more").client(client.id).write();
+            }
+        }
+    };
+    if lost > 0 {
+        service
+            .log
+            .warn("messages dropped: the program read no more")
+            .client(client.id)
+            .number("messages", lost)
+            .write();
+    }
+    ending
+}
+
+/// Looks at the clock before a read and sets the read's time-out; pings where that is due.
+fn keep_time(
+    service: &Service,
+    member: &Member,
+    liveness: &mut Liveness,
+    heard: Instant,
+    timeout: &mut Option<Duration>,
+) -> Option<Conversation> {
+    let client = member.client();
+    liveness.lives(heard);
+    loop {
+        let wait = match liveness.judge(Instant::now()) {
+            Verdict::Wait(wait) => wait,
+            // A close is on its way, and the minder sees to its end.
+            _ if !client.is_open() => {
+                liveness.stood_still(Instant::now());
+                continue;
+            }
+            // What its kernel took of a backlog is life as well.
+            Verdict::Ping | Verdict::Gone if liveness.lives(client.sink.look().moved) => continue,
+            Verdict::Ping => {
+                member.mind(client.sink.ping(frames::ping()));
+                continue;
+            }
+            Verdict::Gone => return Some(Conversation::Silent),
+            Verdict::Idle => {
+                service
+                    .log
+                    .info("client closed: idle for too long")
+                    .client(client.id)
+                    .number("code", 1008)
+                    .write();
+                client.close(1008, "idle for too long", Ending::Behind);
+                member.see_through();
+                continue;
+            }
+        };
+        // A time-out that strikes early costs one more turn; only one that would strike late, or none
+        // where one is due, is worth a system call.
+        let early_enough = match (*timeout, wait) {
+            (Some(set), Some(wait)) => set <= wait && set.saturating_mul(4) >= wait,
+            (None, None) => true,
+            _ => false,
+        };
+        if !early_enough {
+            // Rounded up: the kernel counts in ticks of up to 10 ms and would strike before its time.
+            let set = wait.map(|wait| wait.max(Duration::from_millis(1)));
+            if set_socket_timeout(&client.door, Timeout::Recv, set).is_ok() {
+                *timeout = wait;
+            }
+        }
+        return None;
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn after_error(error: &Error) -> Conversation {
+    use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+    match error {
+        Error::Protocol(ResetWithoutClosingHandshake) => Conversation::Gone,
+        Error::Protocol(_) => Conversation::Broken(1002, "protocol error"),
+        Error::Utf8(_) => Conversation::Broken(1007, "text is not UTF-8"),
+        Error::Capacity(_) => Conversation::Broken(1009, "message too large"),
+        _ => Conversation::Gone,
+    }
+}
+
+/// Whether a client that waits for the program to read should go on waiting: not when it was reset or
+/// closed by us, and not for ever when it has hung up. `moved` is when the program last read something.
+fn still_there(client: &Client, hung_up: &mut Option<Instant>, moved: Instant) -> bool {
+    let mut fds = [PollFd::new(&client.door, PollFlags::RDHUP)];
+    let broken = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+    if poll(&mut fds, Deadline::after(Duration::ZERO)).is_err() || fds[0].revents().intersects(broken) {
+        return false;
+    }
+    if fds[0].revents().contains(PollFlags::RDHUP) {
+        let since = *hung_up.get_or_insert_with(Instant::now);
+        if since.max(moved).elapsed() > HUNG_UP_PATIENCE {
+            return false;
+        }
+    }
+    client.is_open()
+}
+
+/// The end of a client that has left its room: close frames, then TCP.
+fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
+    let log = &service.log;
+    let written = match ending {
+        Conversation::Closed(code) => {
+            let frame = code.map_or_else(frames::close_without_code, |code| frames::close(code, ""));
+            client.sink.close(&frame, Ending::BreakOff);
+            close::write_out(client)
+        }
+        Conversation::Gone => {
+            // It may have ended only its own direction; if nobody is there, nobody minds.
+            client.close(1002, "ended without a close frame", Ending::BreakOff);
+            close::write_out(client)
+        }
+        Conversation::Silent => {
+            log.info("client gone: no answer to a ping").client(client.id).write();
+            false
+        }
+        Conversation::Broken(code, reason) => {
+            log.info("client closed").client(client.id).number("code", code).field("reason", reason).write();
+            client.close(code, reason, Ending::BreakOff);
+            close::write_out(client)
+        }
+    };
+    close::end(client, written, service.config.limits.message);
+}
+
+fn address(peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| "unix:".to_owned(), |peer| peer.to_string())
+}
+
+/// Refusals are worth a look, the rest is for the curious.
+fn log_request(service: &Service, peer: Option<SocketAddr>, head: &Head, reply: &Reply) {
+    let (level, message) = if reply.status >= 400 && head.asks_upgrade() {
+        (Level::Warn, "refused")
+    } else {
+        (Level::Debug, "request")
+    };
+    service
+        .log
+        .at(level, message)
+        .field("address", address(peer))
+        .field("method", head.method())
+        .field("target", head.target())
+        .number("status", reply.status)
+        .write();
+}
+
+fn log_refusal(service: &Service, peer: Option<SocketAddr>, room: &str, reason: &str) {
+    service.log.warn("refused").room(room).field("address", address(peer)).field("reason", reason).write();
+}

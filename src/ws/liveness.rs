@@ -1,0 +1,120 @@
+//! When to ping a client, when it is gone, when it has been idle for too long. Pure but for the clock.
+
+use std::time::{Duration, Instant};
+
+use crate::config::Times;
+
+/// A client that sent nothing for this many ping intervals is gone.
+const GONE_AFTER: u32 = 3;
+
+/// What the clock says about a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Wait on, at most this long; `None`: there is no time limit.
+    Wait(Option<Duration>),
+    /// Send a ping.
+    Ping,
+    /// Nobody is there.
+    Gone,
+    /// It sent no message for too long.
+    Idle,
+}
+
+/// The clocks of one client.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    ping: Option<Duration>,
+    idle: Option<Duration>,
+    alive: Instant,
+    message: Instant,
+    pings: u32,
+}
+
+impl Liveness {
+    pub(super) fn new(times: &Times, now: Instant) -> Self {
+        Self { ping: times.ping, idle: times.idle, alive: now, message: now, pings: 0 }
+    }
+
+    /// Bytes came, or its kernel took some, at this time; says whether that is news.
+    pub(super) fn lives(&mut self, at: Instant) -> bool {
+        let news = at > self.alive;
+        if news {
+            self.alive = at;
+            self.pings = 0;
+        }
+        news
+    }
+
+    /// A message came.
+    pub(super) fn message(&mut self, at: Instant) {
+        self.message = at;
+    }
+
+    /// It was not listened to until now: its clocks begin anew.
+    pub(super) fn stood_still(&mut self, until: Instant) {
+        self.lives(until);
+        self.message(until);
+    }
+
+    /// What is due.
+    pub(super) fn judge(&mut self, now: Instant) -> Verdict {
+        let left = |from: Instant, limit: Duration| limit.saturating_sub(now.saturating_duration_since(from));
+        let idle = self.idle.map(|idle| left(self.message, idle));
+        if idle.is_some_and(|left| left.is_zero()) {
+            return Verdict::Idle;
+        }
+        let ping = self.ping.map(|ping| left(self.alive, ping.saturating_mul(self.pings + 1)));
+        if ping.is_some_and(|left| left.is_zero()) {
+            self.pings += 1;
+            return if self.pings >= GONE_AFTER { Verdict::Gone } else { Verdict::Ping };
+        }
+        Verdict::Wait([idle, ping].into_iter().flatten().min())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(ping: Option<u64>, idle: Option<u64>) -> Times {
+        Times {
+            handshake: Duration::ZERO,
+            ping: ping.map(Duration::from_secs),
+            idle: idle.map(Duration::from_secs),
+            linger: Duration::ZERO,
+            grace: Duration::ZERO,
+            patience: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn two_pings_and_then_gone_unless_it_lives() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut liveness = Liveness::new(&times(Some(20), None), start);
+        assert_eq!(liveness.judge(at(5)), Verdict::Wait(Some(Duration::from_secs(15))));
+        assert_eq!(liveness.judge(at(20)), Verdict::Ping);
+        assert_eq!(liveness.judge(at(20)), Verdict::Wait(Some(Duration::from_secs(20))));
+        assert_eq!(liveness.judge(at(40)), Verdict::Ping);
+        liveness.lives(at(41));
+        assert_eq!(liveness.judge(at(60)), Verdict::Wait(Some(Duration::from_secs(1))));
+        assert_eq!(liveness.judge(at(61)), Verdict::Ping);
+        assert_eq!(liveness.judge(at(81)), Verdict::Ping);
+        assert_eq!(liveness.judge(at(101)), Verdict::Gone);
+    }
+
+    #[test]
+    fn idle_counts_messages_only_and_stands_still_while_nobody_reads() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut liveness = Liveness::new(&times(None, Some(30)), start);
+        liveness.lives(at(20));
+        assert_eq!(liveness.judge(at(29)), Verdict::Wait(Some(Duration::from_secs(1))));
+        liveness.message(at(29));
+        assert_eq!(liveness.judge(at(58)), Verdict::Wait(Some(Duration::from_secs(1))));
+        liveness.stood_still(at(100));
+        assert_eq!(liveness.judge(at(129)), Verdict::Wait(Some(Duration::from_secs(1))));
+        assert_eq!(liveness.judge(at(130)), Verdict::Idle);
+        assert_eq!(Liveness::new(&times(None, None), start).judge(at(9999)), Verdict::Wait(None));
+    }
+}

@@ -1,0 +1,6 @@
+//! Websocket connections: the thread of one, from its first byte to its careful close.
+
+mod close;
+pub mod connection;
+mod liveness;
+mod stream;
