@@ -478,7 +478,7 @@ impl Reader {
             .room(self.audience.name())
             .number("pid", self.child.pid)
             .field("exit", exit)
-            .field("duration", format_args!("{:.3}", self.started.elapsed().as_secs_f64()))
+            .seconds("duration", self.started.elapsed())
             .number("messages", self.sent)
             .write();
         let clients = self.audience.child_ended();

@@ -323,7 +323,7 @@ impl Room {
                 .room(&self.name)
                 .client(client.id)
                 .field("address", &client.address)
-                .field("duration", format_args!("{:.3}", client.since.elapsed().as_secs_f64()))
+                .seconds("duration", client.since.elapsed())
                 .number("received", client.received.load(Ordering::Relaxed))
                 .number("sent", client.sink.taken())
                 .number("dropped", client.dropped.load(Ordering::Relaxed))
