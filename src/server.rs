@@ -182,8 +182,13 @@ impl Server {
             Source::Listeners(listeners) => {
                 for listener in listeners {
                     let announced = listener.announced().clone();
-                    self.acceptors
-                        .push(Acceptor::start(&self.service, listener).map_err(StartError::System)?);
+                    match Acceptor::start(&self.service, listener) {
+                        Ok(acceptor) => self.acceptors.push(acceptor),
+                        Err(e) => {
+                            self.shut_down();
+                            return Err(StartError::System(e));
+                        }
+                    }
                     announce(&self.service.log, &announced);
                 }
             }

@@ -198,7 +198,11 @@ impl Room {
             .write();
         if let Some(template) = &table.hooks.join {
             let line = room.line(template, client);
-            child.input(&[line.as_bytes()], stay);
+            let (told, _) = child.input(&[line.as_bytes()], stay);
+            if !told {
+                // Who was never announced does not leave either.
+                client.leave_once(|| {});
+            }
         }
         Ok(member)
     }
