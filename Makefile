@@ -76,7 +76,7 @@ demo: build ## serve examples/chat, for two tabs that talk to each other
 # Does not call cargo when there is something to install: `make && sudo make install`.
 install: ## install binary, man page and completions under $(DESTDIR)$(PREFIX)
 	@if [ ! -x '$(BIN)' ]; then $(MAKE) build; fi
-	mkdir -p '$(BINDIR)' '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)'
+	umask 022; mkdir -p '$(BINDIR)' '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)'
 	install -m 755 '$(BIN)' '$(BINDIR)/scalesocket'
 	install -m 644 man/scalesocket.1 '$(MANDIR)/scalesocket.1'
 	'$(BIN)' --completions bash > '$(BASHDIR)/scalesocket'
