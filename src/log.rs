@@ -158,6 +158,11 @@ impl Entry<'_> {
         self
     }
 
+    /// The same for a time, in seconds, to the millisecond.
+    pub fn seconds(self, key: &str, time: Duration) -> Self {
+        self.number(key, format_args!("{}.{:03}", time.as_secs(), time.subsec_millis()))
+    }
+
     /// Hands the line over.
     pub fn write(self) {
         let Some((mut body, message)) = self.body else { return };

@@ -4,9 +4,10 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::child::Settings;
 use crate::client::CLOSE_PATIENCE;
@@ -106,16 +107,20 @@ pub fn run(config: Config) -> Result<Outcome, StartError> {
         Some(path) => Some(FileServer::open(path).map_err(|e| StartError::Files(path.clone(), e))?),
         None => None,
     };
-    let (signals, signalled) = bounded(2);
-    ctrlc::set_handler(move || {
-        // A third one while two wait changes nothing.
-        let _ = signals.try_send(());
+    let (ring, changed) = bounded(1);
+    let signals = Arc::new(AtomicUsize::new(0));
+    ctrlc::set_handler({
+        let (signals, ring) = (Arc::clone(&signals), ring.clone());
+        move || {
+            signals.fetch_add(1, Ordering::SeqCst);
+            // Rung already: then whoever waits will look.
+            let _ = ring.try_send(());
+        }
     })
     .map_err(StartError::Signals)?;
     let log = Log::start(config.log, !may_log).map_err(StartError::System)?;
-    let (ring, changed) = bounded(1);
     let service = service(config, log.clone(), ring, files);
-    let server = Server { service, acceptors: Vec::new(), signalled, changed, ends_idle };
+    let server = Server { service, acceptors: Vec::new(), signals, changed, ends_idle };
     let outcome = server.serve(source);
     log.flush();
     outcome
@@ -164,7 +169,9 @@ fn service(config: Config, log: Log, ring: Sender<()>, files: Option<FileServer>
 struct Server {
     service: Arc<Service>,
     acceptors: Vec<Acceptor>,
-    signalled: Receiver<()>,
+    /// How many have come.
+    signals: Arc<AtomicUsize>,
+    /// Rung by the signal handler, and when a connection or a program has ended.
     changed: Receiver<()>,
     ends_idle: bool,
 }
@@ -175,8 +182,13 @@ impl Server {
             Source::Listeners(listeners) => {
                 for listener in listeners {
                     let announced = listener.announced().clone();
-                    self.acceptors
-                        .push(Acceptor::start(&self.service, listener).map_err(StartError::System)?);
+                    match Acceptor::start(&self.service, listener) {
+                        Ok(acceptor) => self.acceptors.push(acceptor),
+                        Err(e) => {
+                            self.shut_down();
+                            return Err(StartError::System(e));
+                        }
+                    }
                     announce(&self.service.log, &announced);
                 }
             }
@@ -204,17 +216,17 @@ impl Server {
 
     /// Until a signal; with inetd also until everybody is gone who ever came.
     fn wait(&self) {
-        loop {
-            // Woken by the signal handler, or by a connection or program that ends.
-            select! {
-                recv(self.signalled) -> _ => return,
-                recv(self.changed) -> _ => {
-                    if self.ends_idle && self.service.connections.served() > 0 && self.is_quiet() {
-                        return;
-                    }
-                }
+        while self.signals() == 0 {
+            // Without a deadline: whoever rings, see `changed`.
+            let _ = self.changed.recv();
+            if self.ends_idle && self.service.connections.served() > 0 && self.is_quiet() {
+                return;
             }
         }
+    }
+
+    fn signals(&self) -> usize {
+        self.signals.load(Ordering::SeqCst)
     }
 
     fn is_quiet(&self) -> bool {
@@ -238,10 +250,9 @@ impl Server {
                     .write();
                 break;
             };
-            select! {
-                recv(self.signalled) -> _ => return self.hurry(),
-                recv(self.changed) -> _ => {}
-                default(left) => {}
+            let _ = self.changed.recv_timeout(left);
+            if self.signals() > 1 {
+                return self.hurry();
             }
         }
         log.debug("done").write();

@@ -17,6 +17,9 @@ const ALONE_PATIENCE: Duration = Duration::from_secs(10);
 /// The same with `--slow block`, for any client.
 const BLOCK_PATIENCE: Duration = Duration::from_secs(30);
 
+/// The same while the server is shutting down, which nobody may hold up.
+const LAST_PATIENCE: Duration = Duration::from_millis(500);
+
 /// A client that is looked after, and why.
 #[derive(Debug)]
 struct Minded {
@@ -36,6 +39,8 @@ pub(super) struct Minder {
     patience: Duration,
     /// `--maxqueue`.
     bound: usize,
+    /// Nobody holds the room up for long any more.
+    hurrying: bool,
     /// All closes end by then.
     last_call: Option<Instant>,
     /// When time next changes something.
@@ -44,7 +49,7 @@ pub(super) struct Minder {
 
 impl Minder {
     pub(super) fn new(slow: Slow, patience: Duration, bound: usize) -> Self {
-        Self { minded: Vec::new(), slow, patience, bound, last_call: None, next: None }
+        Self { minded: Vec::new(), slow, patience, bound, hurrying: false, last_call: None, next: None }
     }
 
     /// Whether nobody needs minding.
@@ -92,8 +97,14 @@ impl Minder {
         self.next = Some(now);
     }
 
+    /// The server is shutting down: from now on a client that is behind is soon given up.
+    pub(super) fn hurry(&mut self) {
+        self.hurrying = true;
+        self.next = Some(Instant::now());
+    }
+
     /// From now on no close takes longer than this.
-    pub(super) fn hurry(&mut self, last_call: Instant) {
+    pub(super) fn end_by(&mut self, last_call: Instant) {
         self.last_call.get_or_insert(last_call);
         self.next = Some(Instant::now());
     }
@@ -125,7 +136,8 @@ impl Minder {
         }
         let now = Instant::now();
         let mut slow = Vec::new();
-        let (policy, patience, bound, last_call) = (self.slow, self.patience, self.bound, self.last_call);
+        let (policy, patience, bound) = (self.slow, self.patience, self.bound);
+        let (hurrying, last_call) = (self.hurrying, self.last_call);
         let mut next: Option<Instant> = None;
         let mut alarm = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         self.minded.retain_mut(|minded| {
@@ -149,6 +161,7 @@ impl Minder {
                     }
                     let Some(since) = minded.behind else { return true };
                     let until = match policy {
+                        _ if hurrying => since + patience.min(LAST_PATIENCE),
                         Slow::Block => look.moved.max(since) + BLOCK_PATIENCE,
                         _ if others() => since + patience,
                         _ => look.moved.max(since) + ALONE_PATIENCE,

@@ -240,8 +240,11 @@ impl Reader {
         if kill {
             self.sequence.hurry(now);
         }
-        if self.farewell == Farewell::OfServer && self.life == Life::Over {
-            self.minder.hurry(now + CLOSE_PATIENCE);
+        if self.farewell == Farewell::OfServer {
+            self.minder.hurry();
+            if self.life == Life::Over {
+                self.minder.end_by(now + CLOSE_PATIENCE);
+            }
         }
         self.empty_since = self.audience.is_empty().then(|| self.empty_since.unwrap_or(now));
     }
@@ -478,7 +481,7 @@ impl Reader {
             .room(self.audience.name())
             .number("pid", self.child.pid)
             .field("exit", exit)
-            .field("duration", format_args!("{:.3}", self.started.elapsed().as_secs_f64()))
+            .seconds("duration", self.started.elapsed())
             .number("messages", self.sent)
             .write();
         let clients = self.audience.child_ended();
@@ -522,7 +525,7 @@ impl Reader {
             self.minder.close(client, code, &reason, Ending::Behind);
         }
         if self.farewell == Farewell::OfServer {
-            self.minder.hurry(Instant::now() + CLOSE_PATIENCE);
+            self.minder.end_by(Instant::now() + CLOSE_PATIENCE);
         }
         // Whoever is written out already needs no poll, only an alarm.
         self.judge_slow();

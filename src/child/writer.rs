@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -9,6 +10,9 @@ use super::Child;
 use crate::sink::After;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::poll;
+
+/// How long to wait before polling again where `poll` itself fails.
+const BREATHER: Duration = Duration::from_millis(10);
 
 /// The body of the thread. It ends when the child's stdin is closed.
 pub(super) fn run(child: &Arc<Child>) {
@@ -23,7 +27,8 @@ pub(super) fn run(child: &Arc<Child>) {
         }
         // No deadline: whoever leaves something in the sink rings, and the reader at its end.
         if poll(&mut fds, Deadline::NEVER).is_err() {
-            return;
+            // ENOMEM and the like: there is nothing to wait with but time.
+            std::thread::sleep(BREATHER);
         }
         drop(fds);
         drop(door);

@@ -198,7 +198,11 @@ impl Room {
             .write();
         if let Some(template) = &table.hooks.join {
             let line = room.line(template, client);
-            child.input(&[line.as_bytes()], stay);
+            let (told, _) = child.input(&[line.as_bytes()], stay);
+            if !told {
+                // Who was never announced does not leave either.
+                client.leave_once(|| {});
+            }
         }
         Ok(member)
     }
@@ -323,7 +327,7 @@ impl Room {
                 .room(&self.name)
                 .client(client.id)
                 .field("address", &client.address)
-                .field("duration", format_args!("{:.3}", client.since.elapsed().as_secs_f64()))
+                .seconds("duration", client.since.elapsed())
                 .number("received", client.received.load(Ordering::Relaxed))
                 .number("sent", client.sink.taken())
                 .number("dropped", client.dropped.load(Ordering::Relaxed))

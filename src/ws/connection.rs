@@ -1,6 +1,7 @@
 //! The thread of one connection: requests, the upgrade, then one blocking read after the other, each
 //! message straight to the program. What the program says never passes through here.
 
+use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -119,6 +120,10 @@ fn upgrade(
         cgi: if service.config.program.cgi_environment { cgi::variables(head, peer) } else { Vec::new() },
     };
     let id = service.next_id();
+    // Seen in `ps -L` and `top -H`; if it fails, it is only a name.
+    if let Ok(name) = CString::new(format!("conn {id}")) {
+        let _ = rustix::thread::set_name(&name);
+    }
     let limits = &service.config.limits;
     let client = Arc::new(Client::new(id, address, request.query, Arc::clone(door), limits.queue));
     place.is_upgraded();
