@@ -520,6 +520,8 @@ impl Reader {
     fn say_farewell(&mut self, clients: &[Arc<Client>], exit: Option<Exit>) {
         self.child.stdin.abandon();
         self.child.writer.wake();
+        // Anew: the end of its input ends many a child before the waker has rung for the order to stop.
+        self.farewell = lock(&self.child.orders).farewell;
         let (code, reason) = close_of(exit, self.farewell);
         for client in clients {
             self.minder.close(client, code, &reason, Ending::Behind);

@@ -70,10 +70,37 @@ impl Acceptor {
     }
 }
 
-/// A connection that is told to go.
+/// A connection that is told to go, once it has begun to ask: there are clients that take an answer which
+/// comes before their question for a broken connection.
 struct Refusal {
     socket: Arc<Door>,
     until: Instant,
+    /// What is still to be said.
+    answer: Option<Vec<u8>>,
+}
+
+impl Refusal {
+    /// Reads away what came and answers; says whether there may be more to read.
+    fn goes_on(&mut self) -> bool {
+        let more = discard(&self.socket);
+        self.say();
+        more
+    }
+
+    /// The answer fits the socket's buffer. Ending our direction only, and reading on: a reset would
+    /// overtake the answer.
+    fn say(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            let _ = send_now(self.socket.as_fd(), &[io::IoSlice::new(&answer)]);
+            let _ = rustix::net::shutdown(self.socket.as_fd(), Shutdown::Write);
+        }
+    }
+}
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        self.say();
+    }
 }
 
 struct Accept {
@@ -113,7 +140,7 @@ impl Accept {
             }
             let mut said = ready[2..].iter();
             self.refusals
-                .retain(|refusal| !said.next().copied().unwrap_or(false) || goes_on(&refusal.socket));
+                .retain_mut(|refusal| !said.next().copied().unwrap_or(false) || refusal.goes_on());
             if ready[1] && !self.accept_all() {
                 rest_until = Some(Instant::now() + BREATHER);
             }
@@ -199,16 +226,16 @@ impl Accept {
         }
     }
 
-    /// Answers 503 without a thread: the answer fits the socket's buffer; what the client sends is read and
-    /// thrown away for a while, for a reset would overtake the answer.
+    /// Answers 503 without a thread.
     fn refuse(&mut self, door: &Arc<Door>, text: &str) {
-        let answer = respond::busy(text);
-        let _ = send_now(door.as_fd(), &[io::IoSlice::new(&answer)]);
-        let _ = rustix::net::shutdown(door.as_fd(), Shutdown::Write);
         if self.refusals.len() >= REFUSALS {
             self.refusals.pop_front();
         }
-        self.refusals.push_back(Refusal { socket: Arc::clone(door), until: Instant::now() + REFUSAL_TIME });
+        self.refusals.push_back(Refusal {
+            socket: Arc::clone(door),
+            until: Instant::now() + REFUSAL_TIME,
+            answer: Some(respond::busy(text)),
+        });
     }
 
     fn complain(&mut self, what: &str, error: &io::Error) {
@@ -237,7 +264,7 @@ impl Accept {
 }
 
 /// Reads away what a refused client sends; says whether there may be more.
-fn goes_on(socket: &Door) -> bool {
+fn discard(socket: &Door) -> bool {
     let mut scrap = [0; 4096];
     match rustix::net::recv(socket, &mut scrap, RecvFlags::DONTWAIT) {
         Ok((_, 0)) => false,

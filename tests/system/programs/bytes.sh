@@ -1,0 +1,3 @@
+#!/bin/sh
+# Echoes bytes as they come, by two processes.
+cat | cat
