@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::child::Settings;
 use crate::client::CLOSE_PATIENCE;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Input, Listen};
 use crate::connections::Connections;
 use crate::http::files::FileServer;
 use crate::listen::accept::{Acceptor, canonical};
@@ -161,8 +161,13 @@ fn service(config: Config, log: Log, ring: Sender<()>, files: Option<FileServer>
         grace: config.times.grace,
         log: log.clone(),
     };
-    let hooks = Hooks { join: config.join_message.clone(), leave: config.leave_message.clone() };
-    let table = Table::new(settings, hooks, ring.clone());
+    let hooks = match config.framing.input {
+        Input::Gwsocket => Hooks::Gwsocket,
+        Input::Lines | Input::Raw | Input::Json => {
+            Hooks::Templates { join: config.join_message.clone(), leave: config.leave_message.clone() }
+        }
+    };
+    let table = Table::new(settings, hooks, config.history, ring.clone());
     Service::new(config, log, table, Connections::new(most, ring), files)
 }
 

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 pub use self::command::{Occasion, StartError};
 use crate::client::Client;
 use crate::config::{Framing, Program, Slow};
+use crate::framing::output::Found;
 use crate::log::Log;
-use crate::sink::{After, Sink};
+use crate::sink::{After, Batch, Sink};
 use crate::sys::lock;
 use crate::sys::poll::Waker;
 use crate::sys::process::{Exit, thread};
@@ -53,8 +54,13 @@ pub struct Settings {
 pub trait Audience: Send + Sync {
     /// The room's name.
     fn name(&self) -> &str;
-    /// Who gets what the child says now.
-    fn members(&self) -> Arc<[Arc<Client>]>;
+    /// Takes a batch over into the history and says, in the same moment, who is there to get it now: a
+    /// client that joins gets it either way, once.
+    fn take(&self, batch: &Batch, found: &Found) -> Arc<[Arc<Client>]>;
+    /// What the child says of its room.
+    fn describe(&self, metadata: Vec<u8>);
+    /// How many are there.
+    fn count(&self) -> usize;
     /// Whether nobody is there and nobody is about to come.
     fn is_empty(&self) -> bool;
     /// The child has stayed alone for long enough: says whether that is still so; if it is, nobody joins

@@ -3,7 +3,7 @@
 //! Parser, `--help`, man page and completions follow; `man/scalesocket.1` is rendered anew with
 //! `cargo run -- --man > man/scalesocket.1`.
 
-use super::arguments::{Print, Shell};
+use super::arguments::{MessageFrame, Print, Shell};
 use super::flags::{Category, Default, Flag, Value};
 use super::{addresses, values};
 use crate::config::{LogFormat, Slow, Stderr};
@@ -18,6 +18,9 @@ const SLOW_WORDS: [&str; 3] = values::words(&SLOW);
 
 const LOG: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 const LOG_WORDS: [&str; 2] = values::words(&LOG);
+
+const FRAME: [(&str, MessageFrame); 2] = [("json", MessageFrame::Json), ("gwsocket", MessageFrame::Gwsocket)];
+const FRAME_WORDS: [&str; 2] = values::words(&FRAME);
 
 const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 const SHELL_WORDS: [&str; 3] = values::words(&SHELLS);
@@ -34,6 +37,7 @@ const PLAIN: Flag = Flag {
     aliases: &[],
     value: Value::Switch(|_| {}),
     equals_only: false,
+    bare: None,
     repeatable: false,
     default: Default::Off,
     conflicts: &[],
@@ -100,6 +104,77 @@ pub(super) static FLAGS: &[Flag] = &[
         category: Category::Messages,
         summary: "A NUL byte ends a message of the program",
         details: "It takes the place of the newline; with `--delimiters` it is added to that set.",
+        ..PLAIN
+    },
+    Flag {
+        name: "json",
+        value: Value::Switch(|arguments| arguments.json = true),
+        conflicts: &["frame", "clientframe", "serverframe", "binary"],
+        category: Category::Messages,
+        summary: "JSON messages both ways, joins and leaves told",
+        details: "The same as `--frame=json`, with a join message `{\"t\":\"Join\",\"_from\":#ID}` and a \
+            leave message `{\"t\":\"Leave\",\"_from\":#ID}` unless others are given.",
+        ..PLAIN
+    },
+    Flag {
+        name: "frame",
+        value: Value::Choice(&FRAME_WORDS, |arguments, value| {
+            arguments.frame = Some(values::choice(value, &FRAME)?);
+            Ok(())
+        }),
+        equals_only: true,
+        bare: Some("json"),
+        conflicts: &["clientframe", "serverframe", "binary"],
+        category: Category::Messages,
+        summary: "Messages that say whom they are for and who they are from",
+        details: "`json`, which is meant without a value: one JSON object a line, with `_to` and `_from` \
+            in it. `gwsocket`: binary packets with a header. The manual's section on messages has both.",
+        ..PLAIN
+    },
+    Flag {
+        name: "clientframe",
+        value: Value::Choice(&FRAME_WORDS, |arguments, value| {
+            arguments.client_frame = Some(values::choice(value, &FRAME)?);
+            Ok(())
+        }),
+        equals_only: true,
+        conflicts: &["binary"],
+        category: Category::Messages,
+        summary: "The same for what clients send to the program only",
+        ..PLAIN
+    },
+    Flag {
+        name: "serverframe",
+        value: Value::Choice(&FRAME_WORDS, |arguments, value| {
+            arguments.server_frame = Some(values::choice(value, &FRAME)?);
+            Ok(())
+        }),
+        equals_only: true,
+        conflicts: &["binary"],
+        category: Category::Messages,
+        summary: "The same for what the program says only",
+        ..PLAIN
+    },
+    Flag {
+        name: "cache",
+        value: Value::Text("[TYPE:]SIZE", |arguments, value| {
+            arguments.cache = values::cache(value)?;
+            Ok(())
+        }),
+        category: Category::Messages,
+        summary: "Replay the last messages of the program to clients that join later",
+        details: "`all:SIZE` or `SIZE`: the last so many messages, 1 to 65536. `tagged:SIZE`: of those that \
+            have `_cache` set to true in a JSON frame. Together they hold at most `--maxqueue` bytes. Private \
+            messages are replayed to nobody.",
+        ..PLAIN
+    },
+    Flag {
+        name: "cachepersist",
+        value: Value::Switch(|arguments| arguments.cache_persist = true),
+        category: Category::Messages,
+        summary: "Keep the messages of `--cache` when the room's program ends",
+        details: "The room's next program adds to them. Of rooms that are gone, the last 1024 are \
+            remembered, with at most 16 times `--maxqueue` bytes together.",
         ..PLAIN
     },
     Flag {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::config::Keep;
+
 /// Longest time that can be asked for: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -39,6 +41,17 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, St
         let words: Vec<&str> = choices.iter().map(|&(word, _)| word).collect();
         format!("allowed is one of {}", words.join(", "))
     })
+}
+
+/// Which messages are kept, and how many.
+pub(super) fn cache(text: &str) -> Result<Keep, String> {
+    let (kind, size) = text.split_once(':').unwrap_or(("all", text));
+    let size = size.parse().ok().filter(|size| (1..=65_536).contains(size));
+    match (kind, size) {
+        ("all", Some(size)) => Ok(Keep::All(size)),
+        ("tagged", Some(size)) => Ok(Keep::Tagged(size)),
+        _ => Err("allowed are SIZE, all:SIZE and tagged:SIZE, with a SIZE from 1 to 65536".to_owned()),
+    }
 }
 
 /// A number of bytes: a whole number, with `k`, `m` or `g` in powers of 1024; from 1 to `most`.

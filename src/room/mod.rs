@@ -1,5 +1,7 @@
 //! Rooms: who is in, which process answers, what happens when they come and go. Knows nothing of HTTP.
 
+mod history;
+mod past;
 mod room;
 mod table;
 mod template;

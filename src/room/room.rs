@@ -15,11 +15,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::table::{ReserveError, Ticket, WeakTable};
+use super::history::History;
+use super::past::Past;
+use super::table::{Hooks, ReserveError, Ticket, WeakTable};
 use super::template::{Subject, render};
 use crate::child::{Audience, Child, Occasion, StartError};
 use crate::client::Client;
-use crate::sink::After;
+use crate::config::Keep;
+use crate::framing::gwsocket;
+use crate::framing::output::Found;
+use crate::sink::{After, Batch};
 use crate::sys::lock;
 
 /// A client that waits for the old process to end is woken at the latest after this to look again.
@@ -58,6 +63,12 @@ struct State {
     members: BTreeMap<u64, Arc<Client>>,
     /// The members as a list, until somebody comes or goes.
     list: Option<Arc<[Arc<Client>]>>,
+    /// What is replayed to those who come.
+    history: History,
+    /// How many clients have joined, ever.
+    joined: u64,
+    /// What the program said of the room: JSON.
+    metadata: Option<Arc<[u8]>>,
     /// How many starts have failed, and why the last one did.
     failures: u64,
     failure: Arc<str>,
@@ -65,8 +76,14 @@ struct State {
 }
 
 impl State {
+    /// Adds a member. It gets the history before anything else, because nothing is sent to it before it is
+    /// on the list; held, not written, because the room is locked.
     fn add(&mut self, client: &Arc<Client>) {
+        if let Some(batch) = self.history.replay() {
+            client.sink.hold(&Arc::new(batch));
+        }
         self.members.insert(client.id, Arc::clone(client));
+        self.joined += 1;
         self.list = None;
     }
 
@@ -134,7 +151,7 @@ impl Drop for Member {
 }
 
 impl Room {
-    pub(super) fn new(name: &str, table: WeakTable) -> Self {
+    pub(super) fn new(name: &str, table: WeakTable, joined: u64, history: History) -> Self {
         Self {
             name: name.into(),
             table,
@@ -143,6 +160,9 @@ impl Room {
                 places: 0,
                 members: BTreeMap::new(),
                 list: None,
+                history,
+                joined,
+                metadata: None,
                 failures: 0,
                 failure: "".into(),
                 shutting_down: false,
@@ -170,6 +190,14 @@ impl Room {
         self.vacate(|_| true);
     }
 
+    /// What is to be remembered of it once it is gone.
+    pub(super) fn past(&self, with_history: bool) -> Past {
+        let mut state = lock(&self.state);
+        let nothing = History::new(Keep::Nothing, 0);
+        let history = with_history.then(|| std::mem::replace(&mut state.history, nothing));
+        Past { joined: state.joined, history }
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         let state = lock(&self.state);
         state.places == 0 && matches!(state.phase, Phase::Idle)
@@ -185,6 +213,7 @@ impl Room {
     ) -> Result<Member, JoinError> {
         let room = Arc::clone(&ticket.room);
         let child = room.enter(client, occasion)?;
+        child.mind(client, client.sink.flush(false));
         ticket.used = true;
         let member =
             Member { room: Arc::clone(&room), child: Arc::clone(&child), client: Arc::clone(client) };
@@ -196,9 +225,8 @@ impl Room {
             .client(client.id)
             .field("address", &client.address)
             .write();
-        if let Some(template) = &table.hooks.join {
-            let line = room.line(template, client);
-            let (told, _) = child.input(&[line.as_bytes()], stay);
+        if let Some(notice) = room.join_notice(client) {
+            let (told, _) = child.input(&[&notice], stay);
             if !told {
                 // Who was never announced does not leave either.
                 client.leave_once(|| {});
@@ -299,25 +327,36 @@ impl Room {
         started
     }
 
-    fn line(&self, template: &str, client: &Client) -> String {
+    fn line(&self, template: &str, client: &Client) -> Vec<u8> {
         let subject =
             Subject { id: client.id, room: &self.name, address: &client.address, query: &client.query };
         let mut line = render(template, &subject);
         line.push('\n');
-        line
+        line.into_bytes()
     }
 
-    fn leave_line(&self, client: &Client) -> Option<String> {
-        let table = self.table.upgrade()?;
-        table.hooks.leave.as_ref().map(|template| self.line(template, client))
+    /// What the program is told when a client comes.
+    fn join_notice(&self, client: &Client) -> Option<Vec<u8>> {
+        match &self.table.upgrade()?.hooks {
+            Hooks::Templates { join, .. } => join.as_ref().map(|template| self.line(template, client)),
+            Hooks::Gwsocket => Some(gwsocket::open(client.id, client.host())),
+        }
+    }
+
+    /// What it is told when that client leaves.
+    fn leave_notice(&self, client: &Client) -> Option<Vec<u8>> {
+        match &self.table.upgrade()?.hooks {
+            Hooks::Templates { leave, .. } => leave.as_ref().map(|template| self.line(template, client)),
+            Hooks::Gwsocket => Some(gwsocket::close(client.id)),
+        }
     }
 
     /// Takes a client out. The child sees the leave after its last message, because both come from the
     /// client's own thread; and before the end of its input, because the place is given back after.
     fn leave(&self, client: &Arc<Client>, child: &Arc<Child>) {
         client.leave_once(|| {
-            if let Some(line) = self.leave_line(client) {
-                child.tell(line.as_bytes());
+            if let Some(notice) = self.leave_notice(client) {
+                child.tell(&notice);
             }
         });
         if let Some(table) = self.table.upgrade() {
@@ -390,11 +429,11 @@ impl Room {
         }
         let members: Vec<_> = state.members.values().cloned().collect();
         drop(state);
-        let mut last = String::new();
+        let mut last = Vec::new();
         for client in members {
-            client.leave_once(|| last.push_str(&self.leave_line(&client).unwrap_or_default()));
+            client.leave_once(|| last.extend(self.leave_notice(&client).unwrap_or_default()));
         }
-        child.stop_with_server(last.as_bytes());
+        child.stop_with_server(&last);
     }
 
     pub(super) fn kill(&self) {
@@ -412,6 +451,10 @@ impl Room {
         state.list = None;
         state.places -= members.len();
         state.phase = phase;
+        state.metadata = None;
+        if !self.table.upgrade().is_some_and(|table| table.history.persist) {
+            state.history.clear();
+        }
         drop(state);
         self.changed.notify_all();
         self.forget();
@@ -424,14 +467,23 @@ impl Audience for Room {
         &self.name
     }
 
-    fn members(&self) -> Arc<[Arc<Client>]> {
+    fn take(&self, batch: &Batch, found: &Found) -> Arc<[Arc<Client>]> {
         let mut state = lock(&self.state);
+        state.history.add(batch, found);
         if let Some(list) = &state.list {
             return Arc::clone(list);
         }
         let list: Arc<[Arc<Client>]> = state.members.values().cloned().collect();
         state.list = Some(Arc::clone(&list));
         list
+    }
+
+    fn describe(&self, metadata: Vec<u8>) {
+        lock(&self.state).metadata = Some(metadata.into());
+    }
+
+    fn count(&self) -> usize {
+        lock(&self.state).members.len()
     }
 
     fn is_empty(&self) -> bool {

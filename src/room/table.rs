@@ -7,18 +7,26 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crossbeam_channel::Sender;
 
+use super::history::History;
+use super::past::Pasts;
 use super::room::Room;
 use crate::child::Settings;
+use crate::config;
 use crate::log::Log;
 use crate::sys::lock;
 
 /// What is written to the program when a client comes and goes.
-#[derive(Debug, Clone, Default)]
-pub struct Hooks {
-    /// Template of the join message.
-    pub join: Option<String>,
-    /// Template of the leave message.
-    pub leave: Option<String>,
+#[derive(Debug, Clone)]
+pub enum Hooks {
+    /// These templates, each as one line.
+    Templates {
+        /// Of the join message.
+        join: Option<String>,
+        /// Of the leave message.
+        leave: Option<String>,
+    },
+    /// gwsocket's notices.
+    Gwsocket,
 }
 
 /// Why there is no place in a room.
@@ -39,12 +47,17 @@ impl fmt::Display for ReserveError {
     }
 }
 
+/// Of all rooms that are gone, so many times `--maxqueue` bytes of history are remembered.
+const REMEMBERED: usize = 16;
+
 /// All rooms, by name.
 pub struct Table {
     /// How programs are started and ended.
     pub(super) settings: Arc<Settings>,
     /// What they are told.
     pub(super) hooks: Hooks,
+    /// What they remember.
+    pub(super) history: config::History,
     rooms: Mutex<Rooms>,
     /// Reader threads that run: as many programs live.
     readers: AtomicUsize,
@@ -52,9 +65,9 @@ pub struct Table {
     changed: Sender<()>,
 }
 
-#[derive(Default)]
 struct Rooms {
     by_name: HashMap<Arc<str>, Arc<Room>>,
+    past: Pasts,
     shutting_down: bool,
 }
 
@@ -74,11 +87,13 @@ impl Drop for Ticket {
 
 impl Table {
     /// An empty table; `changed` is rung whenever a program is gone.
-    pub fn new(settings: Settings, hooks: Hooks, changed: Sender<()>) -> Arc<Self> {
+    pub fn new(settings: Settings, hooks: Hooks, history: config::History, changed: Sender<()>) -> Arc<Self> {
+        let past = Pasts::new(REMEMBERED.saturating_mul(settings.queue));
         Arc::new(Self {
             settings: Arc::new(settings),
             hooks,
-            rooms: Mutex::default(),
+            rooms: Mutex::new(Rooms { by_name: HashMap::new(), past, shutting_down: false }),
+            history,
             readers: AtomicUsize::new(0),
             changed,
         })
@@ -97,7 +112,10 @@ impl Table {
         let room = if let Some(room) = rooms.by_name.get(name) {
             Arc::clone(room)
         } else {
-            let room = Arc::new(Room::new(name, Arc::downgrade(self)));
+            let past = rooms.past.recall(name).unwrap_or_default();
+            let history =
+                past.history.unwrap_or_else(|| History::new(self.history.keep, self.settings.queue));
+            let room = Arc::new(Room::new(name, Arc::downgrade(self), past.joined, history));
             rooms.by_name.insert(Arc::clone(room.shared_name()), Arc::clone(&room));
             room
         };
@@ -112,6 +130,8 @@ impl Table {
             rooms.by_name.get(room.shared_name()).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), room));
         if same && room.is_gone() {
             rooms.by_name.remove(room.shared_name());
+            let past = room.past(self.history.persist);
+            rooms.past.remember(Arc::clone(room.shared_name()), past);
         }
     }
 

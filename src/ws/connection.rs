@@ -19,9 +19,10 @@ use super::liveness::{Liveness, Verdict};
 use super::stream::Stream;
 use crate::child::Occasion;
 use crate::client::Client;
-use crate::config::{Framing, Level};
+use crate::config::Level;
 use crate::connections::Place;
-use crate::framing::frames;
+use crate::framing::frames::{self, Kind};
+use crate::framing::input;
 use crate::http::head::{Head, HeadError};
 use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
 use crate::http::respond::{self, Reply, refuse, switching_protocols};
@@ -162,10 +163,7 @@ enum Conversation {
 fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
     let client = member.client();
     let limits = &service.config.limits;
-    let end_of_message: &[u8] = match service.config.framing {
-        Framing::Delimited { .. } => b"\n",
-        Framing::Binary => b"",
-    };
+    let mut scratch = Vec::new();
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
@@ -175,15 +173,15 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
     let mut liveness = Liveness::new(&service.config.times, Instant::now());
     let mut timeout = None;
     let mut hung_up = None;
-    let mut lost = 0u64;
+    let (mut lost, mut refused) = (0u64, 0u64);
     let ending = loop {
         if let Some(ending) = keep_time(service, member, &mut liveness, socket.get_ref().heard, &mut timeout)
         {
             break ending;
         }
-        let message = match socket.read() {
-            Ok(Message::Text(text)) => text.into(),
-            Ok(Message::Binary(bytes)) => bytes,
+        let (kind, message) = match socket.read() {
+            Ok(Message::Text(text)) => (Kind::Text, text.into()),
+            Ok(Message::Binary(bytes)) => (Kind::Binary, bytes),
             Ok(Message::Close(frame)) => break Conversation::Closed(frame.map(|frame| frame.code.into())),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
             Err(Error::Io(e)) if is_timeout(&e) => continue,
@@ -195,8 +193,16 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             continue;
         }
         client.received.fetch_add(message.len() as u64, Ordering::Relaxed);
+        let input = service.config.framing.input;
+        let Some(parts) = input::parts(input, client.id, kind, &message, &mut scratch) else {
+            refused += 1;
+            if refused == 1 {
+                service.log.debug("message dropped: not a JSON object").client(client.id).write();
+            }
+            continue;
+        };
         let stay = |moved| still_there(client, &mut hung_up, moved);
-        let (taken, waited) = member.input(&[&message, end_of_message], stay);
+        let (taken, waited) = member.input(&parts, stay);
         if waited {
             liveness.stood_still(Instant::now());
         }
@@ -213,6 +219,14 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             .warn("messages dropped: the program read no more")
             .client(client.id)
             .number("messages", lost)
+            .write();
+    }
+    if refused > 0 {
+        service
+            .log
+            .warn("messages dropped: not JSON objects")
+            .client(client.id)
+            .number("messages", refused)
             .write();
     }
     ending
