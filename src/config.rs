@@ -28,6 +28,14 @@ pub struct Config {
     pub times: Times,
     /// What becomes of a client that cannot keep up.
     pub slow: Slow,
+    /// The only rooms there may be, if that is so.
+    pub rooms: Option<Vec<String>>,
+    /// Whether only one client is served, ever.
+    pub oneshot: bool,
+    /// Whether rooms can be asked for over HTTP.
+    pub api: bool,
+    /// Whether metrics can be asked for over HTTP, and which.
+    pub metrics: Option<Metrics>,
     /// Which pages may connect.
     pub origin: Origin,
     /// Directory of files for requests that are not an upgrade.
@@ -176,6 +184,12 @@ pub struct Limits {
     pub queue: usize,
     /// Connections in all; `None` is what the system can hold.
     pub clients: Option<usize>,
+    /// Rooms at once.
+    pub rooms: Option<usize>,
+    /// Clients in one room.
+    pub room_clients: Option<usize>,
+    /// Clients from one address (IPv6: one /64).
+    pub address_clients: Option<usize>,
 }
 
 /// Bounds on time. `None` is off.
@@ -205,6 +219,15 @@ pub enum Origin {
     Any,
     /// No `Origin`, or one of these: `host`, `host:port` or `scheme://host[:port]`.
     Listed(Vec<String>),
+}
+
+/// Which metrics are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metrics {
+    /// All, those of each room too.
+    Rooms,
+    /// Those of the server alone.
+    Global,
 }
 
 /// How to log.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 pub use self::command::{Occasion, StartError};
 use crate::client::Client;
 use crate::config::{Framing, Program, Slow};
+use crate::counters::{Count, Counters};
 use crate::framing::output::Found;
 use crate::log::Log;
 use crate::sink::{After, Batch, Sink};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Where to log.
     pub log: Log,
+    /// Where to count.
+    pub counters: Arc<Counters>,
 }
 
 /// Those whom a child talks to; what its reader has to know of its room.
@@ -72,8 +75,6 @@ pub trait Audience: Send + Sync {
     fn child_ended(&self) -> Vec<Arc<Client>>;
     /// The child cannot be reaped: as [`Audience::child_ended`], but nobody gets a new one until it is gone.
     fn child_is_stuck(&self) -> Vec<Arc<Client>>;
-    /// A client of the child was closed with 1013.
-    fn closed_as_slow(&self, client: &Client);
     /// The reader's thread is done.
     fn reader_ended(&self);
 }
@@ -147,6 +148,7 @@ impl Child {
         };
         let (child, reader) = serve().map_err(StartError::Resources)?;
         reader.spawn(&format!("read {}", occasion.room)).map_err(StartError::Resources)?;
+        settings.counters.one(Count::Started);
         settings.log.info("program started").room(&occasion.room).number("pid", pid).write();
         Ok(child)
     }
@@ -154,6 +156,11 @@ impl Child {
     /// Its process id, which is its process group's too.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Bytes held by what waits for it.
+    pub fn queued(&self) -> usize {
+        self.stdin.look().held
     }
 
     /// Passes a message of a client on, all parts together or none; waits in turn while the child does

@@ -17,6 +17,7 @@ use super::stop::{Due, Sequence};
 use super::{Audience, Child, Farewell, Settings, close_of};
 use crate::client::{CLOSE_PATIENCE, Client};
 use crate::config::Slow;
+use crate::counters::Count;
 use crate::framing::lines::{Overlong, Splitter};
 use crate::framing::output::{Decoder, Found};
 use crate::sink::{After, Batch, Ending, Overflow, Phase};
@@ -273,6 +274,8 @@ impl Reader {
             self.audience.describe(metadata);
         }
         self.sent += batch.ends.len() as u64;
+        self.settings.counters.add(Count::MessagesOut, batch.ends.len() as u64);
+        self.settings.counters.add(Count::BytesOut, batch.bytes.len() as u64);
         if !batch.ends.is_empty() {
             let members = self.audience.take(&batch, &self.found);
             if self.found.addresses.is_plain() {
@@ -329,7 +332,10 @@ impl Reader {
     fn note_damage(&mut self) {
         let Found { overlong, bad_text, malformed, broken, .. } = &self.found;
         let (overlong, bad_text, malformed, broken) = (*overlong, *bad_text, *malformed, *broken);
-        let log = &self.settings.log;
+        let (log, counters) = (&self.settings.log, &self.settings.counters);
+        counters.add(Count::DroppedOverlong, overlong);
+        counters.add(Count::DroppedMalformed, malformed);
+        counters.add(Count::Mended, bad_text);
         let warn = |message| log.warn(message).room(self.audience.name()).number("pid", self.child.pid);
         if overlong > 0 {
             warn("message of the program thrown away: longer than --maxmessage")
@@ -393,11 +399,11 @@ impl Reader {
 
     /// Whether the output has to wait for somebody; the time of waiting does not count as draining.
     fn judge_slow(&mut self) {
-        let (audience, log) = (&self.audience, &self.settings.log);
+        let (audience, log, counters) = (&self.audience, &self.settings.log, &self.settings.counters);
         self.minder.judge(
             || audience.count() > 1,
             |client| {
-                audience.closed_as_slow(client);
+                counters.one(Count::ClosedSlow);
                 log.warn("client closed: too slow to keep up")
                     .room(audience.name())
                     .client(client.id)
@@ -483,6 +489,11 @@ impl Reader {
         self.process.signal_group(Signal::KILL);
         self.process.reap();
         self.life = Life::Over;
+        self.settings.counters.one(match exit {
+            Exit::Status(0) => Count::ExitedWell,
+            Exit::Signal(_) => Count::Signalled,
+            Exit::Status(_) | Exit::Unknown => Count::ExitedBadly,
+        });
         self.settings
             .log
             .info("program ended")
@@ -505,6 +516,7 @@ impl Reader {
             .number("pid", self.child.pid)
             .write();
         self.life = Life::Stuck;
+        self.settings.counters.one(Count::Stuck);
         (self.stdout, self.stderr) = (None, None);
         let clients = self.audience.child_is_stuck();
         self.say_farewell(&clients, None);
@@ -516,6 +528,12 @@ impl Reader {
         // Anew: the end of its input ends many a child before the waker has rung for the order to stop.
         self.farewell = lock(&self.child.orders).farewell;
         let (code, reason) = close_of(exit, self.farewell);
+        let count = match code {
+            1000 => Count::ClosedEnd,
+            1001 => Count::ClosedShutdown,
+            _ => Count::ClosedFailure,
+        };
+        self.settings.counters.add(count, clients.len() as u64);
         for client in clients {
             self.minder.close(client, code, &reason, Ending::Behind);
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Address, Keep, LogFormat, Origin, Slow, Stderr};
+use crate::config::{Address, Keep, LogFormat, Metrics, Origin, Slow, Stderr};
 
 /// The options, defaults filled in by the parser from the table. A field's start value is never
 /// seen where the table has a default.
@@ -31,6 +31,13 @@ pub(super) struct Arguments {
     pub(super) stop_signal: i32,
     pub(super) origin: Origin,
     pub(super) max_clients: Option<usize>,
+    pub(super) max_rooms: Option<usize>,
+    pub(super) max_room_clients: Option<usize>,
+    pub(super) max_address_clients: Option<usize>,
+    pub(super) rooms: Option<Vec<String>>,
+    pub(super) oneshot: bool,
+    pub(super) api: bool,
+    pub(super) metrics: Option<Metrics>,
     pub(super) max_queue: usize,
     pub(super) slow: Slow,
     pub(super) patience: Duration,

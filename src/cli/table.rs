@@ -6,7 +6,7 @@
 use super::arguments::{MessageFrame, Print, Shell};
 use super::flags::{Category, Default, Flag, Value};
 use super::{addresses, values};
-use crate::config::{LogFormat, Slow, Stderr};
+use crate::config::{LogFormat, Metrics, Slow, Stderr};
 
 const STDERR: [(&str, Stderr); 3] =
     [("log", Stderr::Log), ("inherit", Stderr::Inherit), ("null", Stderr::Null)];
@@ -21,6 +21,9 @@ const LOG_WORDS: [&str; 2] = values::words(&LOG);
 
 const FRAME: [(&str, MessageFrame); 2] = [("json", MessageFrame::Json), ("gwsocket", MessageFrame::Gwsocket)];
 const FRAME_WORDS: [&str; 2] = values::words(&FRAME);
+
+const METRICS: [(&str, Metrics); 2] = [("rooms", Metrics::Rooms), ("global", Metrics::Global)];
+const METRICS_WORDS: [&str; 2] = values::words(&METRICS);
 
 const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 const SHELL_WORDS: [&str; 3] = values::words(&SHELLS);
@@ -313,6 +316,67 @@ pub(super) static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "maxroomclients",
+        value: Value::Text("N", |arguments, value| {
+            arguments.max_room_clients = Some(values::count(value)?);
+            Ok(())
+        }),
+        default: Default::Words("no limit"),
+        category: Category::Clients,
+        summary: "Most clients in one room",
+        details: "One more is refused with 503.",
+        ..PLAIN
+    },
+    Flag {
+        name: "maxaddrclients",
+        value: Value::Text("N", |arguments, value| {
+            arguments.max_address_clients = Some(values::count(value)?);
+            Ok(())
+        }),
+        default: Default::Words("no limit"),
+        category: Category::Clients,
+        summary: "Most clients from one address",
+        details: "Of IPv6, one /64 is one address. One more is refused with 429. Behind a proxy all clients \
+            have the proxy's address.",
+        ..PLAIN
+    },
+    Flag {
+        name: "rooms",
+        value: Value::Text("LIST", |arguments, value| {
+            arguments.rooms = Some(values::rooms(value)?);
+            Ok(())
+        }),
+        default: Default::Words("any"),
+        category: Category::Clients,
+        summary: "The only rooms there may be",
+        details: "Names with commas between them, compared as they are. Any other is refused with 400, and \
+            so are the reserved names even if they are listed.",
+        ..PLAIN
+    },
+    Flag {
+        name: "maxrooms",
+        aliases: &["maxforks"],
+        value: Value::Text("N", |arguments, value| {
+            arguments.max_rooms = Some(values::count(value)?);
+            Ok(())
+        }),
+        default: Default::Words("no limit"),
+        category: Category::Clients,
+        summary: "Most rooms at a time",
+        details: "A room whose program is on its way out counts. A client for one more is refused with 503.",
+        ..PLAIN
+    },
+    Flag {
+        name: "oneshot",
+        value: Value::Switch(|arguments| arguments.oneshot = true),
+        category: Category::Clients,
+        summary: "Serve one client, then exit",
+        details: "The first one that is upgraded; plain requests do not count, and a second client is refused \
+            with 503. The server exits with status 0 when that client and the program are gone, whatever the \
+            program's status.",
+        ..PLAIN
+    },
+    Flag {
         name: "maxqueue",
         value: Value::Text("BYTES", |arguments, value| {
             arguments.max_queue = values::bytes(value, MOST_QUEUE)?;
@@ -385,6 +449,30 @@ pub(super) static FLAGS: &[Flag] = &[
         category: Category::Clients,
         summary: "Close a client that sent no message for that long; 0 is off",
         details: "The close code is 1008. Pings and pongs are no messages.",
+        ..PLAIN
+    },
+    Flag {
+        name: "api",
+        value: Value::Switch(|arguments| arguments.api = true),
+        category: Category::Files,
+        summary: "Tell of rooms as JSON under `/api/`",
+        details: "`/api/rooms/` lists all rooms; `/api/ROOM/` is one of them, `/api/ROOM/connections` the \
+            number of its clients, `/api/ROOM/metadata` what its program says of it. Pages that `--origin` \
+            allows may read it.",
+        ..PLAIN
+    },
+    Flag {
+        name: "metrics",
+        value: Value::Choice(&METRICS_WORDS, |arguments, value| {
+            arguments.metrics = Some(values::choice(value, &METRICS)?);
+            Ok(())
+        }),
+        equals_only: true,
+        bare: Some("rooms"),
+        category: Category::Files,
+        summary: "Tell of counters and gauges under `/metrics`, as OpenMetrics text",
+        details: "`rooms`, which is meant without a value: with series for each room. `global`: without \
+            them.",
         ..PLAIN
     },
     Flag {

@@ -43,6 +43,18 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, St
     })
 }
 
+/// Names of rooms.
+pub(super) fn rooms(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> = text.split(',').map(str::to_owned).collect();
+    let bad = |name: &String| name.is_empty() || name.contains(['/', ' ', '"', '\\']);
+    match names.iter().find(|name| bad(name)) {
+        Some(name) => {
+            Err(format!("{name:?} can be no room's name: empty, or with a slash, space, quote or backslash"))
+        }
+        None => Ok(names),
+    }
+}
+
 /// Which messages are kept, and how many.
 pub(super) fn cache(text: &str) -> Result<Keep, String> {
     let (kind, size) = text.split_once(':').unwrap_or(("all", text));
@@ -230,6 +242,20 @@ mod tests {
         assert_eq!(count("4096"), Ok(4096));
         for text in ["", "0", "-1", "+1", "1.0", "many", "99999999999999999999"] {
             assert!(count(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rooms_and_history_are_lists_and_sizes_within_bounds() {
+        assert_eq!(rooms("a,b%20c"), Ok(vec!["a".to_owned(), "b%20c".to_owned()]));
+        for text in ["", "a,", "a b", "a/b", ",a", "a\"b"] {
+            assert!(rooms(text).is_err(), "{text}");
+        }
+        assert_eq!(cache("5"), Ok(Keep::All(5)));
+        assert_eq!(cache("all:65536"), Ok(Keep::All(65_536)));
+        assert_eq!(cache("tagged:1"), Ok(Keep::Tagged(1)));
+        for text in ["", "0", "65537", "all", "all:", "some:5", "all:-1", "5:all"] {
+            assert!(cache(text).is_err(), "{text}");
         }
     }
 

@@ -7,4 +7,4 @@ mod table;
 mod template;
 
 pub use self::room::{JoinError, Member, Room};
-pub use self::table::{Hooks, ReserveError, Table, Ticket};
+pub use self::table::{Bounds, Facts, Hooks, ReserveError, Table, Ticket};

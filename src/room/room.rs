@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 
 use super::history::History;
 use super::past::Past;
-use super::table::{Hooks, ReserveError, Ticket, WeakTable};
+use super::table::{Facts, Hooks, ReserveError, Ticket, WeakTable};
 use super::template::{Subject, render};
 use crate::child::{Audience, Child, Occasion, StartError};
 use crate::client::Client;
 use crate::config::Keep;
+use crate::counters::Count;
 use crate::framing::gwsocket;
 use crate::framing::output::Found;
 use crate::sink::{After, Batch};
@@ -176,10 +177,11 @@ impl Room {
     }
 
     /// Called with the table locked, so that the room cannot be forgotten in between.
-    pub(super) fn take_place(&self) -> Result<(), ReserveError> {
+    pub(super) fn take_place(&self, most: Option<usize>) -> Result<(), ReserveError> {
         let mut state = lock(&self.state);
         match state.phase {
             Phase::Stuck => return Err(ReserveError::Stuck),
+            _ if most.is_some_and(|most| state.places >= most) => return Err(ReserveError::RoomFull),
             _ if state.shutting_down => return Err(ReserveError::ShuttingDown),
             _ => state.places += 1,
         }
@@ -188,6 +190,32 @@ impl Room {
 
     pub(super) fn give_back(&self) {
         self.vacate(|_| true);
+        if let Some(table) = self.table.upgrade() {
+            table.not_taken();
+        }
+    }
+
+    /// How it stands.
+    pub(super) fn facts(&self) -> Facts {
+        let (mut facts, members, child) = {
+            let state = lock(&self.state);
+            let child = match &state.phase {
+                Phase::Running(child) | Phase::Stopping(child) => Some(Arc::clone(child)),
+                Phase::Idle | Phase::Starting { .. } | Phase::Stuck => None,
+            };
+            let facts = Facts {
+                name: Arc::clone(&self.name),
+                clients: state.members.len(),
+                joined: state.joined,
+                metadata: state.metadata.clone(),
+                queued: [0; 2],
+            };
+            (facts, state.members.values().cloned().collect::<Vec<_>>(), child)
+        };
+        // Each with its own lock, and none while the room is locked.
+        let waiting = members.iter().map(|client| client.sink.look().held).sum();
+        facts.queued = [waiting, child.map_or(0, |child| child.queued())];
+        facts
     }
 
     /// What is to be remembered of it once it is gone.
@@ -218,6 +246,7 @@ impl Room {
         let member =
             Member { room: Arc::clone(&room), child: Arc::clone(&child), client: Arc::clone(client) };
         let Some(table) = room.table.upgrade() else { return Err(JoinError::ShuttingDown) };
+        table.settings.counters.one(Count::Joined);
         table
             .log()
             .info("client joined")
@@ -321,6 +350,7 @@ impl Room {
         let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
         let started = Child::start(&table.settings, occasion, audience);
         if let Err(e) = &started {
+            table.settings.counters.one(Count::StartFailed);
             table.reader_ends();
             table.log().error("program not started").room(&self.name).field("error", e).write();
         }
@@ -520,8 +550,6 @@ impl Audience for Room {
     fn child_is_stuck(&self) -> Vec<Arc<Client>> {
         self.end(Phase::Stuck)
     }
-
-    fn closed_as_slow(&self, _client: &Client) {}
 
     fn reader_ended(&self) {
         if let Some(table) = self.table.upgrade() {

@@ -2,6 +2,7 @@
 //! message straight to the program. What the program says never passes through here.
 
 use std::ffi::CString;
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -21,14 +22,15 @@ use crate::child::Occasion;
 use crate::client::Client;
 use crate::config::Level;
 use crate::connections::Place;
+use crate::counters::Count;
 use crate::framing::frames::{self, Kind};
 use crate::framing::input;
 use crate::http::head::{Head, HeadError};
 use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
 use crate::http::respond::{self, Reply, refuse, switching_protocols};
-use crate::http::route::{Route, UpgradeRequest, route};
+use crate::http::route::{Offers, Route, UpgradeRequest, route};
 use crate::http::{cgi, origin, receive};
-use crate::room::{JoinError, Member, Room};
+use crate::room::{JoinError, Member, ReserveError, Room};
 use crate::service::Service;
 use crate::sink::{Door, Ending};
 use crate::sys::deadline::Deadline;
@@ -44,6 +46,7 @@ const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
 /// Serves one connection to its end. `peer` is missing on a unix socket.
 pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>, place: &Place) {
     let mut rest = Vec::new();
+    let offers = Offers { api: service.config.api, metrics: service.config.metrics.is_some() };
     for number in 1..=MOST_REQUESTS {
         // The first request has the handshake's time in all; a later one may keep us waiting first.
         if number > 1
@@ -61,9 +64,9 @@ pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>,
             Err(e) => return refuse_head(service, door, peer, &e),
         };
         place.has_asked();
-        let reply = match route(&head) {
+        let reply = match route(&head, offers) {
             Ok(Route::Upgrade(request)) => return upgrade(service, door, peer, place, &head, request, rest),
-            Ok(Route::Plain(what)) => plain::reply(&head, what, service.files.as_ref()),
+            Ok(Route::Plain(what)) => super::plain::reply(service, &head, &what),
             Err(refusal) => refusal,
         };
         log_request(service, peer, &head, &reply);
@@ -99,16 +102,29 @@ fn upgrade(
     request: UpgradeRequest,
     rest: Vec<u8>,
 ) {
-    let refuse_with = |reply: &Reply, reason: &str| {
-        log_refusal(service, peer, &request.room, reason);
+    let refuse_with = |reply: &Reply, reason: &dyn Display, count: Count| {
+        service.counters.one(count);
+        log_refusal(service, peer, &request.room, &reason.to_string());
         let _ = plain::answer(door.as_fd(), head, reply, true);
     };
     if let Err(refused) = origin::check(&service.config.origin, head) {
-        return refuse_with(&refuse(403, "Origin not allowed"), &refused.to_string());
+        return refuse_with(&refuse(403, "Origin not allowed"), &refused, Count::RefusedOrigin);
+    }
+    if let (Some(most), Some(peer)) = (service.config.limits.address_clients, peer)
+        && !place.claim_address(peer.ip(), most)
+    {
+        return refuse_with(
+            &refuse(429, "Too many clients from this address"),
+            &"too many clients from this address",
+            Count::RefusedLimit,
+        );
     }
     let ticket = match service.table.reserve(&request.room) {
         Ok(ticket) => ticket,
-        Err(e) => return refuse_with(&refuse(503, &e.to_string()), &e.to_string()),
+        Err(e @ ReserveError::NotAllowed) => {
+            return refuse_with(&refuse(400, &e.to_string()), &e, Count::RefusedBad);
+        }
+        Err(e) => return refuse_with(&refuse(503, &e.to_string()), &e, Count::RefusedLimit),
     };
     if send_all(door.as_fd(), &switching_protocols(&request.accept), respond::STALL).is_err() {
         return;
@@ -196,6 +212,7 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         let input = service.config.framing.input;
         let Some(parts) = input::parts(input, client.id, kind, &message, &mut scratch) else {
             refused += 1;
+            service.counters.one(Count::DroppedNotJson);
             if refused == 1 {
                 service.log.debug("message dropped: not a JSON object").client(client.id).write();
             }
@@ -206,8 +223,12 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         if waited {
             liveness.stood_still(Instant::now());
         }
-        if !taken {
+        if taken {
+            service.counters.one(Count::MessagesIn);
+            service.counters.add(Count::BytesIn, message.len() as u64);
+        } else {
             lost += 1;
+            service.counters.one(Count::DroppedUnread);
             if lost == 1 {
                 service.log.debug("message dropped: the program reads no more").client(client.id).write();
             }
@@ -264,6 +285,7 @@ fn keep_time(
                     .client(client.id)
                     .number("code", 1008)
                     .write();
+                service.counters.one(Count::ClosedIdle);
                 client.close(1008, "idle for too long", Ending::Behind);
                 member.see_through();
                 continue;
@@ -322,6 +344,15 @@ fn still_there(client: &Client, hung_up: &mut Option<Instant>, moved: Instant) -
 /// The end of a client that has left its room: close frames, then TCP.
 fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
     let log = &service.log;
+    service.counters.add(Count::DroppedSlow, client.dropped.load(Ordering::Relaxed));
+    if client.is_open() {
+        service.counters.one(match ending {
+            Conversation::Closed(_) => Count::ClosedByClient,
+            Conversation::Gone | Conversation::Silent => Count::ClosedGone,
+            Conversation::Broken(1009, _) => Count::ClosedTooLarge,
+            Conversation::Broken(..) => Count::ClosedProtocol,
+        });
+    }
     let written = match ending {
         Conversation::Closed(code) => {
             let frame = code.map_or_else(frames::close_without_code, |code| frames::close(code, ""));
@@ -353,6 +384,7 @@ fn address(peer: Option<SocketAddr>) -> String {
 /// Refusals are worth a look, the rest is for the curious.
 fn log_request(service: &Service, peer: Option<SocketAddr>, head: &Head, reply: &Reply) {
     let (level, message) = if reply.status >= 400 && head.asks_upgrade() {
+        service.counters.one(Count::RefusedBad);
         (Level::Warn, "refused")
     } else {
         (Level::Debug, "request")
