@@ -19,6 +19,7 @@ def main(binary, target):
     if os.geteuid() != 0:
         sys.exit("chroot.py: NOT RUN: only root may change the root directory")
     with tempfile.TemporaryDirectory() as root:
+        os.chmod(root, 0o755)
         shutil.copy(binary, Path(root, "scalesocket"))
         subprocess.run(
             ["rustc", "--edition", "2024", "-O", "--target", target]
