@@ -222,6 +222,11 @@ impl Sink {
         }
     }
 
+    /// The answer to the handshake, ahead of all frames; writes nothing yet. [`Sink::flush`] afterwards.
+    pub fn greet(&self, answer: Vec<u8>) {
+        lock(&self.state).queue.set_greeting(answer);
+    }
+
     /// A ping, ahead of queued data.
     pub fn ping(&self, frame: Control) -> After {
         self.urgent(|queue| queue.set_ping(frame))

@@ -24,7 +24,7 @@ use crate::connections::Place;
 use crate::framing::frames;
 use crate::http::head::{Head, HeadError};
 use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
-use crate::http::respond::{self, Reply, refuse, switching_protocols};
+use crate::http::respond::{Reply, refuse, switching_protocols};
 use crate::http::route::{Route, UpgradeRequest, route};
 use crate::http::{cgi, origin, receive};
 use crate::room::{JoinError, Member, Room};
@@ -32,7 +32,6 @@ use crate::service::Service;
 use crate::sink::{Door, Ending};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::{poll, ready};
-use crate::sys::socket::send_all;
 
 /// What tungstenite reads at a time, and holds for each client, in bytes.
 const READ_BUFFER: usize = 4096;
@@ -109,9 +108,6 @@ fn upgrade(
         Ok(ticket) => ticket,
         Err(e) => return refuse_with(&refuse(503, &e.to_string()), &e.to_string()),
     };
-    if send_all(door.as_fd(), &switching_protocols(&request.accept), respond::STALL).is_err() {
-        return;
-    }
     let address = address(peer);
     let occasion = Occasion {
         room: request.room.clone(),
@@ -126,6 +122,9 @@ fn upgrade(
     }
     let limits = &service.config.limits;
     let client = Arc::new(Client::new(id, address, request.query, Arc::clone(door), limits.queue));
+    // It leaves when the client is on the room's list, so that it misses nothing that is said once it
+    // knows that it is in.
+    client.sink.greet(switching_protocols(&request.accept));
     place.is_upgraded();
     let joined = Room::join(ticket, &client, &occasion, |moved| still_there(&client, &mut None, moved));
     match joined {

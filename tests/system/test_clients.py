@@ -3,6 +3,7 @@
 import sys
 import time
 import unittest
+from pathlib import Path
 
 from clients import BrowserClients, Closed, NodeClients, PythonClients, Refused
 from harness import HERE, Server, children, is_alive, until
@@ -33,7 +34,8 @@ class Promises:
 
     def each(self, programs=(CAT, PYTHON, SHELL)):
         for program in programs:
-            with self.subTest(program=" ".join(str(word) for word in program[-2:])):
+            # Only names: the whole of a failure's title is to fit a line.
+            with self.subTest(program=" ".join(Path(word).name for word in program)):
                 yield program
 
     def test_a_message_reaches_its_room_and_no_other(self):
@@ -56,6 +58,15 @@ class Promises:
             one.send(*messages)
             self.assertEqual(one.take(len(messages)), messages)
             self.assertEqual(two.take(len(messages)), messages)
+
+    def test_who_has_come_in_misses_nothing(self):
+        server = self.serve(*CAT)
+        speaker = self.clients.open(server.url())
+        for number in range(100):
+            listener = self.clients.open(server.url())
+            speaker.send(str(number))
+            self.assertEqual(listener.take(), [str(number)])
+            listener.close()
 
     def test_a_message_of_a_mebibyte_comes_back_whole(self):
         message = "0123456789abcdef" * 65536
