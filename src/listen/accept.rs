@@ -139,8 +139,7 @@ impl Accept {
                 return;
             }
             let mut said = ready[2..].iter();
-            self.refusals
-                .retain_mut(|refusal| !said.next().copied().unwrap_or(false) || refusal.goes_on());
+            self.refusals.retain_mut(|refusal| !said.next().copied().unwrap_or(false) || refusal.goes_on());
             if ready[1] && !self.accept_all() {
                 rest_until = Some(Instant::now() + BREATHER);
             }
