@@ -65,7 +65,7 @@ class Promises:
         for number in range(100):
             listener = self.clients.open(server.url())
             speaker.send(str(number))
-            self.assertEqual(listener.take(), [str(number)])
+            self.assertEqual((listener.take(), speaker.take()), ([str(number)], [str(number)]))
             listener.close()
 
     def test_a_message_of_a_mebibyte_comes_back_whole(self):
