@@ -243,9 +243,12 @@ impl Sink {
             return After::Refused;
         }
         let idle = state.queue.is_empty();
+        let moved = state.moved;
         set(&mut state.queue);
         if idle {
             state.write_queue();
+            // It was no backlog: that a dead peer's kernel has room for a ping is no sign of life.
+            state.moved = moved;
         }
         state.after(self.bound)
     }

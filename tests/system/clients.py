@@ -40,7 +40,8 @@ class PythonClients:
     def open(self, url, **options):
         try:
             options = {"max_size": None, "compression": None, "proxy": None} | options
-            return PythonConversation(connect(url, **options))
+            # Older versions connect when called, newer ones when entered.
+            return PythonConversation(connect(url, **options).__enter__())
         except InvalidStatus as refusal:
             raise Refused(refusal.response.status_code) from refusal
 
@@ -173,7 +174,7 @@ class Browser:
         )
         try:
             url = self._process.wait_for(r"DevTools listening on (ws://\S+)")[1]
-            self._socket = connect(url, max_size=None, compression=None, proxy=None)
+            self._socket = connect(url, max_size=None, compression=None, proxy=None).__enter__()
         except BaseException:
             self._process.stop()
             raise

@@ -1,12 +1,13 @@
 """What clients written by others see: the same promises, kept to each of them, by each program."""
 
+import socket
 import sys
 import time
 import unittest
 from pathlib import Path
 
 from clients import BrowserClients, Closed, NodeClients, PythonClients, Refused
-from harness import HERE, Server, children, is_alive, until
+from harness import HERE, PATIENCE, Server, children, is_alive, until
 
 PROGRAMS = HERE / "programs"
 CAT = ["cat"]
@@ -227,6 +228,17 @@ class Python(Promises, unittest.TestCase):
         came = slow.take(401)
         self.assertTrue(all(text == message for text in came[:-1]), "whole messages only")
         self.assertEqual(came[-1].code, 1013)
+
+    def test_a_client_that_answers_no_ping_is_gone(self):
+        server = self.serve("--ping", "0.1", *CAT)
+        host, port = server.address.split(":")
+        with socket.create_connection((host, int(port)), PATIENCE) as client:
+            client.sendall(
+                f"GET /room HTTP/1.1\r\nHost: {server.address}\r\nUpgrade: websocket\r\n"
+                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
+            server.wait_for("client gone: no answer to a ping")
 
     def test_a_fragmented_message_arrives_as_one(self):
         client = self.clients.open(self.serve(*CAT).url())
