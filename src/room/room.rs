@@ -241,8 +241,8 @@ impl Room {
     ) -> Result<Member, JoinError> {
         let room = Arc::clone(&ticket.room);
         let child = room.enter(client, occasion)?;
-        child.mind(client, client.sink.flush(false));
         ticket.used = true;
+        child.mind(client, client.sink.flush(false));
         let member =
             Member { room: Arc::clone(&room), child: Arc::clone(&child), client: Arc::clone(client) };
         let Some(table) = room.table.upgrade() else { return Err(JoinError::ShuttingDown) };
@@ -292,6 +292,15 @@ impl Room {
                     return self.started(client, started);
                 }
                 Phase::Starting { .. } | Phase::Stopping(_) => {
+                    if matches!(state.phase, Phase::Stopping(_)) {
+                        // That takes long enough to be told that the handshake is over.
+                        drop(state);
+                        client.sink.flush(false);
+                        state = lock(&self.state);
+                        if !matches!(state.phase, Phase::Stopping(_)) {
+                            continue;
+                        }
+                    }
                     // Woken by whoever starts or the reader that ends; both take bounded time.
                     state = self
                         .changed

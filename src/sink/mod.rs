@@ -229,6 +229,11 @@ impl Sink {
         }
     }
 
+    /// The answer to the handshake, ahead of all frames; writes nothing yet. [`Sink::flush`] afterwards.
+    pub fn greet(&self, answer: Vec<u8>) {
+        lock(&self.state).queue.set_greeting(answer);
+    }
+
     /// A ping, ahead of queued data.
     pub fn ping(&self, frame: Control) -> After {
         self.urgent(|queue| queue.set_ping(frame))
@@ -245,9 +250,12 @@ impl Sink {
             return After::Refused;
         }
         let idle = state.queue.is_empty();
+        let moved = state.moved;
         set(&mut state.queue);
         if idle {
             state.write_queue();
+            // It was no backlog: that a dead peer's kernel has room for a ping is no sign of life.
+            state.moved = moved;
         }
         state.after(self.bound)
     }

@@ -67,7 +67,7 @@ pub(super) struct Queue {
     framed: bool,
     /// Bytes still to be written of the frame that is half-written.
     begun: usize,
-    /// A control frame in the writer's hand and how much of it is written.
+    /// A control frame, or the greeting, in the writer's hand and how much of it is written.
     hand: Option<(Control, usize)>,
     ping: Option<Control>,
     pong: Option<Control>,
@@ -143,6 +143,11 @@ impl Queue {
         if self.framed {
             walk(&mut self.begun, bytes, written);
         }
+    }
+
+    /// What goes ahead of all frames, for a queue that nothing has gone through yet.
+    pub(super) fn set_greeting(&mut self, bytes: Vec<u8>) {
+        self.hand = Some((bytes, 0));
     }
 
     /// A ping to send as soon as a frame's end allows; the latest one wins.

@@ -27,7 +27,7 @@ use crate::framing::frames::{self, Kind};
 use crate::framing::input;
 use crate::http::head::{Head, HeadError};
 use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
-use crate::http::respond::{self, Reply, refuse, switching_protocols};
+use crate::http::respond::{Reply, refuse, switching_protocols};
 use crate::http::route::{Offers, Route, UpgradeRequest, route};
 use crate::http::{cgi, origin, receive};
 use crate::room::{JoinError, Member, ReserveError, Room};
@@ -35,7 +35,6 @@ use crate::service::Service;
 use crate::sink::{Door, Ending};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::{poll, ready};
-use crate::sys::socket::send_all;
 
 /// What tungstenite reads at a time, and holds for each client, in bytes.
 const READ_BUFFER: usize = 4096;
@@ -126,9 +125,6 @@ fn upgrade(
         }
         Err(e) => return refuse_with(&refuse(503, &e.to_string()), &e, Count::RefusedLimit),
     };
-    if send_all(door.as_fd(), &switching_protocols(&request.accept), respond::STALL).is_err() {
-        return;
-    }
     let address = address(peer);
     let occasion = Occasion {
         room: request.room.clone(),
@@ -143,6 +139,9 @@ fn upgrade(
     }
     let limits = &service.config.limits;
     let client = Arc::new(Client::new(id, address, request.query, Arc::clone(door), limits.queue));
+    // It leaves when the client is on the room's list, so that it misses nothing that is said once it
+    // knows that it is in.
+    client.sink.greet(switching_protocols(&request.accept));
     place.is_upgraded();
     let joined = Room::join(ticket, &client, &occasion, |moved| still_there(&client, &mut None, moved));
     match joined {

@@ -64,9 +64,9 @@ if (typeof process !== 'undefined') {
   require('node:readline')
     .createInterface({ input: process.stdin })
     .on('line', async (line) => {
-      const [method, ...values] = JSON.parse(line);
+      const [number, method, ...values] = JSON.parse(line);
       const result = await globalThis.client[method](...values);
-      process.stdout.write(`${JSON.stringify(result ?? null)}\n`);
+      process.stdout.write(`${JSON.stringify([number, result ?? null])}\n`);
     })
     .on('close', () => process.exit(0));
 }

@@ -40,7 +40,8 @@ class PythonClients:
     def open(self, url, **options):
         try:
             options = {"max_size": None, "compression": None, "proxy": None} | options
-            return PythonConversation(connect(url, **options))
+            # Older versions connect when called, newer ones when entered.
+            return PythonConversation(connect(url, **options).__enter__())
         except InvalidStatus as refusal:
             raise Refused(refusal.response.status_code) from refusal
 
@@ -120,20 +121,35 @@ class NodeClients(ScriptedClients):
     tells_status = True
 
     def __init__(self):
+        self._last = 0
         self._node = subprocess.Popen(
             [tool("node"), HERE / "client.js"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,
             env=os.environ | {"NODE_PATH": str(TOP / ".system" / "node_modules")},
         )
+        self._answers = b""
 
     def call(self, method, *values):
-        self._node.stdin.write(json.dumps([method, *values]).encode() + b"\n")
-        self._node.stdin.flush()
-        assert select.select([self._node.stdout], [], [], PATIENCE)[0], f"no answer from Node to {method}"
-        line = self._node.stdout.readline()
-        assert line, f"Node is gone, in {method}"
-        return json.loads(line)
+        self._last += 1
+        request = memoryview(json.dumps([self._last, method, *values]).encode() + b"\n")
+        while request:
+            request = request[self._node.stdin.write(request) :]
+        while True:
+            number, result = json.loads(self._line(method))
+            # An answer that comes too late must not be taken for another one.
+            if number == self._last:
+                return result
+
+    def _line(self, method):
+        while b"\n" not in self._answers:
+            assert select.select([self._node.stdout], [], [], PATIENCE)[0], f"no answer from Node to {method}"
+            more = self._node.stdout.read(1 << 20)
+            assert more, f"Node is gone, in {method}"
+            self._answers += more
+        line, _, self._answers = self._answers.partition(b"\n")
+        return line
 
     def stop(self):
         # It ends by itself with its input.
@@ -158,7 +174,7 @@ class Browser:
         )
         try:
             url = self._process.wait_for(r"DevTools listening on (ws://\S+)")[1]
-            self._socket = connect(url, max_size=None, compression=None, proxy=None)
+            self._socket = connect(url, max_size=None, compression=None, proxy=None).__enter__()
         except BaseException:
             self._process.stop()
             raise
@@ -199,13 +215,13 @@ class Tab:
     def __init__(self, browser, url):
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]
         attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
-        self._browser, self._session = browser, attached["sessionId"]
+        self._browser, self.session = browser, attached["sessionId"]
         self.call("Page.enable")
         self.call("Page.navigate", url=url)
-        browser.wait_for("Page.loadEventFired", self._session)
+        browser.wait_for("Page.loadEventFired", self.session)
 
     def call(self, method, **parameters):
-        return self._browser.call(method, session=self._session, **parameters)
+        return self._browser.call(method, session=self.session, **parameters)
 
     def evaluate(self, expression):
         """The value of an expression in the page, once its promise has kept."""

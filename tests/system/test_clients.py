@@ -1,11 +1,13 @@
 """What clients written by others see: the same promises, kept to each of them, by each program."""
 
+import socket
 import sys
 import time
 import unittest
+from pathlib import Path
 
 from clients import BrowserClients, Closed, NodeClients, PythonClients, Refused
-from harness import HERE, Server, children, is_alive, until
+from harness import HERE, PATIENCE, Server, children, is_alive, until
 
 PROGRAMS = HERE / "programs"
 CAT = ["cat"]
@@ -33,7 +35,8 @@ class Promises:
 
     def each(self, programs=(CAT, PYTHON, SHELL)):
         for program in programs:
-            with self.subTest(program=" ".join(str(word) for word in program[-2:])):
+            # Only names: the whole of a failure's title is to fit a line.
+            with self.subTest(program=" ".join(Path(word).name for word in program)):
                 yield program
 
     def test_a_message_reaches_its_room_and_no_other(self):
@@ -56,6 +59,15 @@ class Promises:
             one.send(*messages)
             self.assertEqual(one.take(len(messages)), messages)
             self.assertEqual(two.take(len(messages)), messages)
+
+    def test_who_has_come_in_misses_nothing(self):
+        server = self.serve(*CAT)
+        speaker = self.clients.open(server.url())
+        for number in range(100):
+            listener = self.clients.open(server.url())
+            speaker.send(str(number))
+            self.assertEqual((listener.take(), speaker.take()), ([str(number)], [str(number)]))
+            listener.close()
 
     def test_a_message_of_a_mebibyte_comes_back_whole(self):
         message = "0123456789abcdef" * 65536
@@ -216,6 +228,17 @@ class Python(Promises, unittest.TestCase):
         came = slow.take(401)
         self.assertTrue(all(text == message for text in came[:-1]), "whole messages only")
         self.assertEqual(came[-1].code, 1013)
+
+    def test_a_client_that_answers_no_ping_is_gone(self):
+        server = self.serve("--ping", "0.1", *CAT)
+        host, port = server.address.split(":")
+        with socket.create_connection((host, int(port)), PATIENCE) as client:
+            client.sendall(
+                f"GET /room HTTP/1.1\r\nHost: {server.address}\r\nUpgrade: websocket\r\n"
+                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
+            server.wait_for("client gone: no answer to a ping")
 
     def test_a_fragmented_message_arrives_as_one(self):
         client = self.clients.open(self.serve(*CAT).url())
