@@ -1,0 +1,1 @@
+//! Clients and rooms that come and go, in numbers.

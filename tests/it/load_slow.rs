@@ -1,0 +1,1 @@
+//! Clients that are slow, and who else feels it.

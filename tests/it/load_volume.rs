@@ -1,0 +1,1 @@
+//! Much data, nothing lost.
