@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod frame;
+pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod scratch;
