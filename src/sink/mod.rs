@@ -289,9 +289,12 @@ impl Sink {
         state.waiters.push_back((ticket, std::thread::current()));
         loop {
             drop(state);
-            // Woken by `wake_waiter`; a wake-up that comes first is not lost (park's token).
-            std::thread::park_timeout(ASK_AGAIN);
+            // Asked before each wait: whoever should not wait is not kept for a second, message by message.
             let go_on = stay();
+            if go_on {
+                // Woken by `wake_waiter`; a wake-up that comes first is not lost (park's token).
+                std::thread::park_timeout(ASK_AGAIN);
+            }
             state = lock(&self.state);
             let mine = state.waiters.front().is_some_and(|(first, _)| *first == ticket);
             let turn = mine && state.queue.held() < self.bound;
