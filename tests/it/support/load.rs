@@ -149,7 +149,12 @@ impl Peer {
         Self::upgrade(TcpStream::connect(tcp(address))?, target)
     }
 
-    /// The same with little room in its kernel for what it does not read.
+    /// Connects and says nothing.
+    pub(crate) fn connected(address: &Address) -> TcpStream {
+        TcpStream::connect(tcp(address)).expect("a client connects")
+    }
+
+    /// Joins with little room in its kernel for what it does not read.
     pub(crate) fn join_small(server: &Server, target: &str) -> Self {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
         // Before connecting: the window's scale is agreed on then (tcp(7)).
