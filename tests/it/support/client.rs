@@ -223,6 +223,47 @@ impl Client {
         }
     }
 
+    /// All messages up to the close, which has this code; expects what [`Client::expect_close`] does.
+    #[track_caller]
+    pub(crate) fn texts_to_close(&mut self, wanted: u16) -> Vec<String> {
+        let mut texts = Vec::new();
+        loop {
+            match self.next() {
+                Event::Text(text) => texts.push(text),
+                Event::Close(code, _) if code == wanted => {
+                    assert_eq!(self.next(), Event::End, "after close {code}");
+                    return texts;
+                }
+                other => panic!("{other:?} instead of text or close {wanted}"),
+            }
+        }
+    }
+
+    /// The payloads of binary messages, one after the other, until there are that many bytes.
+    #[track_caller]
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            match self.next() {
+                Event::Binary(more) => bytes.extend_from_slice(&more),
+                other => panic!("{other:?} instead of bytes"),
+            }
+        }
+        bytes
+    }
+
+    /// Pings, and waits for the pong: what was sent before has been taken, and the client is still there.
+    #[track_caller]
+    pub(crate) fn expect_alive(&mut self) {
+        self.ping(b"alive?");
+        assert_eq!(self.next(), Event::Pong(b"alive?".to_vec()));
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(self) {
+        self.raw.reset();
+    }
+
     /// Leaves in good manners: close, its answer, the end. Messages on the way are skipped.
     pub(crate) fn leave(mut self) {
         self.send_close(1000, "");

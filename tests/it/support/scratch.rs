@@ -60,13 +60,13 @@ impl Scratch {
         self.name(name)
     }
 
-    /// Waits until a file holds what is looked for; gives its content.
-    pub(crate) fn await_file(&self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
+    /// Waits until a file has that many bytes; gives them.
+    pub(crate) fn await_bytes(&self, name: &str, length: usize) -> Vec<u8> {
         let path = self.path(name);
-        let mut content = String::new();
-        wait_until(&format!("{name} holds what is expected"), || {
-            content = fs::read_to_string(&path).unwrap_or_default();
-            wanted(&content)
+        let mut content = Vec::new();
+        wait_until(&format!("{name} has {length} bytes"), || {
+            content = fs::read(&path).unwrap_or_default();
+            content.len() >= length
         });
         content
     }
