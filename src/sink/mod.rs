@@ -240,7 +240,10 @@ impl Sink {
         let idle = state.queue.is_empty();
         set(&mut state.queue);
         if idle {
+            // Nothing waited: that the kernel takes a ping at once says nothing about the other end.
+            let moved = state.moved;
             state.write_queue();
+            state.moved = moved;
         }
         state.after(self.bound)
     }
