@@ -517,6 +517,8 @@ impl Reader {
     fn say_farewell(&mut self, clients: &[Arc<Client>], exit: Option<Exit>) {
         self.child.stdin.abandon();
         self.child.writer.wake();
+        // The program may have ended, by the end of its input, before the order to stop was looked at.
+        self.farewell = lock(&self.child.orders).farewell;
         let (code, reason) = close_of(exit, self.farewell);
         for client in clients {
             self.minder.close(client, code, &reason, Ending::Behind);

@@ -11,6 +11,7 @@ mod support;
 mod liveness;
 mod messages;
 mod rooms;
+mod shutdown;
 
 mod load_churn;
 mod load_slow;
