@@ -8,6 +8,7 @@
 #[allow(dead_code, unused_imports, reason = "not every helper has its user yet")]
 mod support;
 
+mod child_life;
 mod closing;
 mod liveness;
 mod messages;
