@@ -246,7 +246,7 @@ impl Drop for Ends<'_> {
 
 /// Sends until nothing is taken for a second; says how much was.
 fn send_until_stuck(peer: &mut Peer) -> usize {
-    let message = frame::binary(&[b'x'; 100_000]);
+    let message = frame::binary(&vec![b'x'; 100_000]);
     let mut sent = 0;
     while sent < 200 << 20 {
         let deadline = Instant::now() + Duration::from_secs(1);
