@@ -418,7 +418,7 @@ impl Reader {
                 if self.empty_since.is_some_and(|since| now.duration_since(since) >= self.settings.linger) {
                     self.empty_since = None;
                     if self.audience.give_up_waiting() {
-                        self.child.stop(&[]);
+                        self.child.stop(Vec::new);
                     }
                 }
                 match self.sequence.due(now) {

@@ -117,6 +117,10 @@ impl Member {
 
     /// Passes a message on to the program, all parts together or none: see [`Child::input`].
     pub fn input(&self, parts: &[&[u8]], stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
+        // Its join was not taken: the client was gone by then.
+        if !self.client.is_greeted() {
+            return (false, false);
+        }
         self.child.input(parts, stay)
     }
 
@@ -198,7 +202,9 @@ impl Room {
             .write();
         if let Some(template) = &table.hooks.join {
             let line = room.line(template, client);
-            child.input(&[line.as_bytes()], stay);
+            child.greet(client, line.as_bytes(), stay);
+        } else {
+            client.greet();
         }
         Ok(member)
     }
@@ -263,7 +269,7 @@ impl Room {
                 let shutting_down = state.shutting_down;
                 drop(state);
                 if shutting_down {
-                    child.stop_with_server(&[]);
+                    child.stop_with_server(Vec::new);
                 }
                 Ok(child)
             }
@@ -312,7 +318,9 @@ impl Room {
     /// client's own thread; and before the end of its input, because the place is given back after.
     fn leave(&self, client: &Arc<Client>, child: &Arc<Child>) {
         client.leave_once(|| {
-            if let Some(line) = self.leave_line(client) {
+            if client.is_greeted()
+                && let Some(line) = self.leave_line(client)
+            {
                 child.tell(line.as_bytes());
             }
         });
@@ -352,7 +360,7 @@ impl Room {
                 if linger.is_zero() {
                     state.phase = Phase::Stopping(Arc::clone(&child));
                     drop(state);
-                    child.stop(&[]);
+                    child.stop(Vec::new);
                 } else {
                     drop(state);
                     child.look_again();
@@ -386,11 +394,17 @@ impl Room {
         }
         let members: Vec<_> = state.members.values().cloned().collect();
         drop(state);
-        let mut last = String::new();
+        let mut leaves = Vec::new();
         for client in members {
-            client.leave_once(|| last.push_str(&self.leave_line(&client).unwrap_or_default()));
+            client.leave_once(|| {
+                leaves.extend(self.leave_line(&client).map(|line| (Arc::clone(&client), line)));
+            });
         }
-        child.stop_with_server(last.as_bytes());
+        // Of those who are just joining only the ones whose join the program has been told.
+        child.stop_with_server(|| {
+            let told = leaves.iter().filter(|(client, _)| client.is_greeted());
+            told.flat_map(|(_, line)| line.bytes()).collect()
+        });
     }
 
     pub(super) fn kill(&self) {
