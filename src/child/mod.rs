@@ -15,6 +15,7 @@ pub use self::command::{Occasion, StartError};
 use crate::client::Client;
 use crate::config::{Framing, Program, Slow};
 use crate::counters::{Count, Counters};
+use crate::framing::frames;
 use crate::framing::output::Found;
 use crate::log::Log;
 use crate::sink::{After, Batch, Sink};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub linger: Duration,
     /// From the stop signal to KILL.
     pub grace: Duration,
+    /// How often a client is pinged whose messages it does not take.
+    pub probe: Option<Duration>,
     /// Where to log.
     pub log: Log,
     /// Where to count.
@@ -93,6 +96,8 @@ enum Farewell {
 pub struct Child {
     pid: i32,
     stdin: Sink,
+    /// How often a client is pinged whose messages it does not take.
+    probe: Option<Duration>,
     /// Wakes the writer.
     writer: Waker,
     /// Wakes the reader.
@@ -123,6 +128,7 @@ impl Child {
             let child = Arc::new(Self {
                 pid,
                 stdin: Sink::pipe(started.stdin, INPUT_BOUND),
+                probe: settings.probe,
                 writer: Waker::new()?,
                 reader: Waker::new()?,
                 orders: Mutex::new(Orders {
@@ -166,22 +172,37 @@ impl Child {
     /// Passes a message of a client on, all parts together or none; waits in turn while the child does
     /// not read, for as long as `stay` says yes, which is told when the child last read something. Says
     /// whether the message was taken, and whether it had to wait.
-    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
-        self.input_told(parts, stay, || {})
+    pub fn input(
+        &self,
+        client: &Arc<Client>,
+        parts: &[&[u8]],
+        stay: impl FnMut(Instant) -> bool,
+    ) -> (bool, bool) {
+        self.input_told(client, parts, stay, || {})
     }
 
     /// The same for the line that a client's life begins with: it is noted in the client that it was taken.
-    pub fn greet(&self, client: &Client, line: &[u8], stay: impl FnMut(Instant) -> bool) {
-        self.input_told(&[line], stay, || client.greet());
+    pub fn greet(&self, client: &Arc<Client>, line: &[u8], stay: impl FnMut(Instant) -> bool) {
+        self.input_told(client, &[line], stay, || client.greet());
     }
 
     fn input_told(
         &self,
+        client: &Arc<Client>,
         parts: &[&[u8]],
         mut stay: impl FnMut(Instant) -> bool,
         taken: impl FnOnce(),
     ) -> (bool, bool) {
-        let stay = || stay(self.stdin.look().moved);
+        let mut probed = Instant::now();
+        let stay = || {
+            // The end of a client that is not read stands, unseen, behind its data. What is sent to it is
+            // answered with a reset if nobody is there, and that is seen.
+            if self.probe.is_some_and(|every| probed.elapsed() >= every) {
+                probed = Instant::now();
+                self.mind(client, client.sink.ping(frames::ping()));
+            }
+            stay(self.stdin.look().moved)
+        };
         let (after, waited) = self.stdin.push_in_turn(parts, stay, taken);
         (self.taken(after), waited)
     }

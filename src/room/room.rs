@@ -139,7 +139,7 @@ impl Member {
         if !self.client.is_greeted() {
             return (false, false);
         }
-        self.child.input(parts, stay)
+        self.child.input(&self.client, parts, stay)
     }
 
     /// Has the client's sink minded if something waits in it.
