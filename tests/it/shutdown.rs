@@ -8,6 +8,9 @@ use crate::support::process::{await_end, runs};
 use crate::support::raw::Socket;
 use crate::support::{Event, Server};
 
+/// A signal that comes sooner than this is the first one still: there is no event to wait for.
+const ANOTHER: Duration = Duration::from_millis(100);
+
 fn pid(text: &str) -> u32 {
     text.trim().parse().unwrap_or_else(|e| panic!("{text:?} is no process number: {e}"))
 }
@@ -99,6 +102,7 @@ fn from_the_first_signal_on_nobody_new_comes_in() {
     let (bytes, _) = open.rest();
     assert!(!bytes.starts_with(b"HTTP/1.1 101"), "{}", bytes.escape_ascii());
     assert!(runs(program), "it has its grace");
+    std::thread::sleep(ANOTHER);
     server.signal(Signal::INT);
     assert_eq!(server.await_exit().code(), Some(1));
 }
@@ -111,6 +115,7 @@ fn a_second_signal_ends_it_at_once_with_status_1() {
     let processes: Vec<_> = client.text().split(' ').map(pid).collect();
     server.signal(Signal::TERM);
     server.wait_for_line(&["shutting down"]);
+    std::thread::sleep(ANOTHER);
     server.signal(Signal::TERM);
     assert_eq!(server.await_exit_within(Duration::from_secs(10)).code(), Some(1));
     for process in processes {
