@@ -55,11 +55,11 @@ pub trait Audience: Send + Sync {
     fn name(&self) -> &str;
     /// Who gets what the child says now.
     fn members(&self) -> Arc<[Arc<Client>]>;
-    /// Whether nobody is there and nobody is about to come.
-    fn is_empty(&self) -> bool;
-    /// The child has stayed alone for long enough: says whether that is still so; if it is, nobody joins
-    /// it any more.
-    fn give_up_waiting(&self) -> bool;
+    /// Since when nobody is there and nobody is about to come, if that is so.
+    fn empty_since(&self) -> Option<Instant>;
+    /// The child has stayed alone since then, which is long enough: says whether that is still so; if it
+    /// is, nobody joins it any more.
+    fn give_up_waiting(&self, since: Instant) -> bool;
     /// The child is about to be gone: nobody joins it any more.
     fn child_ends(&self);
     /// The child has been reaped. Gives back those who were with it; the next to come gets a new one.

@@ -243,7 +243,7 @@ impl Reader {
         if self.farewell == Farewell::OfServer && self.life == Life::Over {
             self.minder.hurry(now + CLOSE_PATIENCE);
         }
-        self.empty_since = self.audience.is_empty().then(|| self.empty_since.unwrap_or(now));
+        self.empty_since = self.audience.empty_since();
     }
 
     /// One read of the child's output, to everybody.
@@ -415,11 +415,14 @@ impl Reader {
         let now = Instant::now();
         match self.life {
             Life::Running => {
-                if self.empty_since.is_some_and(|since| now.duration_since(since) >= self.settings.linger) {
-                    self.empty_since = None;
-                    if self.audience.give_up_waiting() {
+                if let Some(since) = self.empty_since
+                    && now.saturating_duration_since(since) >= self.settings.linger
+                {
+                    if self.audience.give_up_waiting(since) {
                         self.child.stop(Vec::new);
                     }
+                    // Somebody came meanwhile, and perhaps went; or it is told to stop.
+                    self.empty_since = self.audience.empty_since().filter(|&newer| newer != since);
                 }
                 match self.sequence.due(now) {
                     Some(Due::Signal) => {

@@ -55,6 +55,8 @@ struct State {
     phase: Phase,
     /// Members, and those who hold a ticket.
     places: usize,
+    /// When the last of them was given back.
+    empty_since: Option<Instant>,
     members: BTreeMap<u64, Arc<Client>>,
     /// The members as a list, until somebody comes or goes.
     list: Option<Arc<[Arc<Client>]>>,
@@ -145,6 +147,7 @@ impl Room {
             state: Mutex::new(State {
                 phase: Phase::Idle,
                 places: 0,
+                empty_since: None,
                 members: BTreeMap::new(),
                 list: None,
                 failures: 0,
@@ -167,6 +170,7 @@ impl Room {
             _ if state.shutting_down => return Err(ReserveError::ShuttingDown),
             _ => state.places += 1,
         }
+        state.empty_since = None;
         Ok(())
     }
 
@@ -354,6 +358,7 @@ impl Room {
         if state.places > 0 {
             return;
         }
+        state.empty_since = Some(Instant::now());
         match &state.phase {
             Phase::Running(child) => {
                 let child = Arc::clone(child);
@@ -444,14 +449,14 @@ impl Audience for Room {
         list
     }
 
-    fn is_empty(&self) -> bool {
-        lock(&self.state).places == 0
+    fn empty_since(&self) -> Option<Instant> {
+        lock(&self.state).empty_since
     }
 
-    fn give_up_waiting(&self) -> bool {
+    fn give_up_waiting(&self, since: Instant) -> bool {
         let mut state = lock(&self.state);
         match &state.phase {
-            Phase::Running(child) if state.places == 0 => {
+            Phase::Running(child) if state.empty_since == Some(since) => {
                 state.phase = Phase::Stopping(Arc::clone(child));
                 true
             }
