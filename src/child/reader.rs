@@ -239,6 +239,8 @@ impl Reader {
         }
         if kill {
             self.sequence.hurry(now);
+            // Close frames are written as far as that goes at once; nobody's answer is waited for.
+            self.minder.hurry(now);
         }
         if self.farewell == Farewell::OfServer && self.life == Life::Over {
             self.minder.hurry(now + CLOSE_PATIENCE);
