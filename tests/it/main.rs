@@ -8,9 +8,12 @@
 mod support;
 
 mod child_life;
+mod cli;
 mod closing;
 mod http;
+mod listening;
 mod liveness;
+mod log;
 mod messages;
 mod rooms;
 mod shutdown;
