@@ -9,6 +9,7 @@ fn a_client_that_answers_no_ping_is_gone_after_three_times_that_and_one_that_ans
     let server = Server::with(&["--ping", "1", "--leavemsg", "#ID has left"]).cat();
     let start = Instant::now();
     let mut dead = server.join("/room");
+    dead.expect_alive();
     dead.answers = false;
     let mut alive = server.join("/room");
     let mut pings = 0;

@@ -44,6 +44,7 @@ fn clients_of_one_path_share_one_process_and_others_have_their_own() {
 fn a_client_that_just_vanishes_leaves_too() {
     let server = Server::with(&["--leavemsg", "#ID has left"]).cat();
     let mut stays = server.join("/room");
+    stays.expect_alive();
     drop(server.join("/room"));
     stays.expect_text("2 has left");
     server.join("/room").reset();
