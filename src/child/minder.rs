@@ -105,7 +105,7 @@ impl Minder {
 
     /// From now on no close takes longer than this.
     pub(super) fn end_by(&mut self, last_call: Instant) {
-        self.last_call.get_or_insert(last_call);
+        self.last_call = Some(earlier(last_call, self.last_call));
         self.next = Some(Instant::now());
     }
 

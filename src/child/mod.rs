@@ -74,11 +74,11 @@ pub trait Audience: Send + Sync {
     fn describe(&self, metadata: Vec<u8>);
     /// Whether anybody else is there or about to come beside a client that is.
     fn is_shared(&self) -> bool;
-    /// Since when nobody is there and nobody is about to come.
+    /// Since when nobody is there and nobody is about to come, if that is so.
     fn empty_since(&self) -> Option<Instant>;
-    /// The child has stayed alone for long enough: says whether that is still so; if it is, nobody joins
-    /// it any more.
-    fn give_up_waiting(&self) -> bool;
+    /// The child has stayed alone since then, which is long enough: says whether that is still so; if it
+    /// is, nobody joins it any more.
+    fn give_up_waiting(&self, since: Instant) -> bool;
     /// Whether a child that is not ready yet is still wanted.
     fn is_wanted(&self) -> bool;
     /// The child is about to be gone: nobody joins it any more.

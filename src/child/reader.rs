@@ -244,6 +244,8 @@ impl Reader {
                 self.killed = true;
                 self.process.signal_group(Signal::KILL);
             }
+            // Close frames are written as far as that goes at once; nobody's answer is waited for.
+            self.minder.end_by(now);
         }
         if self.settings.ending.load(Ordering::SeqCst) {
             self.minder.hurry();
@@ -426,11 +428,14 @@ impl Reader {
         let now = Instant::now();
         match self.life {
             Life::Running => {
-                if self.empty_since.is_some_and(|since| now.duration_since(since) >= self.settings.linger) {
-                    self.empty_since = None;
-                    if self.audience.give_up_waiting() {
+                if let Some(since) = self.empty_since
+                    && now.saturating_duration_since(since) >= self.settings.linger
+                {
+                    if self.audience.give_up_waiting(since) {
                         self.child.stop(Vec::new);
                     }
+                    // Somebody came meanwhile, and perhaps went; or it is told to stop.
+                    self.empty_since = self.audience.empty_since().filter(|&newer| newer != since);
                 }
                 match self.sequence.due(now) {
                     Some(Due::Signal) => {

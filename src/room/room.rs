@@ -31,6 +31,10 @@ use crate::sys::lock;
 /// A client that waits for the old process to end is woken at the latest after this to look again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a client waits before it matters whether it is still there. One that hangs up sooner is a
+/// client like any other: it joins, and it leaves.
+const WAITING_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Where a room's process is in its life.
 enum Phase {
     /// There is none.
@@ -348,7 +352,7 @@ impl Room {
                     while matches!(state.phase, Phase::Starting { .. } | Phase::Stopping(_)) {
                         let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
                         drop(waited.unwrap_or_else(PoisonError::into_inner).0);
-                        if !stay(came) {
+                        if came.elapsed() > WAITING_PATIENCE && !stay(came) {
                             return Err(JoinError::Gone);
                         }
                         state = lock(&self.state);
@@ -619,10 +623,10 @@ impl Audience for Room {
         lock(&self.state).empty_since
     }
 
-    fn give_up_waiting(&self) -> bool {
+    fn give_up_waiting(&self, since: Instant) -> bool {
         let mut state = lock(&self.state);
         match &state.phase {
-            Phase::Running(child) if state.places == 0 => {
+            Phase::Running(child) if state.empty_since == Some(since) => {
                 state.phase = Phase::Stopping(Arc::clone(child));
                 true
             }

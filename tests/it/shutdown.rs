@@ -1,6 +1,6 @@
 //! The end of the server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -60,13 +60,14 @@ fn programs_that_resist_are_killed_and_the_end_keeps_its_time() {
         processes.extend(client.text().split(' ').map(pid));
     }
     assert_eq!(processes.len(), 6);
-    let (status, time) = server.stop();
-    assert_eq!(status.code(), Some(0));
-    // The promise is --grace and 6.25 s; each room has all of that at the same time.
-    assert!(time < Duration::from_millis(2 * 6750), "{time:?}");
+    let start = Instant::now();
+    server.signal(Signal::TERM);
     for client in &mut clients {
         client.expect_close(1001);
     }
+    assert_eq!(server.await_exit().code(), Some(0));
+    // The promise is --grace and 6.25 s; each room has all of that at the same time.
+    assert!(start.elapsed() < Duration::from_millis(2 * 6750), "{:?}", start.elapsed());
     for process in processes {
         await_end(process);
     }
@@ -109,25 +110,33 @@ fn from_the_first_signal_on_nobody_new_comes_in() {
 
 #[test]
 fn a_second_signal_ends_it_at_once_with_status_1() {
-    let mut server = Server::with(&["--grace", "600", "-v"])
-        .sh("trap '' TERM INT HUP; sleep 1000 & echo $! $$; while :; do sleep 1; done");
-    let mut client = server.join("/room");
-    let processes: Vec<_> = client.text().split(' ').map(pid).collect();
-    server.signal(Signal::TERM);
-    server.wait_for_line(&["shutting down"]);
-    std::thread::sleep(ANOTHER);
-    server.signal(Signal::TERM);
-    assert_eq!(server.await_exit_within(Duration::from_secs(10)).code(), Some(1));
-    for process in processes {
-        await_end(process);
-    }
-    loop {
-        match client.next() {
-            Event::End | Event::Reset => break,
-            Event::Close(..) | Event::Text(_) => {}
-            other => panic!("{other:?}"),
+    let mut fastest = Duration::MAX;
+    // What takes no time takes some on a busy machine, but not three times.
+    for _ in 0..3 {
+        let mut server = Server::with(&["--grace", "600", "-v"])
+            .sh("trap '' TERM INT HUP; sleep 1000 & echo $! $$; while :; do sleep 1; done");
+        let mut client = server.join("/room");
+        let processes: Vec<_> = client.text().split(' ').map(pid).collect();
+        server.signal(Signal::TERM);
+        server.wait_for_line(&["shutting down"]);
+        std::thread::sleep(ANOTHER);
+        let start = Instant::now();
+        server.signal(Signal::TERM);
+        // The client takes no notice until the server is gone.
+        assert_eq!(server.await_exit().code(), Some(1));
+        fastest = fastest.min(start.elapsed());
+        for process in processes {
+            await_end(process);
+        }
+        loop {
+            match client.next() {
+                Event::End | Event::Reset => break,
+                Event::Close(code, _) => assert_eq!(code, 1001),
+                other => panic!("{other:?}"),
+            }
         }
     }
+    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
 }
 
 #[test]
