@@ -29,6 +29,8 @@ struct Minded {
     /// When its close was queued, and when that was written out.
     closing: Option<Instant>,
     written: Option<Instant>,
+    /// Nothing that was said to it is owed to it: without an answer it is reset.
+    broken_off: bool,
 }
 
 /// See the module's documentation.
@@ -93,6 +95,7 @@ impl Minder {
         let now = Instant::now();
         let minded = self.entry(client);
         minded.behind = None;
+        minded.broken_off = ending == Ending::BreakOff;
         minded.closing.get_or_insert(now);
         self.next = Some(now);
     }
@@ -189,7 +192,12 @@ impl Minder {
                     let written = *minded.written.get_or_insert(now);
                     let until = earlier(written + CLOSE_PATIENCE, last_call);
                     if until <= now {
-                        client.wake();
+                        // What the kernel still holds of a story that was told, it goes on to deliver.
+                        if minded.broken_off {
+                            client.cut();
+                        } else {
+                            client.wake();
+                        }
                         return false;
                     }
                     alarm(until);
