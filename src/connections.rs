@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd as _;
@@ -27,10 +27,12 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    /// All, upgraded ones without their socket: those are their room's to end.
-    live: BTreeMap<u64, Option<Arc<Door>>>,
-    /// Those that have not sent a request yet, oldest first.
-    silent: BTreeMap<u64, Arc<Door>>,
+    /// All.
+    live: HashMap<u64, Live>,
+    /// Those that came without a request, oldest first; some of them have asked since, or are gone.
+    silent: VecDeque<u64>,
+    /// How many of them have not.
+    silent_count: usize,
     served: u64,
     /// Clients in all, and those that are there.
     upgraded: u64,
@@ -38,6 +40,16 @@ struct State {
     /// How many of them come from one address.
     by_address: HashMap<IpAddr, usize>,
     shutting_down: bool,
+}
+
+/// One that is open.
+#[derive(Debug)]
+struct Live {
+    door: Arc<Door>,
+    /// It has not sent a request yet.
+    silent: bool,
+    /// It belongs to a room, which sees it to its end.
+    upgraded: bool,
 }
 
 /// There are as many connections as there may be.
@@ -74,19 +86,21 @@ impl Connections {
     /// for anything: beyond that the one that has been silent for longest is ended for a new one.
     pub fn admit(self: &Arc<Self>, door: &Arc<Door>) -> Result<Place, Full> {
         let mut state = lock(&self.state);
-        if state.silent.len() >= (self.most / 2).max(1)
-            && let Some((_, oldest)) = state.silent.pop_first()
-        {
-            // Its thread wakes from its read, and goes.
-            let _ = rustix::net::shutdown(oldest.as_fd(), Shutdown::Both);
+        if state.silent_count >= (self.most / 2).max(1) {
+            state.end_the_longest_silent();
         }
         if state.live.len() >= self.most || state.shutting_down {
             return Err(Full);
         }
         let id = state.next;
         state.next += 1;
-        state.live.insert(id, Some(Arc::clone(door)));
-        state.silent.insert(id, Arc::clone(door));
+        state.live.insert(id, Live { door: Arc::clone(door), silent: true, upgraded: false });
+        state.silent.push_back(id);
+        state.silent_count += 1;
+        if state.silent.len() > 2 * state.silent_count + 64 {
+            let State { silent, live, .. } = &mut *state;
+            silent.retain(|id| live.get(id).is_some_and(|live| live.silent));
+        }
         Ok(Place { id, all: Arc::clone(self), upgraded: Cell::new(false), address: Cell::new(None) })
     }
 
@@ -115,8 +129,30 @@ impl Connections {
     pub fn shut_down(&self) {
         let mut state = lock(&self.state);
         state.shutting_down = true;
-        for door in state.live.values().flatten() {
-            let _ = rustix::net::shutdown(door.as_fd(), Shutdown::Read);
+        for live in state.live.values().filter(|live| !live.upgraded) {
+            let _ = rustix::net::shutdown(live.door.as_fd(), Shutdown::Read);
+        }
+    }
+}
+
+impl State {
+    /// One that was silent is not any more.
+    fn speaks(&mut self, id: u64) {
+        if let Some(live) = self.live.get_mut(&id)
+            && std::mem::take(&mut live.silent)
+        {
+            self.silent_count -= 1;
+        }
+    }
+
+    fn end_the_longest_silent(&mut self) {
+        while let Some(id) = self.silent.pop_front() {
+            if let Some(live) = self.live.get(&id).filter(|live| live.silent) {
+                // Its thread wakes from its read, and goes.
+                let _ = rustix::net::shutdown(live.door.as_fd(), Shutdown::Both);
+                self.speaks(id);
+                return;
+            }
         }
     }
 }
@@ -124,7 +160,7 @@ impl Connections {
 impl Place {
     /// It has asked for something.
     pub fn has_asked(&self) {
-        lock(&self.all.state).silent.remove(&self.id);
+        lock(&self.all.state).speaks(self.id);
     }
 
     /// Counts it as a client from this address, if there are fewer than `most` of them already.
@@ -143,8 +179,8 @@ impl Place {
     /// It belongs to a room now, which sees it to its end.
     pub fn is_upgraded(&self) {
         let mut state = lock(&self.all.state);
-        if let Some(door) = state.live.get_mut(&self.id) {
-            *door = None;
+        if let Some(live) = state.live.get_mut(&self.id) {
+            live.upgraded = true;
         }
         state.upgraded += 1;
         state.clients += 1;
@@ -156,7 +192,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         {
             let mut state = lock(&self.all.state);
-            state.silent.remove(&self.id);
+            state.speaks(self.id);
             state.live.remove(&self.id);
             state.served += 1;
             if self.upgraded.get() {

@@ -83,6 +83,7 @@ impl Minder {
                 behind: None,
                 closing: None,
                 written: None,
+                broken_off: false,
             });
             self.minded.len() - 1
         };

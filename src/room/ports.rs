@@ -1,6 +1,5 @@
 //! The ports of programs that talk over TCP: one for each room, given back on every path.
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
@@ -10,18 +9,18 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 #[derive(Debug)]
 pub(super) struct Ports {
     range: RangeInclusive<u16>,
-    taken: BTreeSet<u16>,
+    taken: Vec<u16>,
 }
 
 impl Ports {
     pub(super) fn new(range: RangeInclusive<u16>) -> Self {
-        Self { range, taken: BTreeSet::new() }
+        Self { range, taken: Vec::new() }
     }
 
     /// The lowest port that neither a room has nor anybody else listens on.
     pub(super) fn take(&mut self) -> Option<u16> {
         let port = self.range.clone().find(|port| !self.taken.contains(port) && is_free(*port))?;
-        self.taken.insert(port);
+        self.taken.push(port);
         Some(port)
     }
 
@@ -36,7 +35,7 @@ impl Ports {
     }
 
     pub(super) fn give_back(&mut self, port: u16) {
-        self.taken.remove(&port);
+        self.taken.retain(|taken| *taken != port);
     }
 }
 

@@ -9,7 +9,6 @@
 //!
 //! Nothing waits, spawns, writes or signals while it holds the room's lock: that comes after.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -67,7 +66,8 @@ struct State {
     places: usize,
     /// Since when there are none.
     empty_since: Option<Instant>,
-    members: BTreeMap<u64, Arc<Client>>,
+    /// In the order of their numbers.
+    members: Vec<Arc<Client>>,
     /// The members as a list, until somebody comes or goes.
     list: Option<Arc<[Arc<Client>]>>,
     /// What is replayed to those who come.
@@ -93,14 +93,21 @@ impl State {
         if let Some(batch) = self.history.replay() {
             client.sink.hold(&Arc::new(batch));
         }
-        self.members.insert(client.id, Arc::clone(client));
+        let at = self.members.partition_point(|member| member.id < client.id);
+        self.members.insert(at, Arc::clone(client));
         self.joined += 1;
         self.list = None;
     }
 
     fn remove(&mut self, id: u64) -> bool {
+        let Some(at) = self.find(id) else { return false };
         self.list = None;
-        self.members.remove(&id).is_some()
+        self.members.remove(at);
+        true
+    }
+
+    fn find(&self, id: u64) -> Option<usize> {
+        self.members.binary_search_by_key(&id, |member| member.id).ok()
     }
 }
 
@@ -183,7 +190,7 @@ impl Room {
                 phase: Phase::Idle,
                 places: 0,
                 empty_since: None,
-                members: BTreeMap::new(),
+                members: Vec::new(),
                 list: None,
                 history,
                 port,
@@ -242,7 +249,7 @@ impl Room {
                 metadata: state.metadata.clone(),
                 queued: [0; 2],
             };
-            (facts, state.members.values().cloned().collect::<Vec<_>>(), child)
+            (facts, state.members.clone(), child)
         };
         // Each with its own lock, and none while the room is locked.
         let waiting = members.iter().map(|client| client.sink.look().held).sum();
@@ -376,7 +383,7 @@ impl Room {
             Ok(child) => {
                 // If the client is no longer on the list, the process is over, the client has been told,
                 // and the phase is another process's.
-                let over = !state.members.contains_key(&client.id);
+                let over = state.find(client.id).is_none();
                 let ends = matches!(state.phase, Phase::Starting { ends: true });
                 match (over, ends || state.shutting_down) {
                     (true, _) => {}
@@ -538,7 +545,7 @@ impl Room {
         if matches!(state.phase, Phase::Running(_)) {
             state.phase = Phase::Stopping(Arc::clone(&child));
         }
-        let members: Vec<_> = state.members.values().cloned().collect();
+        let members = state.members.clone();
         drop(state);
         let mut leaves = Vec::new();
         for client in members {
@@ -579,7 +586,7 @@ impl Room {
         drop(state);
         self.changed.notify_all();
         self.forget();
-        members.into_values().collect()
+        members
     }
 }
 
@@ -602,7 +609,7 @@ impl Audience for Room {
         if let Some(list) = &state.list {
             return Arc::clone(list);
         }
-        let list: Arc<[Arc<Client>]> = state.members.values().cloned().collect();
+        let list: Arc<[Arc<Client>]> = state.members.as_slice().into();
         state.list = Some(Arc::clone(&list));
         list
     }
