@@ -16,6 +16,8 @@ pub struct Config {
     pub program: Program,
     /// How messages are told apart.
     pub framing: Framing,
+    /// What is replayed to those who come later.
+    pub history: History,
     /// Written to the program when a client joins.
     pub join_message: Option<String>,
     /// Written to the program when a client leaves.
@@ -26,6 +28,14 @@ pub struct Config {
     pub times: Times,
     /// What becomes of a client that cannot keep up.
     pub slow: Slow,
+    /// The only rooms there may be, if that is so.
+    pub rooms: Option<Vec<String>>,
+    /// Whether only one client is served, ever.
+    pub oneshot: bool,
+    /// Whether rooms can be asked for over HTTP.
+    pub api: bool,
+    /// Whether metrics can be asked for over HTTP, and which.
+    pub metrics: Option<Metrics>,
     /// Which pages may connect.
     pub origin: Origin,
     /// Directory of files for requests that are not an upgrade.
@@ -90,19 +100,67 @@ pub enum Stderr {
     Null,
 }
 
-/// How messages are told apart on the program's side.
+/// How messages are told apart on the program's side, in each direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Framing {
+pub struct Framing {
+    /// What the program says.
+    pub output: Output,
+    /// What it is told.
+    pub input: Input,
+}
+
+/// How the program's output is cut into messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
     /// Each item that ends in one of these bytes is one text message.
-    /// `strip_cr` also takes a `\r` before the delimiter away.
+    /// `strip_cr` also takes a `\r` before the delimiter away. With `json`, a message that is a JSON object
+    /// may say in its members whom it is for.
     Delimited {
         /// The set of bytes that end an item; at least one.
         delimiters: Vec<u8>,
         /// Whether `\r\n` ends an item as `\n` does.
         strip_cr: bool,
+        /// Whether messages may have a JSON header.
+        json: bool,
     },
-    /// Whatever one read gives is one binary message; input is passed on as it is.
-    Binary,
+    /// Whatever one read gives is one binary message.
+    Chunks,
+    /// gwsocket's packets.
+    Gwsocket,
+}
+
+/// How clients' messages are written to the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The message and a newline.
+    Lines,
+    /// The message as it is.
+    Raw,
+    /// JSON objects, one a line, with the client's number in `_from`.
+    Json,
+    /// gwsocket's packets.
+    Gwsocket,
+}
+
+/// Which messages of the program are replayed to a client that joins later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// Which.
+    pub keep: Keep,
+    /// Whether they outlive the program.
+    pub persist: bool,
+}
+
+/// Which messages are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// None.
+    #[default]
+    Nothing,
+    /// The last so many.
+    All(usize),
+    /// The last so many of those that are marked (`_cache`).
+    Tagged(usize),
 }
 
 /// What becomes of a client that does not read as fast as the program writes.
@@ -126,6 +184,12 @@ pub struct Limits {
     pub queue: usize,
     /// Connections in all; `None` is what the system can hold.
     pub clients: Option<usize>,
+    /// Rooms at once.
+    pub rooms: Option<usize>,
+    /// Clients in one room.
+    pub room_clients: Option<usize>,
+    /// Clients from one address (IPv6: one /64).
+    pub address_clients: Option<usize>,
 }
 
 /// Bounds on time. `None` is off.
@@ -155,6 +219,15 @@ pub enum Origin {
     Any,
     /// No `Origin`, or one of these: `host`, `host:port` or `scheme://host[:port]`.
     Listed(Vec<String>),
+}
+
+/// Which metrics are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metrics {
+    /// All, those of each room too.
+    Rooms,
+    /// Those of the server alone.
+    Global,
 }
 
 /// How to log.

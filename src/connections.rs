@@ -1,8 +1,11 @@
 //! Every TCP connection that is open: how many there may be, which of them have not asked for anything
 //! yet, and how all of them are told to go.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
 
@@ -29,6 +32,11 @@ struct State {
     /// Those that have not sent a request yet, oldest first.
     silent: BTreeMap<u64, Arc<Door>>,
     served: u64,
+    /// Clients in all, and those that are there.
+    upgraded: u64,
+    clients: usize,
+    /// How many of them come from one address.
+    by_address: HashMap<IpAddr, usize>,
     shutting_down: bool,
 }
 
@@ -47,6 +55,8 @@ impl fmt::Display for Full {
 pub struct Place {
     id: u64,
     all: Arc<Connections>,
+    upgraded: Cell<bool>,
+    address: Cell<Option<IpAddr>>,
 }
 
 impl Connections {
@@ -77,7 +87,7 @@ impl Connections {
         state.next += 1;
         state.live.insert(id, Some(Arc::clone(door)));
         state.silent.insert(id, Arc::clone(door));
-        Ok(Place { id, all: Arc::clone(self) })
+        Ok(Place { id, all: Arc::clone(self), upgraded: Cell::new(false), address: Cell::new(None) })
     }
 
     /// How many there are.
@@ -93,6 +103,12 @@ impl Connections {
     /// How many have ended.
     pub fn served(&self) -> u64 {
         lock(&self.state).served
+    }
+
+    /// Whether there have been clients and all of them are gone.
+    pub fn all_clients_gone(&self) -> bool {
+        let state = lock(&self.state);
+        state.upgraded > 0 && state.clients == 0
     }
 
     /// Wakes every connection that is not in a room, so that it goes; no new ones from here on.
@@ -111,11 +127,28 @@ impl Place {
         lock(&self.all.state).silent.remove(&self.id);
     }
 
+    /// Counts it as a client from this address, if there are fewer than `most` of them already.
+    pub fn claim_address(&self, address: IpAddr, most: usize) -> bool {
+        let address = neighbourhood(address);
+        let mut state = lock(&self.all.state);
+        let count = state.by_address.entry(address).or_default();
+        let granted = *count < most;
+        if granted {
+            *count += 1;
+            self.address.set(Some(address));
+        }
+        granted
+    }
+
     /// It belongs to a room now, which sees it to its end.
     pub fn is_upgraded(&self) {
-        if let Some(door) = lock(&self.all.state).live.get_mut(&self.id) {
+        let mut state = lock(&self.all.state);
+        if let Some(door) = state.live.get_mut(&self.id) {
             *door = None;
         }
+        state.upgraded += 1;
+        state.clients += 1;
+        self.upgraded.set(true);
     }
 }
 
@@ -126,9 +159,31 @@ impl Drop for Place {
             state.silent.remove(&self.id);
             state.live.remove(&self.id);
             state.served += 1;
+            if self.upgraded.get() {
+                state.clients -= 1;
+            }
+            if let Some(address) = self.address.get()
+                && let Entry::Occupied(mut count) = state.by_address.entry(address)
+            {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
         }
         // Rung already: then whoever waits will look.
         let _ = self.all.changed.try_send(());
+    }
+}
+
+/// What counts as one address: of IPv6 a /64, for that is what one host has at its disposal.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
     }
 }
 
@@ -158,5 +213,25 @@ mod tests {
         drop(second);
         ring.try_recv().expect("rung");
         connections.admit(&connect().0).expect("a place again");
+    }
+
+    #[test]
+    fn an_address_has_so_many_places_and_a_network_of_ipv6_is_one_address() {
+        let (changed, _ring) = crossbeam_channel::bounded(1);
+        let connections = Connections::new(100, changed);
+        let place = || {
+            let (ours, _) = UnixStream::pair().expect("socket pair");
+            connections.admit(&Arc::new(Door::Socket(ours.into()))).expect("a place")
+        };
+        let address = |text: &str| text.parse().expect("an address");
+        let (first, second, third) = (place(), place(), place());
+        assert!(first.claim_address(address("2001:db8::1"), 2));
+        assert!(second.claim_address(address("2001:db8::ffff:1"), 2));
+        assert!(!third.claim_address(address("2001:db8::2"), 2));
+        assert!(third.claim_address(address("2001:db8:0:1::2"), 2));
+        drop(first);
+        assert!(place().claim_address(address("2001:db8::3"), 2), "given back");
+        drop((second, third));
+        assert!(lock(&connections.state).by_address.is_empty(), "nothing is left behind");
     }
 }

@@ -13,6 +13,7 @@
 //! - [`client`], [`connections`]: one client; all open connections
 //! - [`framing`]: bytes to messages and back, pure
 //! - [`sink`]: the one queue-and-write type
+//! - [`counters`]: what is counted for the metrics
 //! - [`config`]: what the server was asked to do, as plain data
 //! - [`log`]: text and JSON lines
 //! - [`sys`]: poll, eventfd, pidfd, sockets: thin names over the system
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod connections;
+pub mod counters;
 pub mod framing;
 pub mod http;
 pub mod listen;

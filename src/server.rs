@@ -11,13 +11,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::child::Settings;
 use crate::client::CLOSE_PATIENCE;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Input, Listen};
 use crate::connections::Connections;
+use crate::counters::Counters;
 use crate::http::files::FileServer;
 use crate::listen::accept::{Acceptor, canonical};
 use crate::listen::{self, Announced, Inherited, ListenError, Listener};
 use crate::log::Log;
-use crate::room::{Hooks, Table};
+use crate::room::{Bounds, Hooks, Table};
 use crate::service::Service;
 use crate::sink::Door;
 use crate::sys::deadline::Deadline;
@@ -150,6 +151,7 @@ fn service(config: Config, log: Log, ring: Sender<()>, files: Option<FileServer>
             .write();
     }
     log.debug("connections at most").number("connections", most).field("limit", reason).write();
+    let counters = Arc::new(Counters::default());
     let settings = Settings {
         program: config.program.clone(),
         framing: config.framing.clone(),
@@ -160,10 +162,22 @@ fn service(config: Config, log: Log, ring: Sender<()>, files: Option<FileServer>
         linger: config.times.linger,
         grace: config.times.grace,
         log: log.clone(),
+        counters: Arc::clone(&counters),
     };
-    let hooks = Hooks { join: config.join_message.clone(), leave: config.leave_message.clone() };
-    let table = Table::new(settings, hooks, ring.clone());
-    Service::new(config, log, table, Connections::new(most, ring), files)
+    let hooks = match config.framing.input {
+        Input::Gwsocket => Hooks::Gwsocket,
+        Input::Lines | Input::Raw | Input::Json => {
+            Hooks::Templates { join: config.join_message.clone(), leave: config.leave_message.clone() }
+        }
+    };
+    let bounds = Bounds {
+        only: config.rooms.clone(),
+        rooms: config.limits.rooms,
+        room_clients: config.limits.room_clients,
+        oneshot: config.oneshot,
+    };
+    let table = Table::new(settings, hooks, config.history, bounds, ring.clone());
+    Service::new(config, counters, log, table, Connections::new(most, ring), files)
 }
 
 struct Server {
@@ -214,12 +228,20 @@ impl Server {
             .map_err(StartError::System)
     }
 
-    /// Until a signal; with inetd also until everybody is gone who ever came.
+    /// Until a signal; with inetd also until everybody is gone who ever came, with `--oneshot` until the
+    /// only client is.
     fn wait(&self) {
         while self.signals() == 0 {
             // Without a deadline: whoever rings, see `changed`.
             let _ = self.changed.recv();
-            if self.ends_idle && self.service.connections.served() > 0 && self.is_quiet() {
+            let connections = &self.service.connections;
+            if self.ends_idle && connections.served() > 0 && self.is_quiet() {
+                return;
+            }
+            if self.service.config.oneshot
+                && connections.all_clients_gone()
+                && self.service.table.programs() == 0
+            {
                 return;
             }
         }

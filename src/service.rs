@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::Config;
 use crate::connections::Connections;
+use crate::counters::Counters;
 use crate::http::files::FileServer;
 use crate::log::Log;
 use crate::room::Table;
@@ -13,6 +14,8 @@ use crate::room::Table;
 pub struct Service {
     /// What it was asked to do.
     pub config: Config,
+    /// What it counts.
+    pub counters: Arc<Counters>,
     /// Where it logs.
     pub log: Log,
     /// Its rooms.
@@ -28,12 +31,13 @@ impl Service {
     /// Puts the parts together.
     pub fn new(
         config: Config,
+        counters: Arc<Counters>,
         log: Log,
         table: Arc<Table>,
         connections: Arc<Connections>,
         files: Option<FileServer>,
     ) -> Arc<Self> {
-        Arc::new(Self { config, log, table, connections, files, ids: AtomicU64::new(0) })
+        Arc::new(Self { config, counters, log, table, connections, files, ids: AtomicU64::new(0) })
     }
 
     /// The next client's number: from 1, never used again.

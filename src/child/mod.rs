@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 pub use self::command::{Occasion, StartError};
 use crate::client::Client;
 use crate::config::{Framing, Program, Slow};
+use crate::counters::{Count, Counters};
+use crate::framing::output::Found;
 use crate::log::Log;
-use crate::sink::{After, Sink};
+use crate::sink::{After, Batch, Sink};
 use crate::sys::lock;
 use crate::sys::poll::Waker;
 use crate::sys::process::{Exit, thread};
@@ -47,14 +49,21 @@ pub struct Settings {
     pub grace: Duration,
     /// Where to log.
     pub log: Log,
+    /// Where to count.
+    pub counters: Arc<Counters>,
 }
 
 /// Those whom a child talks to; what its reader has to know of its room.
 pub trait Audience: Send + Sync {
     /// The room's name.
     fn name(&self) -> &str;
-    /// Who gets what the child says now.
-    fn members(&self) -> Arc<[Arc<Client>]>;
+    /// Takes a batch over into the history and says, in the same moment, who is there to get it now: a
+    /// client that joins gets it either way, once.
+    fn take(&self, batch: &Batch, found: &Found) -> Arc<[Arc<Client>]>;
+    /// What the child says of its room.
+    fn describe(&self, metadata: Vec<u8>);
+    /// How many are there.
+    fn count(&self) -> usize;
     /// Whether nobody is there and nobody is about to come.
     fn is_empty(&self) -> bool;
     /// The child has stayed alone for long enough: says whether that is still so; if it is, nobody joins
@@ -66,8 +75,6 @@ pub trait Audience: Send + Sync {
     fn child_ended(&self) -> Vec<Arc<Client>>;
     /// The child cannot be reaped: as [`Audience::child_ended`], but nobody gets a new one until it is gone.
     fn child_is_stuck(&self) -> Vec<Arc<Client>>;
-    /// A client of the child was closed with 1013.
-    fn closed_as_slow(&self, client: &Client);
     /// The reader's thread is done.
     fn reader_ended(&self);
 }
@@ -141,6 +148,7 @@ impl Child {
         };
         let (child, reader) = serve().map_err(StartError::Resources)?;
         reader.spawn(&format!("read {}", occasion.room)).map_err(StartError::Resources)?;
+        settings.counters.one(Count::Started);
         settings.log.info("program started").room(&occasion.room).number("pid", pid).write();
         Ok(child)
     }
@@ -148,6 +156,11 @@ impl Child {
     /// Its process id, which is its process group's too.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Bytes held by what waits for it.
+    pub fn queued(&self) -> usize {
+        self.stdin.look().held
     }
 
     /// Passes a message of a client on, all parts together or none; waits in turn while the child does

@@ -2,10 +2,10 @@
 //! signals, the exit, the farewell.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -16,9 +16,10 @@ use super::minder::Minder;
 use super::stop::{Due, Sequence};
 use super::{Audience, Child, Farewell, Settings, close_of};
 use crate::client::{CLOSE_PATIENCE, Client};
-use crate::config::{Framing, Slow};
-use crate::framing::frames::{self, Kind};
+use crate::config::Slow;
+use crate::counters::Count;
 use crate::framing::lines::{Overlong, Splitter};
+use crate::framing::output::{Decoder, Found};
 use crate::sink::{After, Batch, Ending, Overflow, Phase};
 use crate::sys::deadline::Deadline;
 use crate::sys::lock;
@@ -66,8 +67,9 @@ pub(super) struct Reader {
     process: Process,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
-    /// Cuts stdout into messages; `None` where each read is one.
-    splitter: Option<Splitter>,
+    /// Cuts stdout into messages.
+    decoder: Decoder,
+    found: Found,
     errors: Splitter,
     buffer: Vec<u8>,
     spare: Arc<Batch>,
@@ -93,23 +95,18 @@ impl Reader {
         stdout: OwnedFd,
         stderr: Option<OwnedFd>,
     ) -> Self {
-        let splitter = match &settings.framing {
-            Framing::Delimited { delimiters, strip_cr } => {
-                Some(Splitter::new(delimiters, *strip_cr, settings.message, Overlong::Discard))
-            }
-            Framing::Binary => None,
-        };
         Self {
             minder: Minder::new(settings.slow, settings.patience, settings.queue),
             sequence: Sequence::new(settings.grace),
             errors: Splitter::new(b"\n", true, STDERR_LINE, Overlong::Cut),
+            decoder: Decoder::new(&settings.framing.output, settings.message),
+            found: Found::default(),
             settings,
             child,
             audience,
             process,
             stdout: Some(stdout),
             stderr,
-            splitter,
             buffer: vec![0; READ_MOST],
             spare: Arc::default(),
             life: Life::Running,
@@ -257,45 +254,53 @@ impl Reader {
             Err(Errno::AGAIN | Errno::INTR) => return,
             Err(_) => 0,
         };
-        let members = self.audience.members();
+        self.found.clear();
         let mut fresh = std::mem::take(&mut self.spare);
         // Nobody holds a spare batch any more, or it would not be one.
         let Some(batch) = Arc::get_mut(&mut fresh) else { return };
-        let mut bad_text = 0;
-        match &mut self.splitter {
-            Some(splitter) => {
-                let mut add = |item: &[u8]| bad_text += u64::from(frames::encode(batch, Kind::Text, item));
-                if read == 0 {
-                    splitter.finish(&mut add);
-                } else {
-                    splitter.push(&self.buffer[..read], &mut add);
-                }
-            }
-            None if read > 0 => {
-                frames::encode(batch, Kind::Binary, &self.buffer[..read]);
-            }
-            None => {}
-        }
         if read == 0 {
             self.stdout = None;
+            self.decoder.finish(batch, &mut self.found);
+        } else {
+            self.decoder.push(&self.buffer[..read], batch, &mut self.found);
         }
-        self.note_damage(bad_text);
-        self.sent += fresh.ends.len() as u64;
-        if !fresh.ends.is_empty() {
-            for member in members.iter() {
-                self.send(member, &fresh);
-            }
-        }
-        self.keep_spare(fresh);
+        self.deliver(fresh);
     }
 
-    fn send(&mut self, member: &Arc<Client>, batch: &Arc<Batch>) {
-        let mut dropped = 0;
+    /// Sends a batch to whom it is for.
+    fn deliver(&mut self, batch: Arc<Batch>) {
+        self.note_damage();
+        if let Some(metadata) = self.found.metadata.take() {
+            self.audience.describe(metadata);
+        }
+        self.sent += batch.ends.len() as u64;
+        self.settings.counters.add(Count::MessagesOut, batch.ends.len() as u64);
+        self.settings.counters.add(Count::BytesOut, batch.bytes.len() as u64);
+        if !batch.ends.is_empty() {
+            let members = self.audience.take(&batch, &self.found);
+            if self.found.addresses.is_plain() {
+                let whole = 0..batch.bytes.len();
+                for member in members.iter() {
+                    self.send(member, &batch, std::slice::from_ref(&whole));
+                }
+            } else {
+                for member in members.iter() {
+                    let parts = self.found.addresses.parts(member.id, &batch.ends);
+                    if !parts.is_empty() {
+                        self.send(member, &batch, &parts);
+                    }
+                }
+            }
+        }
+        self.keep_spare(batch);
+    }
+
+    fn send(&mut self, member: &Arc<Client>, batch: &Arc<Batch>, parts: &[Range<usize>]) {
         let overflow = match self.settings.slow {
-            Slow::Drop => Overflow::Drop(&mut dropped),
+            Slow::Drop => Overflow::Drop(&member.dropped),
             Slow::Disconnect | Slow::Block => Overflow::Queue,
         };
-        match member.sink.send(batch, overflow) {
+        match member.sink.send(batch, parts, overflow) {
             After::Clear => {}
             After::Waits { unminded, .. } => {
                 if unminded {
@@ -308,14 +313,6 @@ impl Reader {
                     member.wake();
                 }
             }
-        }
-        if dropped > 0 && member.dropped.fetch_add(dropped, Ordering::Relaxed) == 0 {
-            self.settings
-                .log
-                .warn("client is too slow: messages are dropped")
-                .room(self.audience.name())
-                .client(member.id)
-                .write();
         }
     }
 
@@ -331,28 +328,42 @@ impl Reader {
         };
     }
 
-    /// Logs what had to be thrown away or replaced.
-    fn note_damage(&mut self, bad_text: u64) {
-        let overlong = self.splitter.as_mut().map_or(0, Splitter::take_overlong);
+    /// Logs what had to be thrown away or replaced; a broken framing ends the child.
+    fn note_damage(&mut self) {
+        let Found { overlong, bad_text, malformed, broken, .. } = &self.found;
+        let (overlong, bad_text, malformed, broken) = (*overlong, *bad_text, *malformed, *broken);
+        let (log, counters) = (&self.settings.log, &self.settings.counters);
+        counters.add(Count::DroppedOverlong, overlong);
+        counters.add(Count::DroppedMalformed, malformed);
+        counters.add(Count::Mended, bad_text);
+        let warn = |message| log.warn(message).room(self.audience.name()).number("pid", self.child.pid);
         if overlong > 0 {
-            self.settings
-                .log
-                .warn("line of the program thrown away: longer than --maxmessage")
-                .room(self.audience.name())
-                .number("pid", self.child.pid)
-                .number("lines", overlong)
+            warn("message of the program thrown away: longer than --maxmessage")
+                .number("messages", overlong)
                 .number("limit", self.settings.message)
                 .write();
         }
+        if malformed > 0 {
+            warn(
+                "message of the program thrown away: its header cannot be understood, and it may be private",
+            )
+            .number("messages", malformed)
+            .write();
+        }
         if bad_text > 0 && self.bad_text == 0 {
-            self.settings
-                .log
-                .warn("output of the program is not UTF-8: bad bytes become U+FFFD (--binary passes them on)")
-                .room(self.audience.name())
-                .number("pid", self.child.pid)
+            warn("output of the program is not UTF-8: bad bytes become U+FFFD (--binary passes them on)")
                 .write();
         }
         self.bad_text += bad_text;
+        if let Some(broken) = broken {
+            log.error("program ended: it broke the framing")
+                .room(self.audience.name())
+                .number("pid", self.child.pid)
+                .field("reason", broken)
+                .write();
+            self.stdout = None;
+            self.sequence.hurry(Instant::now());
+        }
     }
 
     /// One read of the child's standard error, to the log.
@@ -388,11 +399,11 @@ impl Reader {
 
     /// Whether the output has to wait for somebody; the time of waiting does not count as draining.
     fn judge_slow(&mut self) {
-        let (audience, log) = (&self.audience, &self.settings.log);
+        let (audience, log, counters) = (&self.audience, &self.settings.log, &self.settings.counters);
         self.minder.judge(
-            || audience.members().len() > 1,
+            || audience.count() > 1,
             |client| {
-                audience.closed_as_slow(client);
+                counters.one(Count::ClosedSlow);
                 log.warn("client closed: too slow to keep up")
                     .room(audience.name())
                     .client(client.id)
@@ -468,13 +479,21 @@ impl Reader {
     fn end(&mut self, exit: Exit) {
         // An item that somebody else began in the pipe and never ended is not lost either.
         if self.stdout.take().is_some() {
-            self.flush_unterminated();
+            self.found.clear();
+            let mut last = Batch::default();
+            self.decoder.finish(&mut last, &mut self.found);
+            self.deliver(Arc::new(last));
         }
         self.stderr = None;
         // While it is not reaped, its group's number cannot be anybody else's.
         self.process.signal_group(Signal::KILL);
         self.process.reap();
         self.life = Life::Over;
+        self.settings.counters.one(match exit {
+            Exit::Status(0) => Count::ExitedWell,
+            Exit::Signal(_) => Count::Signalled,
+            Exit::Status(_) | Exit::Unknown => Count::ExitedBadly,
+        });
         self.settings
             .log
             .info("program ended")
@@ -488,21 +507,6 @@ impl Reader {
         self.say_farewell(&clients, Some(exit));
     }
 
-    fn flush_unterminated(&mut self) {
-        let Some(splitter) = &mut self.splitter else { return };
-        let mut batch = Batch::default();
-        splitter.finish(|item| {
-            frames::encode(&mut batch, Kind::Text, item);
-        });
-        if batch.ends.is_empty() {
-            return;
-        }
-        let batch = Arc::new(batch);
-        for member in self.audience.members().iter() {
-            self.send(member, &batch);
-        }
-    }
-
     /// KILL was not enough: go on without it, and wait for its end with nothing but the pidfd.
     fn give_up(&mut self) {
         self.settings
@@ -512,6 +516,7 @@ impl Reader {
             .number("pid", self.child.pid)
             .write();
         self.life = Life::Stuck;
+        self.settings.counters.one(Count::Stuck);
         (self.stdout, self.stderr) = (None, None);
         let clients = self.audience.child_is_stuck();
         self.say_farewell(&clients, None);
@@ -523,6 +528,12 @@ impl Reader {
         // Anew: the end of its input ends many a child before the waker has rung for the order to stop.
         self.farewell = lock(&self.child.orders).farewell;
         let (code, reason) = close_of(exit, self.farewell);
+        let count = match code {
+            1000 => Count::ClosedEnd,
+            1001 => Count::ClosedShutdown,
+            _ => Count::ClosedFailure,
+        };
+        self.settings.counters.add(count, clients.len() as u64);
         for client in clients {
             self.minder.close(client, code, &reason, Ending::Behind);
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Address, LogFormat, Origin, Slow, Stderr};
+use crate::config::{Address, Keep, LogFormat, Metrics, Origin, Slow, Stderr};
 
 /// The options, defaults filled in by the parser from the table. A field's start value is never
 /// seen where the table has a default.
@@ -14,6 +14,12 @@ pub(super) struct Arguments {
     pub(super) binary: bool,
     pub(super) delimiters: Vec<u8>,
     pub(super) null: bool,
+    pub(super) json: bool,
+    pub(super) frame: Option<MessageFrame>,
+    pub(super) client_frame: Option<MessageFrame>,
+    pub(super) server_frame: Option<MessageFrame>,
+    pub(super) cache: Keep,
+    pub(super) cache_persist: bool,
     pub(super) join_message: Option<String>,
     pub(super) leave_message: Option<String>,
     pub(super) max_message: usize,
@@ -25,6 +31,13 @@ pub(super) struct Arguments {
     pub(super) stop_signal: i32,
     pub(super) origin: Origin,
     pub(super) max_clients: Option<usize>,
+    pub(super) max_rooms: Option<usize>,
+    pub(super) max_room_clients: Option<usize>,
+    pub(super) max_address_clients: Option<usize>,
+    pub(super) rooms: Option<Vec<String>>,
+    pub(super) oneshot: bool,
+    pub(super) api: bool,
+    pub(super) metrics: Option<Metrics>,
     pub(super) max_queue: usize,
     pub(super) slow: Slow,
     pub(super) patience: Duration,
@@ -45,6 +58,13 @@ impl Arguments {
     pub(super) fn gave(&self, name: &str) -> bool {
         self.given.contains(&name)
     }
+}
+
+/// A framing that says more than where a message ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MessageFrame {
+    Json,
+    Gwsocket,
 }
 
 /// What can be printed.

@@ -23,6 +23,13 @@ _scalesocket()
           return
         fi
         ;;
+      @EQUALS@)
+        if [ "${COMP_WORDS[i + 1]}" = = ] && [ "$((i + 2))" -ge "$COMP_CWORD" ]; then
+          [ "$((i + 1))" -lt "$COMP_CWORD" ] || cur=
+          _scalesocket_value "${COMP_WORDS[i]}" "$cur"
+          return
+        fi
+        ;;
       =) i=$((i + 1)) ;;
       -?*) ;;
       *)

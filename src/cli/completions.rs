@@ -12,11 +12,14 @@ const BASH: &str = include_str!("completions.bash");
 pub(super) fn bash() -> String {
     let mut options = Vec::new();
     let mut valued = Vec::new();
+    let mut equalled = Vec::new();
     let mut values = String::new();
     for flag in FLAGS {
-        let equals = if flag.equals_only { "=" } else { "" };
-        let names: Vec<String> = dashed(flag).map(|name| format!("{name}{equals}")).collect();
-        if takes_next_word(flag) {
+        let names: Vec<String> = dashed(flag).collect();
+        if flag.equals_only {
+            equalled.extend(names.iter().cloned());
+            options.extend(names.iter().map(|name| format!("{name}=")));
+        } else if takes_next_word(flag) {
             valued.extend(names.iter().cloned());
         }
         let action = match flag.value {
@@ -29,9 +32,12 @@ pub(super) fn bash() -> String {
         if !action.is_empty() {
             let _ = writeln!(values, "    {}) {action} ;;", names.join("|"));
         }
-        options.extend(names);
+        if !flag.equals_only || flag.bare.is_some() {
+            options.extend(names);
+        }
     }
     BASH.replace("@OPTIONS@", &options.join(" "))
+        .replace("@EQUALS@", &equalled.join("|"))
         .replace("@VALUED@", &valued.join("|"))
         .replace("    @VALUES@\n", &values)
 }

@@ -19,6 +19,8 @@ pub(super) struct Flag {
     pub(super) value: Value,
     /// Whether the value must follow an `=`.
     pub(super) equals_only: bool,
+    /// What it stands for without a value, where that is allowed.
+    pub(super) bare: Option<&'static str>,
     /// Whether it may be given more than once.
     pub(super) repeatable: bool,
     /// What holds when it is not given.

@@ -48,8 +48,12 @@ fn heading(flag: &Flag) -> String {
         let _ = write!(text, ", --{alias}");
     }
     if let Some(value) = flag.value.placeholder() {
-        text.push(if flag.equals_only { '=' } else { ' ' });
-        text += &value;
+        let (before, after) = match (flag.equals_only, flag.bare) {
+            (_, Some(_)) => ("[=", "]"),
+            (true, None) => ("=", ""),
+            (false, None) => (" ", ""),
+        };
+        text.extend([before, &value, after]);
     }
     text
 }

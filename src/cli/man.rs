@@ -36,7 +36,11 @@ fn heading(flag: &Flag) -> String {
         Value::Text(name, _) | Value::Raw(name, _) | Value::Directory(name, _) => format!("Ar {name}"),
         Value::Choice(words, _) => format!("Cm {}", words.join(" | ")),
     };
-    text + if flag.equals_only { " Ns = Ns " } else { " " } + &value
+    match (flag.equals_only, flag.bare) {
+        (_, Some(_)) => format!("{text} Ns Oo Ns = Ns {value} Oc"),
+        (true, None) => format!("{text} Ns = Ns {value}"),
+        (false, None) => format!("{text} {value}"),
+    }
 }
 
 /// Plain text with literals in backticks, as mdoc: each sentence and each macro on a line.

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access};
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, MessageFrame};
 use super::{Environment, Failure};
-use crate::config::{Config, Framing, Level, Limits, Listen, LogConfig, Program, Times};
+use crate::config::{
+    Config, Framing, History, Input, Level, Limits, Listen, LogConfig, Output, Program, Times,
+};
 
 /// Where programs are looked for when `PATH` is not set, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -46,12 +48,16 @@ pub(super) fn config(
         },
         framing: framing(&arguments),
         listen: if arguments.inetd { Listen::Inetd } else { Listen::Addresses(arguments.addresses) },
-        join_message: arguments.join_message,
-        leave_message: arguments.leave_message,
+        history: History { keep: arguments.cache, persist: arguments.cache_persist },
+        join_message: notice(arguments.join_message, arguments.json, "Join"),
+        leave_message: notice(arguments.leave_message, arguments.json, "Leave"),
         limits: Limits {
             message: arguments.max_message,
             queue: arguments.max_queue,
             clients: arguments.max_clients,
+            rooms: arguments.max_rooms,
+            room_clients: arguments.max_room_clients,
+            address_clients: arguments.max_address_clients,
         },
         times: Times {
             handshake: arguments.handshake_timeout,
@@ -61,6 +67,10 @@ pub(super) fn config(
             grace: arguments.grace,
             patience: arguments.patience,
         },
+        rooms: arguments.rooms,
+        oneshot: arguments.oneshot,
+        api: arguments.api,
+        metrics: arguments.metrics,
         slow: arguments.slow,
         origin: arguments.origin,
         static_dir: arguments.static_dir,
@@ -73,9 +83,19 @@ fn unless_zero(time: Duration) -> Option<Duration> {
 }
 
 fn framing(arguments: &Arguments) -> Framing {
-    if arguments.binary {
-        return Framing::Binary;
-    }
+    let both = if arguments.json { Some(MessageFrame::Json) } else { arguments.frame };
+    let input = match both.or(arguments.client_frame) {
+        Some(MessageFrame::Json) => Input::Json,
+        Some(MessageFrame::Gwsocket) => Input::Gwsocket,
+        None if arguments.binary => Input::Raw,
+        None => Input::Lines,
+    };
+    let json = match both.or(arguments.server_frame) {
+        Some(MessageFrame::Gwsocket) => return Framing { output: Output::Gwsocket, input },
+        Some(MessageFrame::Json) => true,
+        None if arguments.binary => return Framing { output: Output::Chunks, input },
+        None => false,
+    };
     let mut delimiters = arguments.delimiters.clone();
     if arguments.null {
         if !arguments.gave("delimiters") {
@@ -86,7 +106,13 @@ fn framing(arguments: &Arguments) -> Framing {
         }
     }
     let strip_cr = delimiters == b"\n";
-    Framing::Delimited { delimiters, strip_cr }
+    Framing { output: Output::Delimited { delimiters, strip_cr, json }, input }
+}
+
+/// What is written of a client that comes or goes: with `--json` there is something even if nothing was
+/// asked for, but never in the middle of gwsocket's packets.
+fn notice(given: Option<String>, json: bool, kind: &str) -> Option<String> {
+    given.or_else(|| json.then(|| format!("{{\"t\":\"{kind}\",\"_from\":#ID}}")))
 }
 
 fn check_directory(directory: &Path) -> Result<(), Failure> {
@@ -151,6 +177,11 @@ fn why_not_executable(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    fn lines(set: &[u8], strip_cr: bool) -> Framing {
+        let output = Output::Delimited { delimiters: set.to_vec(), strip_cr, json: false };
+        Framing { output, input: Input::Lines }
+    }
+
     use std::net::SocketAddr;
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -249,7 +280,7 @@ mod tests {
         assert!(!config.program.cgi_environment);
         assert_eq!(config.program.stderr, Stderr::Inherit);
         assert_eq!(config.program.stop_signal, rustix::process::Signal::TERM.as_raw());
-        assert_eq!(config.framing, Framing::Delimited { delimiters: b"\n".to_vec(), strip_cr: true });
+        assert_eq!(config.framing, lines(b"\n", true));
         assert_eq!((config.join_message, config.leave_message), (None, None));
         assert_eq!((config.limits.message, config.limits.queue), (1 << 20, 4 << 20));
         assert_eq!(config.limits.clients, None);
@@ -332,9 +363,35 @@ mod tests {
             (&[r"--delimiters=\n", "cat"], b"\n", true),
             (&[r"--delimiters=\n,", "cat"], b"\n,", false),
         ] {
-            let framing = Framing::Delimited { delimiters: set.to_vec(), strip_cr: strips };
+            let framing = lines(set, strips);
             assert_eq!(meant(line).framing, framing, "{line:?}");
         }
-        assert_eq!(meant(&["-b", "cat"]).framing, Framing::Binary);
+        let chunks = Framing { output: Output::Chunks, input: Input::Raw };
+        assert_eq!(meant(&["-b", "cat"]).framing, chunks);
+    }
+
+    #[test]
+    fn message_frames_hold_for_the_directions_they_were_given_for() {
+        let (lines, json) = (
+            lines(b"\n", true).output,
+            Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true },
+        );
+        let cases: [(&[&str], &Output, Input); 7] = [
+            (&["--json"], &json, Input::Json),
+            (&["--frame"], &json, Input::Json),
+            (&["--frame=json"], &json, Input::Json),
+            (&["--frame=gwsocket"], &Output::Gwsocket, Input::Gwsocket),
+            (&["--clientframe=json"], &lines, Input::Json),
+            (&["--serverframe=json"], &json, Input::Lines),
+            (&["--clientframe=gwsocket", "--serverframe=json"], &json, Input::Gwsocket),
+        ];
+        for (words, output, input) in cases {
+            let config = meant(&[words, &["cat"][..]].concat());
+            assert_eq!(config.framing, Framing { output: output.clone(), input }, "{words:?}");
+        }
+        let told = meant(&["--json", "--leavemsg=gone", "cat"]);
+        assert_eq!(told.join_message.as_deref(), Some("{\"t\":\"Join\",\"_from\":#ID}"));
+        assert_eq!(told.leave_message.as_deref(), Some("gone"));
+        assert_eq!(meant(&["--frame", "cat"]).join_message, None);
     }
 }

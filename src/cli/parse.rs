@@ -161,6 +161,7 @@ fn set(
     };
     let value = match attached {
         Some(value) => value.to_owned(),
+        None if flag.bare.is_some() => flag.bare.unwrap_or_default().into(),
         None if flag.equals_only => {
             return Err(format!("{typed} takes its value with an equals sign: {typed}={placeholder}"));
         }

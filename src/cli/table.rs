@@ -3,10 +3,10 @@
 //! Parser, `--help`, man page and completions follow; `man/scalesocket.1` is rendered anew with
 //! `cargo run -- --man > man/scalesocket.1`.
 
-use super::arguments::{Print, Shell};
+use super::arguments::{MessageFrame, Print, Shell};
 use super::flags::{Category, Default, Flag, Value};
 use super::{addresses, values};
-use crate::config::{LogFormat, Slow, Stderr};
+use crate::config::{LogFormat, Metrics, Slow, Stderr};
 
 const STDERR: [(&str, Stderr); 3] =
     [("log", Stderr::Log), ("inherit", Stderr::Inherit), ("null", Stderr::Null)];
@@ -18,6 +18,12 @@ const SLOW_WORDS: [&str; 3] = values::words(&SLOW);
 
 const LOG: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 const LOG_WORDS: [&str; 2] = values::words(&LOG);
+
+const FRAME: [(&str, MessageFrame); 2] = [("json", MessageFrame::Json), ("gwsocket", MessageFrame::Gwsocket)];
+const FRAME_WORDS: [&str; 2] = values::words(&FRAME);
+
+const METRICS: [(&str, Metrics); 2] = [("rooms", Metrics::Rooms), ("global", Metrics::Global)];
+const METRICS_WORDS: [&str; 2] = values::words(&METRICS);
 
 const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 const SHELL_WORDS: [&str; 3] = values::words(&SHELLS);
@@ -34,6 +40,7 @@ const PLAIN: Flag = Flag {
     aliases: &[],
     value: Value::Switch(|_| {}),
     equals_only: false,
+    bare: None,
     repeatable: false,
     default: Default::Off,
     conflicts: &[],
@@ -100,6 +107,77 @@ pub(super) static FLAGS: &[Flag] = &[
         category: Category::Messages,
         summary: "A NUL byte ends a message of the program",
         details: "It takes the place of the newline; with `--delimiters` it is added to that set.",
+        ..PLAIN
+    },
+    Flag {
+        name: "json",
+        value: Value::Switch(|arguments| arguments.json = true),
+        conflicts: &["frame", "clientframe", "serverframe", "binary"],
+        category: Category::Messages,
+        summary: "JSON messages both ways, joins and leaves told",
+        details: "The same as `--frame=json`, with a join message `{\"t\":\"Join\",\"_from\":#ID}` and a \
+            leave message `{\"t\":\"Leave\",\"_from\":#ID}` unless others are given.",
+        ..PLAIN
+    },
+    Flag {
+        name: "frame",
+        value: Value::Choice(&FRAME_WORDS, |arguments, value| {
+            arguments.frame = Some(values::choice(value, &FRAME)?);
+            Ok(())
+        }),
+        equals_only: true,
+        bare: Some("json"),
+        conflicts: &["clientframe", "serverframe", "binary"],
+        category: Category::Messages,
+        summary: "Messages that say whom they are for and who they are from",
+        details: "`json`, which is meant without a value: one JSON object a line, with `_to` and `_from` \
+            in it. `gwsocket`: binary packets with a header. The manual's section on messages has both.",
+        ..PLAIN
+    },
+    Flag {
+        name: "clientframe",
+        value: Value::Choice(&FRAME_WORDS, |arguments, value| {
+            arguments.client_frame = Some(values::choice(value, &FRAME)?);
+            Ok(())
+        }),
+        equals_only: true,
+        conflicts: &["binary"],
+        category: Category::Messages,
+        summary: "The same for what clients send to the program only",
+        ..PLAIN
+    },
+    Flag {
+        name: "serverframe",
+        value: Value::Choice(&FRAME_WORDS, |arguments, value| {
+            arguments.server_frame = Some(values::choice(value, &FRAME)?);
+            Ok(())
+        }),
+        equals_only: true,
+        conflicts: &["binary"],
+        category: Category::Messages,
+        summary: "The same for what the program says only",
+        ..PLAIN
+    },
+    Flag {
+        name: "cache",
+        value: Value::Text("[TYPE:]SIZE", |arguments, value| {
+            arguments.cache = values::cache(value)?;
+            Ok(())
+        }),
+        category: Category::Messages,
+        summary: "Replay the last messages of the program to clients that join later",
+        details: "`all:SIZE` or `SIZE`: the last so many messages, 1 to 65536. `tagged:SIZE`: of those that \
+            have `_cache` set to true in a JSON frame. Together they hold at most `--maxqueue` bytes. Private \
+            messages are replayed to nobody.",
+        ..PLAIN
+    },
+    Flag {
+        name: "cachepersist",
+        value: Value::Switch(|arguments| arguments.cache_persist = true),
+        category: Category::Messages,
+        summary: "Keep the messages of `--cache` when the room's program ends",
+        details: "The room's next program adds to them. Of rooms that are gone, the last 1024 are \
+            remembered, with at most 16 times `--maxqueue` bytes together.",
         ..PLAIN
     },
     Flag {
@@ -238,6 +316,67 @@ pub(super) static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "maxroomclients",
+        value: Value::Text("N", |arguments, value| {
+            arguments.max_room_clients = Some(values::count(value)?);
+            Ok(())
+        }),
+        default: Default::Words("no limit"),
+        category: Category::Clients,
+        summary: "Most clients in one room",
+        details: "One more is refused with 503.",
+        ..PLAIN
+    },
+    Flag {
+        name: "maxaddrclients",
+        value: Value::Text("N", |arguments, value| {
+            arguments.max_address_clients = Some(values::count(value)?);
+            Ok(())
+        }),
+        default: Default::Words("no limit"),
+        category: Category::Clients,
+        summary: "Most clients from one address",
+        details: "Of IPv6, one /64 is one address. One more is refused with 429. Behind a proxy all clients \
+            have the proxy's address.",
+        ..PLAIN
+    },
+    Flag {
+        name: "rooms",
+        value: Value::Text("LIST", |arguments, value| {
+            arguments.rooms = Some(values::rooms(value)?);
+            Ok(())
+        }),
+        default: Default::Words("any"),
+        category: Category::Clients,
+        summary: "The only rooms there may be",
+        details: "Names with commas between them, compared as they are. Any other is refused with 400, and \
+            so are the reserved names even if they are listed.",
+        ..PLAIN
+    },
+    Flag {
+        name: "maxrooms",
+        aliases: &["maxforks"],
+        value: Value::Text("N", |arguments, value| {
+            arguments.max_rooms = Some(values::count(value)?);
+            Ok(())
+        }),
+        default: Default::Words("no limit"),
+        category: Category::Clients,
+        summary: "Most rooms at a time",
+        details: "A room whose program is on its way out counts. A client for one more is refused with 503.",
+        ..PLAIN
+    },
+    Flag {
+        name: "oneshot",
+        value: Value::Switch(|arguments| arguments.oneshot = true),
+        category: Category::Clients,
+        summary: "Serve one client, then exit",
+        details: "The first one that is upgraded; plain requests do not count, and a second client is refused \
+            with 503. The server exits with status 0 when that client and the program are gone, whatever the \
+            program's status.",
+        ..PLAIN
+    },
+    Flag {
         name: "maxqueue",
         value: Value::Text("BYTES", |arguments, value| {
             arguments.max_queue = values::bytes(value, MOST_QUEUE)?;
@@ -310,6 +449,30 @@ pub(super) static FLAGS: &[Flag] = &[
         category: Category::Clients,
         summary: "Close a client that sent no message for that long; 0 is off",
         details: "The close code is 1008. Pings and pongs are no messages.",
+        ..PLAIN
+    },
+    Flag {
+        name: "api",
+        value: Value::Switch(|arguments| arguments.api = true),
+        category: Category::Files,
+        summary: "Tell of rooms as JSON under `/api/`",
+        details: "`/api/rooms/` lists all rooms; `/api/ROOM/` is one of them, `/api/ROOM/connections` the \
+            number of its clients, `/api/ROOM/metadata` what its program says of it. Pages that `--origin` \
+            allows may read it.",
+        ..PLAIN
+    },
+    Flag {
+        name: "metrics",
+        value: Value::Choice(&METRICS_WORDS, |arguments, value| {
+            arguments.metrics = Some(values::choice(value, &METRICS)?);
+            Ok(())
+        }),
+        equals_only: true,
+        bare: Some("rooms"),
+        category: Category::Files,
+        summary: "Tell of counters and gauges under `/metrics`, as OpenMetrics text",
+        details: "`rooms`, which is meant without a value: with series for each room. `global`: without \
+            them.",
         ..PLAIN
     },
     Flag {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::config::Keep;
+
 /// Longest time that can be asked for: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -39,6 +41,29 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, St
         let words: Vec<&str> = choices.iter().map(|&(word, _)| word).collect();
         format!("allowed is one of {}", words.join(", "))
     })
+}
+
+/// Names of rooms.
+pub(super) fn rooms(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> = text.split(',').map(str::to_owned).collect();
+    let bad = |name: &String| name.is_empty() || name.contains(['/', ' ', '"', '\\']);
+    match names.iter().find(|name| bad(name)) {
+        Some(name) => {
+            Err(format!("{name:?} can be no room's name: empty, or with a slash, space, quote or backslash"))
+        }
+        None => Ok(names),
+    }
+}
+
+/// Which messages are kept, and how many.
+pub(super) fn cache(text: &str) -> Result<Keep, String> {
+    let (kind, size) = text.split_once(':').unwrap_or(("all", text));
+    let size = size.parse().ok().filter(|size| (1..=65_536).contains(size));
+    match (kind, size) {
+        ("all", Some(size)) => Ok(Keep::All(size)),
+        ("tagged", Some(size)) => Ok(Keep::Tagged(size)),
+        _ => Err("allowed are SIZE, all:SIZE and tagged:SIZE, with a SIZE from 1 to 65536".to_owned()),
+    }
 }
 
 /// A number of bytes: a whole number, with `k`, `m` or `g` in powers of 1024; from 1 to `most`.
@@ -217,6 +242,20 @@ mod tests {
         assert_eq!(count("4096"), Ok(4096));
         for text in ["", "0", "-1", "+1", "1.0", "many", "99999999999999999999"] {
             assert!(count(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rooms_and_history_are_lists_and_sizes_within_bounds() {
+        assert_eq!(rooms("a,b%20c"), Ok(vec!["a".to_owned(), "b%20c".to_owned()]));
+        for text in ["", "a,", "a b", "a/b", ",a", "a\"b"] {
+            assert!(rooms(text).is_err(), "{text}");
+        }
+        assert_eq!(cache("5"), Ok(Keep::All(5)));
+        assert_eq!(cache("all:65536"), Ok(Keep::All(65_536)));
+        assert_eq!(cache("tagged:1"), Ok(Keep::Tagged(1)));
+        for text in ["", "0", "65537", "all", "all:", "some:5", "all:-1", "5:all"] {
+            assert!(cache(text).is_err(), "{text}");
         }
     }
 

@@ -49,6 +49,12 @@ impl Addresses {
         self.special.is_empty()
     }
 
+    /// Whether message number `index` is for whoever comes later too.
+    pub fn is_public(&self, index: usize) -> bool {
+        let special = self.special.binary_search_by_key(&index, |&(index, _)| index);
+        special.is_err() || special.is_ok_and(|at| matches!(self.special[at].1, Address::AllBut(_)))
+    }
+
     /// The parts of the batch for one client, neighbours joined; `ends` says where each message ends.
     pub fn parts(&self, id: u64, ends: &[usize]) -> Vec<Range<usize>> {
         let mut parts = Vec::with_capacity(1);

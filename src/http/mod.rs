@@ -8,14 +8,17 @@
 //! - [`plain`]: answers a request that is not an upgrade and says whether the connection goes on
 //! - [`respond`]: a response, printed and sent
 //! - [`files`]: the files of one directory, for `--staticdir`
+//! - [`api`], [`metrics`]: what there is to tell of rooms and server; pure
 //! - [`cgi`]: a request as variables of a program; pure
 //! - [`authority`], [`body`]: a host and its port; what follows a response's head
 
+pub mod api;
 pub mod authority;
 pub mod body;
 pub mod cgi;
 pub mod files;
 pub mod head;
+pub mod metrics;
 pub mod origin;
 pub mod plain;
 pub mod receive;

@@ -34,14 +34,14 @@ pub enum After {
     Ended,
 }
 
-/// The answer to a plain request.
-pub fn reply(head: &Head, plain: Plain, files: Option<&FileServer>) -> Reply {
+/// The answer to a plain request about health or a file.
+pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>) -> Reply {
     match (plain, files) {
         (Plain::Health, _) => {
             Reply::new(200, "application/json", Body::Bytes(br#"{"status":"ok"}"#.to_vec()))
         }
         (Plain::File, Some(files)) => files.reply(head),
-        (Plain::File, None) => refuse(404, "Not found"),
+        _ => refuse(404, "Not found"),
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     use crate::http::head::HeadError;
     use crate::http::receive::receive;
     use crate::http::respond::busy;
-    use crate::http::route::{Route, route};
+    use crate::http::route::{Offers, Route, route};
     use crate::sys::deadline::Deadline;
     use crate::sys::process::thread;
 
@@ -100,8 +100,8 @@ mod tests {
                     return Ok(number - 1);
                 }
             };
-            let reply = match route(&head) {
-                Ok(Route::Plain(plain)) => reply(&head, plain, files),
+            let reply = match route(&head, Offers::default()) {
+                Ok(Route::Plain(plain)) => reply(&head, &plain, files),
                 Ok(Route::Upgrade(_)) => {
                     crate::http::origin::check(&Origin::SameHost, &head).expect("no origin");
                     refuse(503, "Full")

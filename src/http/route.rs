@@ -1,5 +1,6 @@
 //! What a request asks for: a room, or something plain. Pure.
 
+use super::api::Ask;
 use super::head::Head;
 use super::respond::{Reply, refuse};
 
@@ -30,16 +31,29 @@ pub struct UpgradeRequest {
 }
 
 /// What a GET or HEAD that is no upgrade asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plain {
     /// `/health`
     Health,
+    /// `/metrics`, if they are to be had.
+    Metrics,
+    /// `/api/…`, if it is to be had.
+    Api(Ask),
     /// Anything else: a file, where there are files.
     File,
 }
 
+/// What can be asked for beside rooms and files.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Offers {
+    /// `--api`
+    pub api: bool,
+    /// `--metrics`
+    pub metrics: bool,
+}
+
 /// Says what a request asks for, or how it is refused.
-pub fn route(head: &Head) -> Result<Route, Reply> {
+pub fn route(head: &Head, offers: Offers) -> Result<Route, Reply> {
     if head.asks_upgrade() {
         return upgrade(head).map(Route::Upgrade);
     }
@@ -48,6 +62,8 @@ pub fn route(head: &Head) -> Result<Route, Reply> {
     }
     Ok(Route::Plain(match head.path() {
         "/health" | "/health/" => Plain::Health,
+        "/metrics" | "/metrics/" if offers.metrics => Plain::Metrics,
+        path if offers.api => Ask::parse(path).map_or(Plain::File, Plain::Api),
         _ => Plain::File,
     }))
 }
@@ -121,7 +137,7 @@ mod tests {
     fn ask(line: &str, fields: &[&str]) -> Result<Route, Reply> {
         let text = format!("{line}\r\nHost: h\r\n{}\r\n", fields.concat());
         let (head, _) = Head::parse(text.as_bytes()).expect(line).expect("complete");
-        route(&head)
+        route(&head, Offers::default())
     }
 
     fn status(result: &Result<Route, Reply>) -> u16 {

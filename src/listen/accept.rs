@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, SocketAddrAny, SocketFlags, sockopt};
 
 use super::Listener;
+use crate::counters::Count;
 use crate::http::respond;
 use crate::service::Service;
 use crate::sink::Door;
@@ -166,6 +167,7 @@ impl Accept {
         for _ in 0..64 {
             match rustix::net::acceptfrom_with(&self.listener.socket, SocketFlags::CLOEXEC) {
                 Ok((socket, peer)) => {
+                    self.service.counters.one(Count::Accepted);
                     self.admit(socket, peer);
                 }
                 Err(Errno::AGAIN) => return true,
@@ -227,6 +229,7 @@ impl Accept {
 
     /// Answers 503 without a thread.
     fn refuse(&mut self, door: &Arc<Door>, text: &str) {
+        self.service.counters.one(Count::RefusedLimit);
         if self.refusals.len() >= REFUSALS {
             self.refusals.pop_front();
         }

@@ -1,8 +1,10 @@
 //! Rooms: who is in, which process answers, what happens when they come and go. Knows nothing of HTTP.
 
+mod history;
+mod past;
 mod room;
 mod table;
 mod template;
 
 pub use self::room::{JoinError, Member, Room};
-pub use self::table::{Hooks, ReserveError, Table, Ticket};
+pub use self::table::{Bounds, Facts, Hooks, ReserveError, Table, Ticket};

@@ -15,11 +15,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::table::{ReserveError, Ticket, WeakTable};
+use super::history::History;
+use super::past::Past;
+use super::table::{Facts, Hooks, ReserveError, Ticket, WeakTable};
 use super::template::{Subject, render};
 use crate::child::{Audience, Child, Occasion, StartError};
 use crate::client::Client;
-use crate::sink::After;
+use crate::config::Keep;
+use crate::counters::Count;
+use crate::framing::gwsocket;
+use crate::framing::output::Found;
+use crate::sink::{After, Batch};
 use crate::sys::lock;
 
 /// A client that waits for the old process to end is woken at the latest after this to look again.
@@ -58,6 +64,12 @@ struct State {
     members: BTreeMap<u64, Arc<Client>>,
     /// The members as a list, until somebody comes or goes.
     list: Option<Arc<[Arc<Client>]>>,
+    /// What is replayed to those who come.
+    history: History,
+    /// How many clients have joined, ever.
+    joined: u64,
+    /// What the program said of the room: JSON.
+    metadata: Option<Arc<[u8]>>,
     /// How many starts have failed, and why the last one did.
     failures: u64,
     failure: Arc<str>,
@@ -65,8 +77,14 @@ struct State {
 }
 
 impl State {
+    /// Adds a member. It gets the history before anything else, because nothing is sent to it before it is
+    /// on the list; held, not written, because the room is locked.
     fn add(&mut self, client: &Arc<Client>) {
+        if let Some(batch) = self.history.replay() {
+            client.sink.hold(&Arc::new(batch));
+        }
         self.members.insert(client.id, Arc::clone(client));
+        self.joined += 1;
         self.list = None;
     }
 
@@ -134,7 +152,7 @@ impl Drop for Member {
 }
 
 impl Room {
-    pub(super) fn new(name: &str, table: WeakTable) -> Self {
+    pub(super) fn new(name: &str, table: WeakTable, joined: u64, history: History) -> Self {
         Self {
             name: name.into(),
             table,
@@ -143,6 +161,9 @@ impl Room {
                 places: 0,
                 members: BTreeMap::new(),
                 list: None,
+                history,
+                joined,
+                metadata: None,
                 failures: 0,
                 failure: "".into(),
                 shutting_down: false,
@@ -156,10 +177,11 @@ impl Room {
     }
 
     /// Called with the table locked, so that the room cannot be forgotten in between.
-    pub(super) fn take_place(&self) -> Result<(), ReserveError> {
+    pub(super) fn take_place(&self, most: Option<usize>) -> Result<(), ReserveError> {
         let mut state = lock(&self.state);
         match state.phase {
             Phase::Stuck => return Err(ReserveError::Stuck),
+            _ if most.is_some_and(|most| state.places >= most) => return Err(ReserveError::RoomFull),
             _ if state.shutting_down => return Err(ReserveError::ShuttingDown),
             _ => state.places += 1,
         }
@@ -168,6 +190,40 @@ impl Room {
 
     pub(super) fn give_back(&self) {
         self.vacate(|_| true);
+        if let Some(table) = self.table.upgrade() {
+            table.not_taken();
+        }
+    }
+
+    /// How it stands.
+    pub(super) fn facts(&self) -> Facts {
+        let (mut facts, members, child) = {
+            let state = lock(&self.state);
+            let child = match &state.phase {
+                Phase::Running(child) | Phase::Stopping(child) => Some(Arc::clone(child)),
+                Phase::Idle | Phase::Starting { .. } | Phase::Stuck => None,
+            };
+            let facts = Facts {
+                name: Arc::clone(&self.name),
+                clients: state.members.len(),
+                joined: state.joined,
+                metadata: state.metadata.clone(),
+                queued: [0; 2],
+            };
+            (facts, state.members.values().cloned().collect::<Vec<_>>(), child)
+        };
+        // Each with its own lock, and none while the room is locked.
+        let waiting = members.iter().map(|client| client.sink.look().held).sum();
+        facts.queued = [waiting, child.map_or(0, |child| child.queued())];
+        facts
+    }
+
+    /// What is to be remembered of it once it is gone.
+    pub(super) fn past(&self, with_history: bool) -> Past {
+        let mut state = lock(&self.state);
+        let nothing = History::new(Keep::Nothing, 0);
+        let history = with_history.then(|| std::mem::replace(&mut state.history, nothing));
+        Past { joined: state.joined, history }
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -190,6 +246,7 @@ impl Room {
         let member =
             Member { room: Arc::clone(&room), child: Arc::clone(&child), client: Arc::clone(client) };
         let Some(table) = room.table.upgrade() else { return Err(JoinError::ShuttingDown) };
+        table.settings.counters.one(Count::Joined);
         table
             .log()
             .info("client joined")
@@ -197,9 +254,8 @@ impl Room {
             .client(client.id)
             .field("address", &client.address)
             .write();
-        if let Some(template) = &table.hooks.join {
-            let line = room.line(template, client);
-            let (told, _) = child.input(&[line.as_bytes()], stay);
+        if let Some(notice) = room.join_notice(client) {
+            let (told, _) = child.input(&[&notice], stay);
             if !told {
                 // Who was never announced does not leave either.
                 client.leave_once(|| {});
@@ -303,31 +359,43 @@ impl Room {
         let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
         let started = Child::start(&table.settings, occasion, audience);
         if let Err(e) = &started {
+            table.settings.counters.one(Count::StartFailed);
             table.reader_ends();
             table.log().error("program not started").room(&self.name).field("error", e).write();
         }
         started
     }
 
-    fn line(&self, template: &str, client: &Client) -> String {
+    fn line(&self, template: &str, client: &Client) -> Vec<u8> {
         let subject =
             Subject { id: client.id, room: &self.name, address: &client.address, query: &client.query };
         let mut line = render(template, &subject);
         line.push('\n');
-        line
+        line.into_bytes()
     }
 
-    fn leave_line(&self, client: &Client) -> Option<String> {
-        let table = self.table.upgrade()?;
-        table.hooks.leave.as_ref().map(|template| self.line(template, client))
+    /// What the program is told when a client comes.
+    fn join_notice(&self, client: &Client) -> Option<Vec<u8>> {
+        match &self.table.upgrade()?.hooks {
+            Hooks::Templates { join, .. } => join.as_ref().map(|template| self.line(template, client)),
+            Hooks::Gwsocket => Some(gwsocket::open(client.id, client.host())),
+        }
+    }
+
+    /// What it is told when that client leaves.
+    fn leave_notice(&self, client: &Client) -> Option<Vec<u8>> {
+        match &self.table.upgrade()?.hooks {
+            Hooks::Templates { leave, .. } => leave.as_ref().map(|template| self.line(template, client)),
+            Hooks::Gwsocket => Some(gwsocket::close(client.id)),
+        }
     }
 
     /// Takes a client out. The child sees the leave after its last message, because both come from the
     /// client's own thread; and before the end of its input, because the place is given back after.
     fn leave(&self, client: &Arc<Client>, child: &Arc<Child>) {
         client.leave_once(|| {
-            if let Some(line) = self.leave_line(client) {
-                child.tell(line.as_bytes());
+            if let Some(notice) = self.leave_notice(client) {
+                child.tell(&notice);
             }
         });
         if let Some(table) = self.table.upgrade() {
@@ -400,11 +468,11 @@ impl Room {
         }
         let members: Vec<_> = state.members.values().cloned().collect();
         drop(state);
-        let mut last = String::new();
+        let mut last = Vec::new();
         for client in members {
-            client.leave_once(|| last.push_str(&self.leave_line(&client).unwrap_or_default()));
+            client.leave_once(|| last.extend(self.leave_notice(&client).unwrap_or_default()));
         }
-        child.stop_with_server(last.as_bytes());
+        child.stop_with_server(&last);
     }
 
     pub(super) fn kill(&self) {
@@ -422,6 +490,10 @@ impl Room {
         state.list = None;
         state.places -= members.len();
         state.phase = phase;
+        state.metadata = None;
+        if !self.table.upgrade().is_some_and(|table| table.history.persist) {
+            state.history.clear();
+        }
         drop(state);
         self.changed.notify_all();
         self.forget();
@@ -434,14 +506,23 @@ impl Audience for Room {
         &self.name
     }
 
-    fn members(&self) -> Arc<[Arc<Client>]> {
+    fn take(&self, batch: &Batch, found: &Found) -> Arc<[Arc<Client>]> {
         let mut state = lock(&self.state);
+        state.history.add(batch, found);
         if let Some(list) = &state.list {
             return Arc::clone(list);
         }
         let list: Arc<[Arc<Client>]> = state.members.values().cloned().collect();
         state.list = Some(Arc::clone(&list));
         list
+    }
+
+    fn describe(&self, metadata: Vec<u8>) {
+        lock(&self.state).metadata = Some(metadata.into());
+    }
+
+    fn count(&self) -> usize {
+        lock(&self.state).members.len()
     }
 
     fn is_empty(&self) -> bool {
@@ -478,8 +559,6 @@ impl Audience for Room {
     fn child_is_stuck(&self) -> Vec<Arc<Client>> {
         self.end(Phase::Stuck)
     }
-
-    fn closed_as_slow(&self, _client: &Client) {}
 
     fn reader_ended(&self) {
         if let Some(table) = self.table.upgrade() {

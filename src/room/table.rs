@@ -7,23 +7,67 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crossbeam_channel::Sender;
 
+use super::history::History;
+use super::past::Pasts;
 use super::room::Room;
 use crate::child::Settings;
+use crate::config;
 use crate::log::Log;
 use crate::sys::lock;
 
 /// What is written to the program when a client comes and goes.
+#[derive(Debug, Clone)]
+pub enum Hooks {
+    /// These templates, each as one line.
+    Templates {
+        /// Of the join message.
+        join: Option<String>,
+        /// Of the leave message.
+        leave: Option<String>,
+    },
+    /// gwsocket's notices.
+    Gwsocket,
+}
+
+/// Which rooms there may be, and how many may be in them.
 #[derive(Debug, Clone, Default)]
-pub struct Hooks {
-    /// Template of the join message.
-    pub join: Option<String>,
-    /// Template of the leave message.
-    pub leave: Option<String>,
+pub struct Bounds {
+    /// These alone.
+    pub only: Option<Vec<String>>,
+    /// So many at once.
+    pub rooms: Option<usize>,
+    /// So many clients in each.
+    pub room_clients: Option<usize>,
+    /// One client, ever.
+    pub oneshot: bool,
+}
+
+/// A room as it is at some moment.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its members.
+    pub clients: usize,
+    /// How many have joined it, ever.
+    pub joined: u64,
+    /// What its program says of it: JSON.
+    pub metadata: Option<Arc<[u8]>>,
+    /// Bytes that wait for its clients and for its program.
+    pub queued: [usize; 2],
 }
 
 /// Why there is no place in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReserveError {
+    /// It is not one of the rooms there may be.
+    NotAllowed,
+    /// There are as many rooms as there may be.
+    TooManyRooms,
+    /// There are as many clients in it as there may be.
+    RoomFull,
+    /// The only client that is served has come already.
+    Oneshot,
     /// Its last program cannot be ended.
     Stuck,
     /// The server is shutting down.
@@ -33,11 +77,18 @@ pub enum ReserveError {
 impl fmt::Display for ReserveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NotAllowed => "Invalid room",
+            Self::TooManyRooms => "too many rooms",
+            Self::RoomFull => "room is full",
+            Self::Oneshot => "only one client is served",
             Self::Stuck => "room is not available: its last program does not end",
             Self::ShuttingDown => "server is shutting down",
         })
     }
 }
+
+/// Of all rooms that are gone, so many times `--maxqueue` bytes of history are remembered.
+const REMEMBERED: usize = 16;
 
 /// All rooms, by name.
 pub struct Table {
@@ -45,6 +96,9 @@ pub struct Table {
     pub(super) settings: Arc<Settings>,
     /// What they are told.
     pub(super) hooks: Hooks,
+    /// What they remember.
+    pub(super) history: config::History,
+    bounds: Bounds,
     rooms: Mutex<Rooms>,
     /// Reader threads that run: as many programs live.
     readers: AtomicUsize,
@@ -52,9 +106,11 @@ pub struct Table {
     changed: Sender<()>,
 }
 
-#[derive(Default)]
 struct Rooms {
     by_name: HashMap<Arc<str>, Arc<Room>>,
+    past: Pasts,
+    /// Somebody holds or has held a place.
+    taken: bool,
     shutting_down: bool,
 }
 
@@ -74,11 +130,20 @@ impl Drop for Ticket {
 
 impl Table {
     /// An empty table; `changed` is rung whenever a program is gone.
-    pub fn new(settings: Settings, hooks: Hooks, changed: Sender<()>) -> Arc<Self> {
+    pub fn new(
+        settings: Settings,
+        hooks: Hooks,
+        history: config::History,
+        bounds: Bounds,
+        changed: Sender<()>,
+    ) -> Arc<Self> {
+        let past = Pasts::new(REMEMBERED.saturating_mul(settings.queue));
         Arc::new(Self {
             settings: Arc::new(settings),
             hooks,
-            rooms: Mutex::default(),
+            rooms: Mutex::new(Rooms { by_name: HashMap::new(), past, taken: false, shutting_down: false }),
+            history,
+            bounds,
             readers: AtomicUsize::new(0),
             changed,
         })
@@ -94,15 +159,34 @@ impl Table {
         if rooms.shutting_down {
             return Err(ReserveError::ShuttingDown);
         }
+        if self.bounds.only.as_ref().is_some_and(|only| !only.iter().any(|allowed| allowed == name)) {
+            return Err(ReserveError::NotAllowed);
+        }
+        if self.bounds.oneshot && rooms.taken {
+            return Err(ReserveError::Oneshot);
+        }
         let room = if let Some(room) = rooms.by_name.get(name) {
             Arc::clone(room)
+        } else if self.bounds.rooms.is_some_and(|most| rooms.by_name.len() >= most) {
+            return Err(ReserveError::TooManyRooms);
         } else {
-            let room = Arc::new(Room::new(name, Arc::downgrade(self)));
+            let past = rooms.past.recall(name).unwrap_or_default();
+            let history =
+                past.history.unwrap_or_else(|| History::new(self.history.keep, self.settings.queue));
+            let room = Arc::new(Room::new(name, Arc::downgrade(self), past.joined, history));
             rooms.by_name.insert(Arc::clone(room.shared_name()), Arc::clone(&room));
             room
         };
-        room.take_place()?;
+        room.take_place(self.bounds.room_clients)?;
+        rooms.taken = true;
         Ok(Ticket { room, used: false })
+    }
+
+    /// The client for whom a place was taken did not come after all.
+    pub(super) fn not_taken(&self) {
+        if self.bounds.oneshot {
+            lock(&self.rooms).taken = false;
+        }
     }
 
     /// Forgets a room that nobody is in and no process belongs to.
@@ -112,6 +196,8 @@ impl Table {
             rooms.by_name.get(room.shared_name()).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), room));
         if same && room.is_gone() {
             rooms.by_name.remove(room.shared_name());
+            let past = room.past(self.history.persist);
+            rooms.past.remember(Arc::clone(room.shared_name()), past);
         }
     }
 
@@ -153,6 +239,23 @@ impl Table {
         self.readers.fetch_sub(1, Ordering::SeqCst);
         // Rung already: then whoever waits will look.
         let _ = self.changed.try_send(());
+    }
+
+    /// The rooms as they are now.
+    pub fn facts(&self) -> Vec<Facts> {
+        let rooms: Vec<_> = lock(&self.rooms).by_name.values().cloned().collect();
+        rooms.iter().map(|room| room.facts()).collect()
+    }
+
+    /// One room as it is now, if it is there.
+    pub fn facts_of(&self, name: &str) -> Option<Facts> {
+        let room = lock(&self.rooms).by_name.get(name).cloned();
+        room.map(|room| room.facts())
+    }
+
+    /// How many clients have joined each of the rooms that are gone and remembered.
+    pub fn past_joins(&self) -> Vec<(String, u64)> {
+        lock(&self.rooms).past.joined().map(|(name, joined)| (name.to_string(), joined)).collect()
     }
 
     /// How many programs live.

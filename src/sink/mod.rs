@@ -11,7 +11,9 @@ mod queue;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -24,6 +26,9 @@ use crate::sys::{lock, socket};
 
 /// Data handed to one `writev`.
 const WRITE_MOST: usize = 64 * 1024;
+
+/// Parts handed to one `sendmsg`; far below `IOV_MAX` (1024).
+const SLICES: usize = 64;
 
 /// Writes in a row for one sink before its minder looks at the others again.
 const ROUNDS: usize = 16;
@@ -100,12 +105,12 @@ pub enum After {
 }
 
 /// What to do with frames for which there is no room.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Overflow<'a> {
     /// Queue them: the sender sees `behind` and waits before it sends more.
     Queue,
-    /// Drop each frame that does not fit, whole, and count it.
-    Drop(&'a mut u64),
+    /// Drop each frame that does not fit, whole, and count it here.
+    Drop(&'a AtomicU64),
 }
 
 /// How a stream of frames ends.
@@ -178,35 +183,37 @@ impl Sink {
         }
     }
 
-    /// Frames for a client: written at once where nothing waits, queued otherwise.
-    pub fn send(&self, batch: &Arc<Batch>, overflow: Overflow<'_>) -> After {
+    /// Frames for a client, these parts of a batch: written at once where nothing waits, queued otherwise.
+    pub fn send(&self, batch: &Arc<Batch>, parts: &[Range<usize>], overflow: Overflow<'_>) -> After {
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return After::Refused;
         }
-        let mut from = 0;
+        let mut written = 0;
         if state.queue.is_empty() {
-            from = match state.write_now(&[IoSlice::new(&batch.bytes)]) {
-                Some(written) if written == batch.bytes.len() => return After::Clear,
-                Some(written) => written,
-                None => return After::Refused,
+            let direct = if let [part] = parts {
+                state.write_now(&[IoSlice::new(&batch.bytes[part.clone()])])
+            } else {
+                let slice = |part: &Range<usize>| IoSlice::new(&batch.bytes[part.clone()]);
+                state.write_now(&parts.iter().take(SLICES).map(slice).collect::<Vec<_>>())
             };
-            state.queue.note_direct_write(&batch.bytes, from);
+            let Some(direct) = direct else { return After::Refused };
+            written = direct;
         }
-        match overflow {
-            Overflow::Queue => state.queue.push_shared(batch, from..batch.bytes.len()),
-            Overflow::Drop(dropped) => {
-                let written = from;
-                for &end in batch.ends.iter().filter(|&&end| end > written) {
-                    // What has been begun is finished, and one message always fits.
-                    if state.queue.is_inside_frame() && state.queue.is_empty()
-                        || state.queue.held() < self.bound
-                    {
-                        state.queue.push_copy(&batch.bytes[from..end]);
-                    } else {
-                        *dropped += 1;
-                    }
-                    from = end;
+        for part in parts {
+            let skip = written.min(part.len());
+            written -= skip;
+            if skip == part.len() {
+                continue;
+            }
+            // Where the part breaks off, in the middle of a frame or between two.
+            state.queue.note_direct_write(&batch.bytes[part.clone()], skip);
+            let rest = part.start + skip..part.end;
+            match overflow {
+                Overflow::Queue => state.queue.push_shared(batch, rest),
+                Overflow::Drop(dropped) => {
+                    let lost = state.push_what_fits(batch, rest, self.bound);
+                    dropped.fetch_add(lost, Ordering::Relaxed);
                 }
             }
         }
@@ -366,6 +373,22 @@ impl State {
         Some(written)
     }
 
+    /// Queues the frames of a part for which there is room; says how many had to be dropped.
+    fn push_what_fits(&mut self, batch: &Batch, part: Range<usize>, bound: usize) -> u64 {
+        let (mut from, mut dropped) = (part.start, 0);
+        let first = batch.ends.partition_point(|&end| end <= part.start);
+        for &end in batch.ends[first..].iter().take_while(|&&end| end <= part.end) {
+            // What has been begun is finished, and one message always fits.
+            if self.queue.is_inside_frame() && self.queue.is_empty() || self.queue.held() < bound {
+                self.queue.push_copy(&batch.bytes[from..end]);
+            } else {
+                dropped += 1;
+            }
+            from = end;
+        }
+        dropped
+    }
+
     /// Writes from the queue until it is empty, the kernel takes no more, or it is others' turn.
     fn write_queue(&mut self) {
         for _ in 0..ROUNDS {
@@ -485,6 +508,10 @@ mod tests {
         Arc::new(batch)
     }
 
+    fn whole(batch: &Batch) -> [Range<usize>; 1] {
+        std::array::from_fn(|_| 0..batch.bytes.len())
+    }
+
     fn pair(bound: usize) -> (Sink, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("socket pair");
         (Sink::socket(Arc::new(Door::Socket(ours.into())), bound), theirs)
@@ -496,7 +523,7 @@ mod tests {
         let one = batch(&[&[7; 1000], &[8; 1000]]);
         let (mut sent, mut waits) = (0, false);
         while sent < 1000 {
-            let after = sink.send(&one, Overflow::Queue);
+            let after = sink.send(&one, &whole(&one), Overflow::Queue);
             if let After::Waits { unminded, .. } = after {
                 assert_eq!(unminded, !waits, "the minder is told once");
                 waits = true;
@@ -505,7 +532,7 @@ mod tests {
         }
         assert!(waits, "2 MB do not fit a socket's buffer");
         assert_eq!(sink.close(&[0x88, 0], Ending::Behind), After::Waits { unminded: false, behind: true });
-        assert_eq!(sink.send(&one, Overflow::Queue), After::Refused, "nothing after the close");
+        assert_eq!(sink.send(&one, &whole(&one), Overflow::Queue), After::Refused, "nothing after the close");
         let mut got = vec![0; 1000 * one.bytes.len() + 2];
         let mut at = 0;
         while at < got.len() {
@@ -521,10 +548,11 @@ mod tests {
     fn with_drop_whole_frames_are_missing_and_all_are_counted() {
         let (sink, mut client) = pair(10_000);
         let one = batch(&[&[1; 3000], &[2; 3000], &[3; 3000]]);
-        let mut dropped = 0;
+        let dropped = AtomicU64::new(0);
         for _ in 0..300 {
-            sink.send(&one, Overflow::Drop(&mut dropped));
+            sink.send(&one, &whole(&one), Overflow::Drop(&dropped));
         }
+        let dropped = dropped.into_inner();
         assert!(dropped > 0);
         sink.close(&[0x88, 0], Ending::Behind);
         let mut got = Vec::new();

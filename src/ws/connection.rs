@@ -2,6 +2,7 @@
 //! message straight to the program. What the program says never passes through here.
 
 use std::ffi::CString;
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -19,15 +20,17 @@ use super::liveness::{Liveness, Verdict};
 use super::stream::Stream;
 use crate::child::Occasion;
 use crate::client::Client;
-use crate::config::{Framing, Level};
+use crate::config::Level;
 use crate::connections::Place;
-use crate::framing::frames;
+use crate::counters::Count;
+use crate::framing::frames::{self, Kind};
+use crate::framing::input;
 use crate::http::head::{Head, HeadError};
 use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
 use crate::http::respond::{Reply, refuse, switching_protocols};
-use crate::http::route::{Route, UpgradeRequest, route};
+use crate::http::route::{Offers, Route, UpgradeRequest, route};
 use crate::http::{cgi, origin, receive};
-use crate::room::{JoinError, Member, Room};
+use crate::room::{JoinError, Member, ReserveError, Room};
 use crate::service::Service;
 use crate::sink::{Door, Ending};
 use crate::sys::deadline::Deadline;
@@ -42,6 +45,7 @@ const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
 /// Serves one connection to its end. `peer` is missing on a unix socket.
 pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>, place: &Place) {
     let mut rest = Vec::new();
+    let offers = Offers { api: service.config.api, metrics: service.config.metrics.is_some() };
     for number in 1..=MOST_REQUESTS {
         // The first request has the handshake's time in all; a later one may keep us waiting first.
         if number > 1
@@ -59,9 +63,9 @@ pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>,
             Err(e) => return refuse_head(service, door, peer, &e),
         };
         place.has_asked();
-        let reply = match route(&head) {
+        let reply = match route(&head, offers) {
             Ok(Route::Upgrade(request)) => return upgrade(service, door, peer, place, &head, request, rest),
-            Ok(Route::Plain(what)) => plain::reply(&head, what, service.files.as_ref()),
+            Ok(Route::Plain(what)) => super::plain::reply(service, &head, &what),
             Err(refusal) => refusal,
         };
         log_request(service, peer, &head, &reply);
@@ -97,16 +101,29 @@ fn upgrade(
     request: UpgradeRequest,
     rest: Vec<u8>,
 ) {
-    let refuse_with = |reply: &Reply, reason: &str| {
-        log_refusal(service, peer, &request.room, reason);
+    let refuse_with = |reply: &Reply, reason: &dyn Display, count: Count| {
+        service.counters.one(count);
+        log_refusal(service, peer, &request.room, &reason.to_string());
         let _ = plain::answer(door.as_fd(), head, reply, true);
     };
     if let Err(refused) = origin::check(&service.config.origin, head) {
-        return refuse_with(&refuse(403, "Origin not allowed"), &refused.to_string());
+        return refuse_with(&refuse(403, "Origin not allowed"), &refused, Count::RefusedOrigin);
+    }
+    if let (Some(most), Some(peer)) = (service.config.limits.address_clients, peer)
+        && !place.claim_address(peer.ip(), most)
+    {
+        return refuse_with(
+            &refuse(429, "Too many clients from this address"),
+            &"too many clients from this address",
+            Count::RefusedLimit,
+        );
     }
     let ticket = match service.table.reserve(&request.room) {
         Ok(ticket) => ticket,
-        Err(e) => return refuse_with(&refuse(503, &e.to_string()), &e.to_string()),
+        Err(e @ ReserveError::NotAllowed) => {
+            return refuse_with(&refuse(400, &e.to_string()), &e, Count::RefusedBad);
+        }
+        Err(e) => return refuse_with(&refuse(503, &e.to_string()), &e, Count::RefusedLimit),
     };
     let address = address(peer);
     let occasion = Occasion {
@@ -161,10 +178,7 @@ enum Conversation {
 fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
     let client = member.client();
     let limits = &service.config.limits;
-    let end_of_message: &[u8] = match service.config.framing {
-        Framing::Delimited { .. } => b"\n",
-        Framing::Binary => b"",
-    };
+    let mut scratch = Vec::new();
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
@@ -174,15 +188,15 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
     let mut liveness = Liveness::new(&service.config.times, Instant::now());
     let mut timeout = None;
     let mut hung_up = None;
-    let mut lost = 0u64;
+    let (mut lost, mut refused) = (0u64, 0u64);
     let ending = loop {
         if let Some(ending) = keep_time(service, member, &mut liveness, socket.get_ref().heard, &mut timeout)
         {
             break ending;
         }
-        let message = match socket.read() {
-            Ok(Message::Text(text)) => text.into(),
-            Ok(Message::Binary(bytes)) => bytes,
+        let (kind, message) = match socket.read() {
+            Ok(Message::Text(text)) => (Kind::Text, text.into()),
+            Ok(Message::Binary(bytes)) => (Kind::Binary, bytes),
             Ok(Message::Close(frame)) => break Conversation::Closed(frame.map(|frame| frame.code.into())),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
             Err(Error::Io(e)) if is_timeout(&e) => continue,
@@ -194,13 +208,26 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             continue;
         }
         client.received.fetch_add(message.len() as u64, Ordering::Relaxed);
+        let input = service.config.framing.input;
+        let Some(parts) = input::parts(input, client.id, kind, &message, &mut scratch) else {
+            refused += 1;
+            service.counters.one(Count::DroppedNotJson);
+            if refused == 1 {
+                service.log.debug("message dropped: not a JSON object").client(client.id).write();
+            }
+            continue;
+        };
         let stay = |moved| still_there(client, &mut hung_up, moved);
-        let (taken, waited) = member.input(&[&message, end_of_message], stay);
+        let (taken, waited) = member.input(&parts, stay);
         if waited {
             liveness.stood_still(Instant::now());
         }
-        if !taken {
+        if taken {
+            service.counters.one(Count::MessagesIn);
+            service.counters.add(Count::BytesIn, message.len() as u64);
+        } else {
             lost += 1;
+            service.counters.one(Count::DroppedUnread);
             if lost == 1 {
                 service.log.debug("message dropped: the program reads no more").client(client.id).write();
             }
@@ -212,6 +239,14 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             .warn("messages dropped: the program read no more")
             .client(client.id)
             .number("messages", lost)
+            .write();
+    }
+    if refused > 0 {
+        service
+            .log
+            .warn("messages dropped: not JSON objects")
+            .client(client.id)
+            .number("messages", refused)
             .write();
     }
     ending
@@ -249,6 +284,7 @@ fn keep_time(
                     .client(client.id)
                     .number("code", 1008)
                     .write();
+                service.counters.one(Count::ClosedIdle);
                 client.close(1008, "idle for too long", Ending::Behind);
                 member.see_through();
                 continue;
@@ -307,6 +343,15 @@ fn still_there(client: &Client, hung_up: &mut Option<Instant>, moved: Instant) -
 /// The end of a client that has left its room: close frames, then TCP.
 fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
     let log = &service.log;
+    service.counters.add(Count::DroppedSlow, client.dropped.load(Ordering::Relaxed));
+    if client.is_open() {
+        service.counters.one(match ending {
+            Conversation::Closed(_) => Count::ClosedByClient,
+            Conversation::Gone | Conversation::Silent => Count::ClosedGone,
+            Conversation::Broken(1009, _) => Count::ClosedTooLarge,
+            Conversation::Broken(..) => Count::ClosedProtocol,
+        });
+    }
     let written = match ending {
         Conversation::Closed(code) => {
             let frame = code.map_or_else(frames::close_without_code, |code| frames::close(code, ""));
@@ -338,6 +383,7 @@ fn address(peer: Option<SocketAddr>) -> String {
 /// Refusals are worth a look, the rest is for the curious.
 fn log_request(service: &Service, peer: Option<SocketAddr>, head: &Head, reply: &Reply) {
     let (level, message) = if reply.status >= 400 && head.asks_upgrade() {
+        service.counters.one(Count::RefusedBad);
         (Level::Warn, "refused")
     } else {
         (Level::Debug, "request")

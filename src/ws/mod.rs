@@ -3,4 +3,5 @@
 mod close;
 pub mod connection;
 mod liveness;
+mod plain;
 mod stream;

@@ -1,0 +1,55 @@
+//! A client's message as the program gets it. Pure.
+
+use super::frames::Kind;
+use super::{gwsocket, json};
+use crate::config::Input;
+
+/// Gives the parts of what is written for a message, or nothing if it is none by the framing's rules.
+/// `scratch` holds what has to be put together.
+pub fn parts<'a>(
+    input: Input,
+    client: u64,
+    kind: Kind,
+    message: &'a [u8],
+    scratch: &'a mut Vec<u8>,
+) -> Option<[&'a [u8]; 2]> {
+    match input {
+        Input::Lines => Some([message, b"\n"]),
+        Input::Raw => Some([message, b""]),
+        Input::Json => {
+            scratch.clear();
+            json::write_from(message, client, scratch).then_some([scratch, b"\n"])
+        }
+        Input::Gwsocket => {
+            scratch.clear();
+            scratch.extend_from_slice(&gwsocket::message(client, kind, message.len()));
+            Some([scratch, message])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_framing_ends_a_message_its_own_way() {
+        let cases = [
+            (Input::Lines, "a", Some("a\n")),
+            (Input::Lines, "", Some("\n")),
+            (Input::Raw, "a", Some("a")),
+            (Input::Json, "{}", Some("{\"_from\":7}\n")),
+            (Input::Json, "a", None),
+            (Input::Gwsocket, "a", Some("\0\0\0\x07\0\0\0\x02\0\0\0\x01a")),
+        ];
+        for (input, message, wanted) in cases {
+            let mut scratch = b"old".to_vec();
+            let written = parts(input, 7, Kind::Binary, message.as_bytes(), &mut scratch);
+            assert_eq!(
+                written.map(|parts| parts.concat()).as_deref(),
+                wanted.map(str::as_bytes),
+                "{input:?}"
+            );
+        }
+    }
+}

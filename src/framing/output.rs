@@ -1,0 +1,170 @@
+//! The program's output as messages: cut, addressed, encoded for the websocket. Pure.
+
+use std::ops::Range;
+
+use super::address::{Address, Addresses};
+use super::frames::{self, Kind};
+use super::gwsocket;
+use super::json::{self, Header};
+use super::lines::{Overlong, Splitter};
+use crate::config::Output;
+use crate::sink::Batch;
+
+/// What came out of some bytes beside the frames.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Whom the messages are for.
+    pub addresses: Addresses,
+    /// Which of them are marked for the history, by their index, in order.
+    pub tagged: Vec<usize>,
+    /// What the program said of its room, the last of it.
+    pub metadata: Option<Vec<u8>>,
+    /// Messages thrown away because they were too long.
+    pub overlong: u64,
+    /// Messages whose text was not UTF-8 and had to be mended.
+    pub bad_text: u64,
+    /// Messages thrown away because their header could not be understood.
+    pub malformed: u64,
+    /// The framing is broken: nothing more can be understood.
+    pub broken: Option<gwsocket::Broken>,
+}
+
+impl Found {
+    /// As it was, for the next bytes.
+    pub fn clear(&mut self) {
+        self.addresses.clear();
+        self.tagged.clear();
+        self.metadata = None;
+        (self.overlong, self.bad_text, self.malformed, self.broken) = (0, 0, 0, None);
+    }
+}
+
+/// Cuts one program's output into messages.
+#[derive(Debug)]
+pub enum Decoder {
+    /// Items that end in a delimiter, with a JSON header perhaps.
+    Items(Splitter, bool),
+    /// Chunks as they come.
+    Chunks,
+    /// gwsocket's packets.
+    Packets(gwsocket::Decoder),
+}
+
+impl Decoder {
+    /// Messages may have this many bytes.
+    pub fn new(output: &Output, limit: usize) -> Self {
+        match output {
+            Output::Delimited { delimiters, strip_cr, json } => {
+                Self::Items(Splitter::new(delimiters, *strip_cr, limit, Overlong::Discard), *json)
+            }
+            Output::Chunks => Self::Chunks,
+            Output::Gwsocket => Self::Packets(gwsocket::Decoder::new(limit)),
+        }
+    }
+
+    /// Takes the next bytes and adds each message that they complete.
+    pub fn push(&mut self, bytes: &[u8], batch: &mut Batch, found: &mut Found) {
+        match self {
+            Self::Items(splitter, json) => {
+                splitter.push(bytes, |item| add_item(item, *json, batch, found));
+                found.overlong += splitter.take_overlong();
+            }
+            Self::Chunks => {
+                frames::encode(batch, Kind::Binary, bytes);
+            }
+            Self::Packets(packets) => {
+                let result = packets.push(bytes, |packet| {
+                    if packet.client != 0 {
+                        found.addresses.set(batch.ends.len(), Address::Only(vec![packet.client]));
+                    }
+                    found.bad_text += u64::from(frames::encode(batch, packet.kind, packet.payload));
+                });
+                found.broken = result.err();
+            }
+        }
+    }
+
+    /// The output has ended: adds the last message, if it was not terminated.
+    pub fn finish(&mut self, batch: &mut Batch, found: &mut Found) {
+        if let Self::Items(splitter, json) = self {
+            splitter.finish(|item| add_item(item, *json, batch, found));
+        }
+    }
+}
+
+fn add_item(item: &[u8], json: bool, batch: &mut Batch, found: &mut Found) {
+    if json {
+        match json::header(item) {
+            Header::Send { to, keep } => {
+                found.addresses.set(batch.ends.len(), to);
+                if keep {
+                    found.tagged.push(batch.ends.len());
+                }
+            }
+            Header::Meta => {
+                found.metadata = Some(item.to_vec());
+                return;
+            }
+            Header::Malformed => {
+                found.malformed += 1;
+                return;
+            }
+        }
+    }
+    found.bad_text += u64::from(frames::encode(batch, Kind::Text, item));
+}
+
+/// Where message number `index` of a batch stands.
+pub fn range(batch: &Batch, index: usize) -> Range<usize> {
+    let start = index.checked_sub(1).map_or(0, |before| batch.ends[before]);
+    start..batch.ends[index]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payloads(batch: &Batch) -> Vec<&[u8]> {
+        (0..batch.ends.len()).map(|index| &batch.bytes[range(batch, index)][2..]).collect()
+    }
+
+    #[test]
+    fn json_messages_are_addressed_and_metadata_goes_to_nobody() {
+        let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true };
+        let mut decoder = Decoder::new(&output, 100);
+        let (mut batch, mut found) = (Batch::default(), Found::default());
+        let lines = "all\n{\"_to\":2}\n{\"_meta\":true}\n{\"_to\":\"x\"}\n{\"_cache\":true}\n{\"_except\":2}";
+        decoder.push(lines.as_bytes(), &mut batch, &mut found);
+        decoder.finish(&mut batch, &mut found);
+        let wanted: [&[u8]; 4] = [b"all", b"{\"_to\":2}", b"{\"_cache\":true}", b"{\"_except\":2}"];
+        assert_eq!(payloads(&batch), wanted);
+        assert_eq!(found.metadata.as_deref(), Some(&b"{\"_meta\":true}"[..]));
+        assert_eq!(found.tagged, [2]);
+        assert_eq!(found.malformed, 1);
+        let sees = |id| -> usize { found.addresses.parts(id, &batch.ends).iter().map(Range::len).sum() };
+        let all = batch.bytes.len();
+        assert_eq!(sees(1), all - range(&batch, 1).len());
+        assert_eq!(sees(2), all - range(&batch, 3).len());
+        found.clear();
+        assert!(found.addresses.is_plain() && found.tagged.is_empty());
+    }
+
+    #[test]
+    fn packets_keep_their_kind_and_a_broken_one_is_told() {
+        let mut decoder = Decoder::new(&Output::Gwsocket, 100);
+        let (mut batch, mut found) = (Batch::default(), Found::default());
+        let mut stream = Vec::new();
+        for (client, kind, payload) in [(0, Kind::Text, &b"a\xff"[..]), (3, Kind::Binary, &[0xff])] {
+            stream.extend_from_slice(&gwsocket::message(client, kind, payload.len()));
+            stream.extend_from_slice(payload);
+        }
+        stream.extend_from_slice(&[9; 12]);
+        decoder.push(&stream, &mut batch, &mut found);
+        assert_eq!(payloads(&batch), ["a\u{fffd}".as_bytes(), &[0xff]]);
+        assert_eq!([batch.bytes[0], batch.bytes[batch.ends[0]]], [0x81, 0x82]);
+        assert_eq!(found.bad_text, 1);
+        assert!(found.broken.is_some());
+        assert_eq!(found.addresses.parts(1, &batch.ends).len(), 1);
+        assert_eq!(found.addresses.parts(1, &batch.ends)[0], 0..batch.ends[0]);
+    }
+}

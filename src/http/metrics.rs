@@ -1,0 +1,139 @@
+//! OpenMetrics text (version 1.0.0), for `--metrics`. Pure but for what the kernel says of this process.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use super::body::Body;
+use super::respond::Reply;
+use crate::counters::{Counters, FAMILIES};
+
+/// The content type that OpenMetrics demands.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What there is to tell beside the counters.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Rooms that exist.
+    pub rooms: usize,
+    /// Programs that run.
+    pub programs: usize,
+    /// TCP connections that are open.
+    pub connections: usize,
+    /// Bytes held by what waits for clients and for programs.
+    pub queued: [usize; 2],
+    /// Of each room: its name, its clients, and how many have joined it ever; of rooms that are gone only
+    /// the last. Empty where rooms are not shown.
+    pub per_room: Vec<(String, Option<usize>, u64)>,
+}
+
+/// The answer.
+pub fn reply(counters: &Counters, state: &State) -> Reply {
+    let mut text = String::with_capacity(8 * 1024);
+    write_rooms(&mut text, state);
+    for (name, help, members) in FAMILIES {
+        head(&mut text, name, "counter", help);
+        for (labels, count) in members {
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+            let _ = writeln!(text, "{name}_total{labels} {}", counters.get(*count));
+        }
+    }
+    let gauges = [
+        ("scalesocket_rooms", "Rooms", state.rooms),
+        ("scalesocket_programs", "Programs that run", state.programs),
+        ("scalesocket_connections", "TCP connections that are open", state.connections),
+    ];
+    for (name, help, value) in gauges {
+        head(&mut text, name, "gauge", help);
+        let _ = writeln!(text, "{name} {value}");
+    }
+    head(&mut text, "scalesocket_queue_bytes", "gauge", "Bytes held by what waits to be read");
+    for (to, bytes) in ["clients", "programs"].into_iter().zip(state.queued) {
+        let _ = writeln!(text, "scalesocket_queue_bytes{{to=\"{to}\"}} {bytes}");
+    }
+    write_process(&mut text);
+    text.push_str("# EOF\n");
+    Reply::new(200, CONTENT_TYPE, Body::Bytes(text.into_bytes())).with("Cache-Control", "no-store")
+}
+
+/// The series that ScaleSocket has, under the names that it gives them and under the one that its manual
+/// gives. That one stands in the way of a counter of the same name, whose samples end in `_total`: so the
+/// counter is of no declared type, which Prometheus does not mind.
+fn write_rooms(text: &mut String, state: &State) {
+    let series = [
+        ("scalesocket_websocket_connections_total", "unknown", "Clients that have joined, by room"),
+        ("scalesocket_websocket_connections_open", "gauge", "Clients that are there, by room"),
+        ("scalesocket_websocket_connections", "gauge", "Clients that are there, by room"),
+    ];
+    for (name, kind, help) in series {
+        if state.per_room.is_empty() {
+            continue;
+        }
+        head(text, name, kind, help);
+        for (room, open, joined) in &state.per_room {
+            let value = if kind == "gauge" { open.map(|open| open as u64) } else { Some(*joined) };
+            if let Some(value) = value {
+                let _ = writeln!(text, "{name}{{room=\"{}\"}} {value}", escaped(room));
+            }
+        }
+    }
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}");
+}
+
+/// A label's value (OpenMetrics, "Escaping").
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// What every process is asked for, under the usual names.
+fn write_process(text: &mut String) {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is the name, in parentheses, and may hold anything (proc(5)).
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<u64>().ok());
+    let ticks = field(14).unwrap_or(0) + field(15).unwrap_or(0);
+    head(text, "process_cpu_seconds", "counter", "CPU time of the server, without its programs");
+    // USER_HZ is 100 on every Linux that this runs on.
+    let _ = writeln!(text, "process_cpu_seconds_total {}.{:02}", ticks / 100, ticks % 100);
+    let descriptors = fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64);
+    let resident = field(24).unwrap_or(0) * rustix::param::page_size() as u64;
+    let gauges = [
+        ("process_resident_memory_bytes", "Memory of the server", resident),
+        ("process_open_fds", "Descriptors that are open", descriptors),
+        ("process_threads", "Threads", field(20).unwrap_or(0)),
+    ];
+    for (name, help, value) in gauges {
+        head(text, name, "gauge", help);
+        let _ = writeln!(text, "{name} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Count;
+
+    #[test]
+    fn the_text_ends_with_eof_and_hostile_rooms_stay_in_their_quotes() {
+        let counters = Counters::default();
+        counters.add(Count::Joined, 3);
+        let per_room = vec![("a\"\\\n".to_owned(), Some(2), 3), ("gone".to_owned(), None, 9)];
+        let state = State { per_room, queued: [1, 2], ..State::default() };
+        let Body::Bytes(bytes) = reply(&counters, &state).body else { panic!("bytes") };
+        let text = String::from_utf8(bytes).expect("text");
+        for line in [
+            "scalesocket_websocket_connections_open{room=\"a\\\"\\\\\\n\"} 2",
+            "scalesocket_websocket_connections_total{room=\"gone\"} 9",
+            "scalesocket_clients_joined_total 3",
+            "scalesocket_queue_bytes{to=\"programs\"} 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}");
+        }
+        assert!(!text.contains("connections_open{room=\"gone\"}"), "a gauge dies with its room");
+        assert!(text.ends_with("# EOF\n"));
+        let threads = text.lines().find_map(|line| line.strip_prefix("process_threads ")).expect("threads");
+        assert!(threads.parse::<u64>().expect("a number") >= 1);
+    }
+}

@@ -1,0 +1,96 @@
+//! What is remembered of rooms that are gone: a bounded number of them, the last ones. Pure.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::history::History;
+
+/// Rooms that are remembered.
+const MOST: usize = 1024;
+
+/// What a room that comes back goes on with.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// How many clients have joined it.
+    pub(super) joined: u64,
+    /// Its messages, if they outlive the program.
+    pub(super) history: Option<History>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Pasts {
+    by_name: HashMap<Arc<str>, (u64, Past)>,
+    /// Names in the order of going, each with the number of its going; one that came back and went again
+    /// stands twice, and only the later one counts.
+    order: VecDeque<(u64, Arc<str>)>,
+    next: u64,
+    /// Bytes of history that may be held, and that are.
+    bound: usize,
+    held: usize,
+}
+
+impl Pasts {
+    /// Of all rooms together, this many bytes of history are remembered.
+    pub(super) fn new(bound: usize) -> Self {
+        Self { by_name: HashMap::new(), order: VecDeque::new(), next: 0, bound, held: 0 }
+    }
+
+    /// A room is gone.
+    pub(super) fn remember(&mut self, name: Arc<str>, past: Past) {
+        self.recall(&name);
+        self.held += past.held();
+        self.order.push_back((self.next, Arc::clone(&name)));
+        self.by_name.insert(name, (self.next, past));
+        self.next += 1;
+        while self.by_name.len() > MOST || (self.held > self.bound && self.by_name.len() > 1) {
+            let Some((number, oldest)) = self.order.pop_front() else { break };
+            if self.by_name.get(&oldest).is_some_and(|(going, _)| *going == number) {
+                self.recall(&oldest);
+            }
+        }
+        // Rooms that come and go leave entries behind: they must not pile up either.
+        if self.order.len() > 2 * MOST {
+            let by_name = &self.by_name;
+            self.order.retain(|(number, name)| by_name.get(name).is_some_and(|(going, _)| going == number));
+        }
+    }
+
+    /// A room comes back: what is known of it, which is forgotten here.
+    pub(super) fn recall(&mut self, name: &str) -> Option<Past> {
+        let (_, past) = self.by_name.remove(name)?;
+        self.held -= past.held();
+        Some(past)
+    }
+
+    /// How many clients joined each of them.
+    pub(super) fn joined(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        self.by_name.iter().map(|(name, (_, past))| (name, past.joined))
+    }
+}
+
+impl Past {
+    fn held(&self) -> usize {
+        self.history.as_ref().map_or(0, History::held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_rooms_are_remembered_and_nothing_piles_up() {
+        let mut pasts = Pasts::new(1 << 20);
+        for n in 0..10_000u64 {
+            pasts.remember(format!("room {n}").into(), Past { joined: n, history: None });
+            pasts.remember("regular".into(), Past { joined: n, history: None });
+        }
+        assert_eq!(pasts.joined().count(), MOST);
+        assert!(pasts.order.len() <= 2 * MOST);
+        assert_eq!(pasts.recall("regular").map(|past| past.joined), Some(9_999));
+        assert_eq!(pasts.recall("room 9999").map(|past| past.joined), Some(9_999));
+        assert!(pasts.recall("room 9999").is_none(), "once");
+        assert!(pasts.recall("room 1").is_none(), "long gone");
+    }
+}
