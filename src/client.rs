@@ -31,6 +31,8 @@ pub struct Client {
     pub received: AtomicU64,
     /// Messages for it that were dropped because it was slow.
     pub dropped: AtomicU64,
+    /// Its join has been told to the program.
+    greeted: AtomicBool,
     /// Its leave has been told to the program.
     left: Mutex<bool>,
     /// Its thread has ended, or is about to.
@@ -49,6 +51,7 @@ impl Client {
             door,
             received: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            greeted: AtomicBool::new(false),
             left: Mutex::new(false),
             finished: AtomicBool::new(false),
         }
@@ -80,6 +83,16 @@ impl Client {
     /// Wakes its thread from a read: there is nothing more to come that anybody waits for.
     pub fn wake(&self) {
         socket::wake_reader(self.door.as_fd());
+    }
+
+    /// Notes that its join has been told to the program.
+    pub fn greet(&self) {
+        self.greeted.store(true, Ordering::Release);
+    }
+
+    /// Whether its join has been told to the program.
+    pub fn is_greeted(&self) -> bool {
+        self.greeted.load(Ordering::Acquire)
     }
 
     /// Tells its leave, once, whoever comes first; when this returns it has been told.

@@ -261,8 +261,10 @@ impl Server {
         for acceptor in self.acceptors.drain(..) {
             acceptor.stop();
         }
-        self.service.connections.shut_down();
+        // Rooms first: whoever is just being upgraded finds them shut, and is told so. The other way round
+        // its read would end while it joins, and it would be taken for one that broke off.
         self.service.table.shut_down();
+        self.service.connections.shut_down();
         let deadline = Deadline::after(self.service.config.times.grace.saturating_add(SHUTDOWN));
         while !self.is_quiet() {
             let Some(left) = deadline.left().filter(|left| !left.is_zero()) else {

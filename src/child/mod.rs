@@ -166,9 +166,23 @@ impl Child {
     /// Passes a message of a client on, all parts together or none; waits in turn while the child does
     /// not read, for as long as `stay` says yes, which is told when the child last read something. Says
     /// whether the message was taken, and whether it had to wait.
-    pub fn input(&self, parts: &[&[u8]], mut stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
+    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
+        self.input_told(parts, stay, || {})
+    }
+
+    /// The same for the line that a client's life begins with: it is noted in the client that it was taken.
+    pub fn greet(&self, client: &Client, line: &[u8], stay: impl FnMut(Instant) -> bool) {
+        self.input_told(&[line], stay, || client.greet());
+    }
+
+    fn input_told(
+        &self,
+        parts: &[&[u8]],
+        mut stay: impl FnMut(Instant) -> bool,
+        taken: impl FnOnce(),
+    ) -> (bool, bool) {
         let stay = || stay(self.stdin.look().moved);
-        let (after, waited) = self.stdin.push_in_turn(parts, stay);
+        let (after, waited) = self.stdin.push_in_turn(parts, stay, taken);
         (self.taken(after), waited)
     }
 
@@ -186,7 +200,7 @@ impl Child {
     }
 
     /// Begins the kill sequence: these last lines, then the end of its input. Takes no input after that.
-    pub fn stop(&self, last: &[u8]) {
+    pub fn stop(&self, last: impl FnOnce() -> Vec<u8>) {
         let after = self.stdin.end_with(last);
         self.taken(after);
         lock(&self.orders).stop = true;
@@ -194,7 +208,7 @@ impl Child {
     }
 
     /// The same because the server ends: its clients are told so.
-    pub fn stop_with_server(&self, last: &[u8]) {
+    pub fn stop_with_server(&self, last: impl FnOnce() -> Vec<u8>) {
         lock(&self.orders).farewell = Farewell::OfServer;
         self.stop(last);
     }

@@ -338,8 +338,8 @@ impl Reader {
         counters.add(Count::Mended, bad_text);
         let warn = |message| log.warn(message).room(self.audience.name()).number("pid", self.child.pid);
         if overlong > 0 {
-            warn("message of the program thrown away: longer than --maxmessage")
-                .number("messages", overlong)
+            warn("line of the program thrown away: longer than --maxmessage")
+                .number("lines", overlong)
                 .number("limit", self.settings.message)
                 .write();
         }
@@ -432,7 +432,7 @@ impl Reader {
                 if self.empty_since.is_some_and(|since| now.duration_since(since) >= self.settings.linger) {
                     self.empty_since = None;
                     if self.audience.give_up_waiting() {
-                        self.child.stop(&[]);
+                        self.child.stop(Vec::new);
                     }
                 }
                 match self.sequence.due(now) {

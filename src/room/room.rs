@@ -135,6 +135,10 @@ impl Member {
 
     /// Passes a message on to the program, all parts together or none: see [`Child::input`].
     pub fn input(&self, parts: &[&[u8]], stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
+        // Its join was not taken: the client was gone by then.
+        if !self.client.is_greeted() {
+            return (false, false);
+        }
         self.child.input(parts, stay)
     }
 
@@ -255,11 +259,9 @@ impl Room {
             .field("address", &client.address)
             .write();
         if let Some(notice) = room.join_notice(client) {
-            let (told, _) = child.input(&[&notice], stay);
-            if !told {
-                // Who was never announced does not leave either.
-                client.leave_once(|| {});
-            }
+            child.greet(client, &notice, stay);
+        } else {
+            client.greet();
         }
         Ok(member)
     }
@@ -333,7 +335,7 @@ impl Room {
                 let shutting_down = state.shutting_down;
                 drop(state);
                 if shutting_down {
-                    child.stop_with_server(&[]);
+                    child.stop_with_server(Vec::new);
                 }
                 Ok(child)
             }
@@ -394,7 +396,9 @@ impl Room {
     /// client's own thread; and before the end of its input, because the place is given back after.
     fn leave(&self, client: &Arc<Client>, child: &Arc<Child>) {
         client.leave_once(|| {
-            if let Some(notice) = self.leave_notice(client) {
+            if client.is_greeted()
+                && let Some(notice) = self.leave_notice(client)
+            {
                 child.tell(&notice);
             }
         });
@@ -434,7 +438,7 @@ impl Room {
                 if linger.is_zero() {
                     state.phase = Phase::Stopping(Arc::clone(&child));
                     drop(state);
-                    child.stop(&[]);
+                    child.stop(Vec::new);
                 } else {
                     drop(state);
                     child.look_again();
@@ -468,11 +472,17 @@ impl Room {
         }
         let members: Vec<_> = state.members.values().cloned().collect();
         drop(state);
-        let mut last = Vec::new();
+        let mut leaves = Vec::new();
         for client in members {
-            client.leave_once(|| last.extend(self.leave_notice(&client).unwrap_or_default()));
+            client.leave_once(|| {
+                leaves.extend(self.leave_notice(&client).map(|notice| (Arc::clone(&client), notice)));
+            });
         }
-        child.stop_with_server(&last);
+        // Of those who are just joining only the ones whose join the program has been told.
+        child.stop_with_server(|| {
+            let told = leaves.into_iter().filter(|(client, _)| client.is_greeted());
+            told.flat_map(|(_, notice)| notice).collect()
+        });
     }
 
     pub(super) fn kill(&self) {

@@ -250,11 +250,11 @@ impl Sink {
             return After::Refused;
         }
         let idle = state.queue.is_empty();
-        let moved = state.moved;
         set(&mut state.queue);
         if idle {
+            // Nothing waited: that the kernel takes a ping at once says nothing about the other end.
+            let moved = state.moved;
             state.write_queue();
-            // It was no backlog: that a dead peer's kernel has room for a ping is no sign of life.
             state.moved = moved;
         }
         state.after(self.bound)
@@ -275,13 +275,14 @@ impl Sink {
         state.end(self.bound)
     }
 
-    /// The last bytes for a child, whatever waits: then the end of its input.
-    pub fn end_with(&self, last: &[u8]) -> After {
+    /// The last bytes for a child, whatever waits: then the end of its input. What they are is asked when
+    /// nothing can come in between any more; who answers must take no other lock.
+    pub fn end_with(&self, last: impl FnOnce() -> Vec<u8>) -> After {
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return After::Refused;
         }
-        state.queue.push_copy(last);
+        state.queue.push_copy(&last());
         state.end(self.bound)
     }
 
@@ -293,26 +294,42 @@ impl Sink {
 
     /// Bytes for a child, all parts together or none. While there is no room, waits in the order of
     /// coming: woken as room comes or the sink ends, and about once a second to ask `stay`; when that says
-    /// no, the bytes are refused. Says also whether it had to wait.
-    pub fn push_in_turn(&self, parts: &[&[u8]], mut stay: impl FnMut() -> bool) -> (After, bool) {
+    /// no, the bytes are refused. `taken` is told that they are not, before anything can come behind them;
+    /// it must take no other lock. Says also whether it had to wait.
+    pub fn push_in_turn(
+        &self,
+        parts: &[&[u8]],
+        mut stay: impl FnMut() -> bool,
+        taken: impl FnOnce(),
+    ) -> (After, bool) {
+        let push = |state: &mut State| {
+            let after = state.push(parts, self.bound);
+            if after != After::Refused {
+                taken();
+            }
+            after
+        };
         let mut state = lock(&self.state);
         if state.waiters.is_empty() && (state.queue.held() < self.bound || state.phase != Phase::Open) {
-            return (state.push(parts, self.bound), false);
+            return (push(&mut state), false);
         }
         let ticket = state.tickets;
         state.tickets += 1;
         state.waiters.push_back((ticket, std::thread::current()));
         loop {
             drop(state);
-            // Woken by `wake_waiter`; a wake-up that comes first is not lost (park's token).
-            std::thread::park_timeout(ASK_AGAIN);
+            // Asked before each wait: whoever should not wait is not kept for a second, message by message.
             let go_on = stay();
+            if go_on {
+                // Woken by `wake_waiter`; a wake-up that comes first is not lost (park's token).
+                std::thread::park_timeout(ASK_AGAIN);
+            }
             state = lock(&self.state);
             let mine = state.waiters.front().is_some_and(|(first, _)| *first == ticket);
             let turn = mine && state.queue.held() < self.bound;
             if turn || !go_on || state.phase != Phase::Open {
                 state.waiters.retain(|(waiting, _)| *waiting != ticket);
-                let after = if go_on { state.push(parts, self.bound) } else { After::Refused };
+                let after = if go_on { push(&mut state) } else { After::Refused };
                 state.wake_waiter(self.bound);
                 return (after, true);
             }
@@ -577,7 +594,7 @@ mod tests {
         while sink.push(&[0; 4096]) == After::Clear {}
         let waiter = std::thread::spawn({
             let sink = Arc::clone(&sink);
-            move || sink.push_in_turn(&[b"late", b"\n"], || true)
+            move || sink.push_in_turn(&[b"late", b"\n"], || true, || {})
         });
         while lock(&sink.state).waiters.is_empty() {
             std::thread::yield_now();
@@ -601,7 +618,7 @@ mod tests {
             let sink = Arc::clone(&sink);
             waiters.push(std::thread::spawn({
                 let sink = Arc::clone(&sink);
-                move || sink.push_in_turn(&[&[b'a' + n; 2000]], || true)
+                move || sink.push_in_turn(&[&[b'a' + n; 2000]], || true, || {})
             }));
             while lock(&sink.state).waiters.len() <= usize::from(n) {
                 std::thread::yield_now();

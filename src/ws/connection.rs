@@ -39,6 +39,9 @@ use crate::sys::poll::{poll, ready};
 /// What tungstenite reads at a time, and holds for each client, in bytes.
 const READ_BUFFER: usize = 4096;
 
+/// The largest control frame, in bytes (RFC 6455 §5.5).
+const CONTROL_FRAME: usize = 125;
+
 /// How long a client that has hung up is still waited for while the program takes none of its messages.
 const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -183,7 +186,8 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_message_size(Some(limits.message))
-        .max_frame_size(Some(limits.message));
+        // A control frame is no message: one may be larger than those may be.
+        .max_frame_size(Some(limits.message.max(CONTROL_FRAME)));
     let mut socket = WebSocket::from_partially_read(Stream::new(member), rest, Role::Server, Some(config));
     let mut liveness = Liveness::new(&service.config.times, Instant::now());
     let mut timeout = None;

@@ -1,0 +1,20 @@
+//! The promises of `scalesocket`, kept by the real binary over real sockets.
+//!
+//! Each test is named after what it holds the server to, starts a server of its own on port 0, and waits
+//! for events under a generous deadline: the suite must pass on a machine that is busy with something else.
+//! Programs are shell scripts (POSIX sh and coreutils), or `testprog` where a shell cannot be one.
+#![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
+
+#[allow(dead_code, unused_imports, reason = "not every helper has its user yet")]
+mod support;
+
+mod child_life;
+mod closing;
+mod liveness;
+mod messages;
+mod rooms;
+mod shutdown;
+
+mod load_churn;
+mod load_slow;
+mod load_volume;

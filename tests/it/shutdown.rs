@@ -1,0 +1,158 @@
+//! The end of the server.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::process::{await_end, runs};
+use crate::support::raw::Socket;
+use crate::support::{Event, Server};
+
+fn pid(text: &str) -> u32 {
+    text.trim().parse().unwrap_or_else(|e| panic!("{text:?} is no process number: {e}"))
+}
+
+#[test]
+fn each_signal_ends_everything_in_order() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut server = Server::with(&["--leavemsg", "#ID has left"])
+            .sh("echo $$; while read -r line; do echo \"$line\"; done; echo 'last words'");
+        let mut one = server.join("/one");
+        let mut programs = vec![pid(&one.text())];
+        let mut two = server.join("/two");
+        programs.push(pid(&two.text()));
+        let mut three = server.join("/two");
+        three.expect_alive();
+        let plain = server.raw();
+
+        server.signal(signal);
+        assert_eq!(one.texts_to_close(1001), ["1 has left", "last words"]);
+        for client in [&mut two, &mut three] {
+            let mut seen = client.texts_to_close(1001);
+            seen[..2].sort();
+            assert_eq!(seen, ["2 has left", "3 has left", "last words"]);
+        }
+        let status = server.await_exit();
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+        assert!(programs.iter().all(|&program| !runs(program)), "no program outlives the server");
+        drop(plain);
+    }
+}
+
+#[test]
+fn a_server_without_clients_ends_at_once() {
+    let mut server = Server::cat();
+    let (status, time) = server.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(time < Duration::from_secs(5), "{time:?}");
+}
+
+#[test]
+fn programs_that_resist_are_killed_and_the_end_keeps_its_time() {
+    let mut server = Server::with(&["--grace", "0.5"])
+        .sh("trap '' TERM INT HUP; sleep 1000 & echo $! $$; while :; do sleep 1; done");
+    let mut clients: Vec<_> = ["/one", "/two", "/three"].map(|room| server.join(room)).into();
+    let mut processes = Vec::new();
+    for client in &mut clients {
+        processes.extend(client.text().split(' ').map(pid));
+    }
+    assert_eq!(processes.len(), 6);
+    let (status, time) = server.stop();
+    assert_eq!(status.code(), Some(0));
+    // The promise is --grace and 6.25 s; each room has all of that at the same time.
+    assert!(time < Duration::from_millis(2 * 6750), "{time:?}");
+    for client in &mut clients {
+        client.expect_close(1001);
+    }
+    for process in processes {
+        await_end(process);
+    }
+}
+
+#[test]
+fn a_client_that_answers_nothing_does_not_hold_the_end_up() {
+    let mut server = Server::with(&["--grace", "0.5"])
+        .sh("echo ready; cat; head -c 30000000 /dev/zero | tr '\\0\\100' 'x\\n'");
+    let mut client = server.join("/room");
+    client.expect_text("ready");
+    client.answers = false;
+    let mut half = server.raw();
+    half.send("GET /room HT");
+    let (status, time) = server.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(time < Duration::from_millis(2 * 6750), "{time:?}");
+}
+
+#[test]
+fn from_the_first_signal_on_nobody_new_comes_in() {
+    let mut server =
+        Server::with(&["--grace", "60", "-v"]).sh("trap '' TERM; echo $$; while :; do sleep 1; done");
+    let mut client = server.join("/room");
+    let program = pid(&client.text());
+    let mut open = server.raw();
+    server.signal(Signal::TERM);
+    server.wait_for_line(&["signal to the process group"]);
+    let refused = Socket::connect(server.address()).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    // A connection without a request has ended, or asks in vain.
+    let _ = open.try_send(crate::support::client::handshake("/room", ""));
+    let (bytes, _) = open.rest();
+    assert!(!bytes.starts_with(b"HTTP/1.1 101"), "{}", bytes.escape_ascii());
+    assert!(runs(program), "it has its grace");
+    server.signal(Signal::INT);
+    assert_eq!(server.await_exit().code(), Some(1));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_with_status_1() {
+    let mut server = Server::with(&["--grace", "600", "-v"])
+        .sh("trap '' TERM INT HUP; sleep 1000 & echo $! $$; while :; do sleep 1; done");
+    let mut client = server.join("/room");
+    let processes: Vec<_> = client.text().split(' ').map(pid).collect();
+    server.signal(Signal::TERM);
+    server.wait_for_line(&["shutting down"]);
+    server.signal(Signal::TERM);
+    assert_eq!(server.await_exit_within(Duration::from_secs(10)).code(), Some(1));
+    for process in processes {
+        await_end(process);
+    }
+    loop {
+        match client.next() {
+            Event::End | Event::Reset => break,
+            Event::Close(..) | Event::Text(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn messages_before_the_signal_reach_the_program_before_the_end() {
+    let mut server = Server::with(&["--leavemsg", "left"]).cat();
+    let mut client = server.join("/room");
+    for number in 0..1000 {
+        client.send_text(&number.to_string());
+    }
+    client.ping(b"");
+    let mut seen = Vec::new();
+    while let Event::Text(text) = client.next() {
+        seen.push(text);
+    }
+    server.signal(Signal::TERM);
+    seen.extend(client.texts_to_close(1001));
+    let mut wanted: Vec<_> = (0..1000).map(|number| number.to_string()).collect();
+    wanted.push("left".into());
+    assert_eq!(seen, wanted);
+    assert_eq!(server.await_exit().code(), Some(0));
+}
+
+#[test]
+fn a_program_that_lingers_alone_ends_with_the_server() {
+    let mut server = Server::with(&["--linger", "600"]).sh("echo $$; cat");
+    let mut client = server.join("/room");
+    let program = pid(&client.text());
+    client.leave();
+    server.wait_for_line(&["client left"]);
+    let (status, _) = server.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(!runs(program));
+}
