@@ -84,8 +84,29 @@ pub struct Program {
     pub cgi_environment: bool,
     /// Where the program's standard error goes.
     pub stderr: Stderr,
+    /// How the server talks to it.
+    pub transport: Transport,
     /// The signal that asks it to stop, by number.
     pub stop_signal: i32,
+}
+
+/// How the server talks to a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// Over its standard input and output.
+    Stdio {
+        /// How long to wait after its start before anything is written or read.
+        delay: Duration,
+    },
+    /// Over a TCP connection to a port of 127.0.0.1 that it listens on.
+    Tcp {
+        /// Ports to choose from, both ends included.
+        ports: std::ops::RangeInclusive<u16>,
+        /// How long to wait after its start before the first try.
+        delay: Duration,
+        /// How long it has, after that, until it listens.
+        patience: Duration,
+    },
 }
 
 /// Where a program's standard error goes.

@@ -161,6 +161,7 @@ fn service(config: Config, log: Log, ring: Sender<()>, files: Option<FileServer>
         patience: config.times.patience,
         linger: config.times.linger,
         grace: config.times.grace,
+        probe: config.times.ping,
         log: log.clone(),
         counters: Arc::clone(&counters),
     };

@@ -20,6 +20,8 @@ pub struct Occasion {
     pub query: String,
     /// `ip:port`, or `unix:`.
     pub address: String,
+    /// The port that it is to listen on, if it talks over TCP.
+    pub port: Option<u16>,
     /// The CGI set, if it was asked for.
     pub cgi: Vec<(String, OsString)>,
 }
@@ -29,6 +31,8 @@ pub struct Occasion {
 pub enum StartError {
     /// It could not be executed.
     Spawn(OsString, io::Error),
+    /// It was started and did not listen on its port; says why. It has been killed.
+    NotListening(String),
     /// It runs, but there was no thread, descriptor or memory to serve it; it has been killed.
     Resources(io::Error),
 }
@@ -37,6 +41,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Spawn(name, e) => write!(f, "cannot start {}: {e}", name.to_string_lossy()),
+            Self::NotListening(why) => write!(f, "cannot talk to the program: {why}"),
             Self::Resources(e) => write!(f, "cannot serve the program: {e}"),
         }
     }
@@ -46,6 +51,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Spawn(_, e) | Self::Resources(e) => Some(e),
+            Self::NotListening(_) => None,
         }
     }
 }
@@ -54,9 +60,18 @@ impl std::error::Error for StartError {
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) process: Process,
-    pub(super) stdin: OwnedFd,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: Option<OwnedFd>,
+    pub(super) talk: Talk,
+    /// What goes to the log.
+    pub(super) journal: Option<OwnedFd>,
+}
+
+/// How it is talked to.
+#[derive(Debug)]
+pub(super) enum Talk {
+    /// Through the pipes of its standard input and output.
+    Stdio(OwnedFd, OwnedFd),
+    /// Over TCP, once it listens on this port.
+    Tcp(u16),
 }
 
 /// Starts the program in a process group of its own.
@@ -72,28 +87,41 @@ pub(super) fn start(program: &Program, occasion: &Occasion) -> Result<Started, S
         .env("ROOM", &occasion.room)
         .env("QUERY_STRING", &occasion.query)
         .env("REMOTE_ADDR", &occasion.address)
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(match program.stderr {
+        .process_group(0);
+    let mut journal = None;
+    if let Some(port) = occasion.port {
+        // All that it prints is for the log: one pipe for both streams.
+        let (reader, writer) = io::pipe().map_err(StartError::Resources)?;
+        let both = writer.try_clone().map_err(StartError::Resources)?;
+        journal = Some(OwnedFd::from(reader));
+        command.env("PORT", port.to_string()).stdin(Stdio::null()).stdout(writer).stderr(both);
+    } else {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(match program.stderr {
             Stderr::Log => Stdio::piped(),
             Stderr::Inherit => Stdio::inherit(),
             Stderr::Null => Stdio::null(),
         });
+    }
     let mut child = command.spawn().map_err(|e| StartError::Spawn(program.name.clone(), e))?;
+    // Our copies of the pipe's write end go with it, or its end would never be seen.
+    drop(command);
     limits::restore_descriptors(child.id());
 
     // From here on a failure must not leave the program behind.
     let served = Process::open(child.id()).and_then(|process| {
+        // The mode belongs to our end alone: a pipe's ends are two open files (pipe(7)).
+        let unblocked = |fd: OwnedFd| rustix::io::ioctl_fionbio(&fd, true).map(|()| fd);
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let stdin = OwnedFd::from(child.stdin.take().ok_or_else(missing)?);
-        let stdout = OwnedFd::from(child.stdout.take().ok_or_else(missing)?);
-        let stderr = child.stderr.take().map(OwnedFd::from);
-        for fd in [Some(&stdin), Some(&stdout), stderr.as_ref()].into_iter().flatten() {
-            // The mode belongs to our end alone: a pipe's ends are two open files (pipe(7)).
-            rustix::io::ioctl_fionbio(fd, true)?;
-        }
-        Ok(Started { process, stdin, stdout, stderr })
+        let journal = journal.take().or_else(|| child.stderr.take().map(OwnedFd::from));
+        let journal = journal.map(unblocked).transpose()?;
+        let talk = match occasion.port {
+            Some(port) => Talk::Tcp(port),
+            None => Talk::Stdio(
+                unblocked(child.stdin.take().ok_or_else(missing)?.into())?,
+                unblocked(child.stdout.take().ok_or_else(missing)?.into())?,
+            ),
+        };
+        Ok(Started { process, talk, journal })
     });
     served.map_err(|e| {
         let _ = child.kill();

@@ -2,19 +2,24 @@
 //! that have a backlog, and the writer, which minds the child's stdin.
 
 mod command;
+mod journal;
 mod minder;
 mod reader;
 mod stop;
+mod tcp;
 mod writer;
 
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use self::command::Talk;
 pub use self::command::{Occasion, StartError};
+use self::journal::Journal;
 use crate::client::Client;
-use crate::config::{Framing, Program, Slow};
+use crate::config::{Framing, Program, Slow, Transport};
 use crate::counters::{Count, Counters};
+use crate::framing::frames;
 use crate::framing::output::Found;
 use crate::log::Log;
 use crate::sink::{After, Batch, Sink};
@@ -47,6 +52,8 @@ pub struct Settings {
     pub linger: Duration,
     /// From the stop signal to KILL.
     pub grace: Duration,
+    /// How often a client is pinged whose messages it does not take.
+    pub probe: Option<Duration>,
     /// Where to log.
     pub log: Log,
     /// Where to count.
@@ -69,6 +76,8 @@ pub trait Audience: Send + Sync {
     /// The child has stayed alone for long enough: says whether that is still so; if it is, nobody joins
     /// it any more.
     fn give_up_waiting(&self) -> bool;
+    /// Whether a child that is not ready yet is still wanted.
+    fn is_wanted(&self) -> bool;
     /// The child is about to be gone: nobody joins it any more.
     fn child_ends(&self);
     /// The child has been reaped. Gives back those who were with it; the next to come gets a new one.
@@ -83,9 +92,11 @@ pub trait Audience: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Farewell {
     /// As the child's exit says.
-    OfExit,
+    Exit,
     /// The server is shutting down.
-    OfServer,
+    Shutdown,
+    /// It closed its connection and can never be heard again.
+    Silence,
 }
 
 /// A running child, as its room knows it.
@@ -93,6 +104,8 @@ enum Farewell {
 pub struct Child {
     pid: i32,
     stdin: Sink,
+    /// How often a client is pinged whose messages it does not take.
+    probe: Option<Duration>,
     /// Wakes the writer.
     writer: Waker,
     /// Wakes the reader.
@@ -119,16 +132,38 @@ impl Child {
     ) -> Result<Arc<Self>, StartError> {
         let started = command::start(&settings.program, occasion)?;
         let pid = started.process.id();
+        let process = started.process;
+        let what = if occasion.port.is_some() { "output" } else { "stderr" };
+        let mut journal = Journal::new(started.journal, what, &settings.log, &occasion.room, pid);
+        let (stdin, stdout) = match started.talk {
+            Talk::Stdio(stdin, stdout) => {
+                // A program that must not be talked to at once; `delay` is hardly ever given.
+                if let Transport::Stdio { delay } = settings.program.transport {
+                    tcp::wait(&process, &mut journal, delay, || audience.is_wanted())?;
+                }
+                (Sink::pipe(stdin, INPUT_BOUND), stdout)
+            }
+            Talk::Tcp(port) => {
+                let times = match settings.program.transport {
+                    Transport::Tcp { delay, patience, .. } => (delay, patience),
+                    Transport::Stdio { delay } => (delay, Duration::ZERO),
+                };
+                let stream = tcp::connect(&process, &mut journal, port, times, || audience.is_wanted())?;
+                let reading = stream.try_clone().map_err(StartError::Resources)?;
+                (Sink::stream(stream, INPUT_BOUND), reading)
+            }
+        };
         let serve = || -> io::Result<(Arc<Self>, reader::Reader)> {
             let child = Arc::new(Self {
                 pid,
-                stdin: Sink::pipe(started.stdin, INPUT_BOUND),
+                stdin,
+                probe: settings.probe,
                 writer: Waker::new()?,
                 reader: Waker::new()?,
                 orders: Mutex::new(Orders {
                     stop: false,
                     kill: false,
-                    farewell: Farewell::OfExit,
+                    farewell: Farewell::Exit,
                     backlog: Vec::new(),
                 }),
             });
@@ -140,9 +175,9 @@ impl Child {
                 Arc::clone(settings),
                 Arc::clone(&child),
                 audience,
-                started.process,
-                started.stdout,
-                started.stderr,
+                process,
+                stdout,
+                journal,
             );
             Ok((child, reader))
         };
@@ -166,22 +201,37 @@ impl Child {
     /// Passes a message of a client on, all parts together or none; waits in turn while the child does
     /// not read, for as long as `stay` says yes, which is told when the child last read something. Says
     /// whether the message was taken, and whether it had to wait.
-    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
-        self.input_told(parts, stay, || {})
+    pub fn input(
+        &self,
+        client: &Arc<Client>,
+        parts: &[&[u8]],
+        stay: impl FnMut(Instant) -> bool,
+    ) -> (bool, bool) {
+        self.input_told(client, parts, stay, || {})
     }
 
     /// The same for the line that a client's life begins with: it is noted in the client that it was taken.
-    pub fn greet(&self, client: &Client, line: &[u8], stay: impl FnMut(Instant) -> bool) {
-        self.input_told(&[line], stay, || client.greet());
+    pub fn greet(&self, client: &Arc<Client>, line: &[u8], stay: impl FnMut(Instant) -> bool) {
+        self.input_told(client, &[line], stay, || client.greet());
     }
 
     fn input_told(
         &self,
+        client: &Arc<Client>,
         parts: &[&[u8]],
         mut stay: impl FnMut(Instant) -> bool,
         taken: impl FnOnce(),
     ) -> (bool, bool) {
-        let stay = || stay(self.stdin.look().moved);
+        let mut probed = Instant::now();
+        let stay = || {
+            // The end of a client that is not read stands, unseen, behind its data. What is sent to it is
+            // answered with a reset if nobody is there, and that is seen.
+            if self.probe.is_some_and(|every| probed.elapsed() >= every) {
+                probed = Instant::now();
+                self.mind(client, client.sink.ping(frames::ping()));
+            }
+            stay(self.stdin.look().moved)
+        };
         let (after, waited) = self.stdin.push_in_turn(parts, stay, taken);
         (self.taken(after), waited)
     }
@@ -209,7 +259,7 @@ impl Child {
 
     /// The same because the server ends: its clients are told so.
     pub fn stop_with_server(&self, last: impl FnOnce() -> Vec<u8>) {
-        lock(&self.orders).farewell = Farewell::OfServer;
+        lock(&self.orders).farewell = Farewell::Shutdown;
         self.stop(last);
     }
 
@@ -242,9 +292,10 @@ impl Child {
 /// The close code and reason that an exit gives its clients.
 fn close_of(exit: Option<Exit>, farewell: Farewell) -> (u16, String) {
     match (farewell, exit) {
-        (Farewell::OfServer, _) => (1001, "server is shutting down".to_owned()),
-        (Farewell::OfExit, Some(exit)) if exit.success() => (1000, String::new()),
-        (Farewell::OfExit, Some(exit)) => (1011, exit.to_string()),
-        (Farewell::OfExit, None) => (1011, "program cannot be ended".to_owned()),
+        (Farewell::Shutdown, _) => (1001, "server is shutting down".to_owned()),
+        (Farewell::Silence, _) => (1011, "program closed its connection".to_owned()),
+        (Farewell::Exit, Some(exit)) if exit.success() => (1000, String::new()),
+        (Farewell::Exit, Some(exit)) => (1011, exit.to_string()),
+        (Farewell::Exit, None) => (1011, "program cannot be ended".to_owned()),
     }
 }

@@ -12,13 +12,13 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use super::journal::Journal;
 use super::minder::Minder;
 use super::stop::{Due, Sequence};
 use super::{Audience, Child, Farewell, Settings, close_of};
 use crate::client::{CLOSE_PATIENCE, Client};
-use crate::config::Slow;
+use crate::config::{Slow, Transport};
 use crate::counters::Count;
-use crate::framing::lines::{Overlong, Splitter};
 use crate::framing::output::{Decoder, Found};
 use crate::sink::{After, Batch, Ending, Overflow, Phase};
 use crate::sys::deadline::Deadline;
@@ -34,9 +34,6 @@ const SPARE_MOST: usize = 512 * 1024;
 
 /// How long output is awaited after the exit, while somebody else still holds the pipe.
 const DRAIN: Duration = Duration::from_secs(1);
-
-/// Longest part of a line of stderr that is logged.
-const STDERR_LINE: usize = 8 * 1024;
 
 /// Where the child's life is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +52,7 @@ struct Ready {
     waker: bool,
     process: bool,
     stdout: bool,
-    stderr: bool,
+    journal: bool,
     clients: Vec<bool>,
 }
 
@@ -66,11 +63,11 @@ pub(super) struct Reader {
     audience: Arc<dyn Audience>,
     process: Process,
     stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
+    /// What goes to the log.
+    journal: Journal,
     /// Cuts stdout into messages.
     decoder: Decoder,
     found: Found,
-    errors: Splitter,
     buffer: Vec<u8>,
     spare: Arc<Batch>,
     minder: Minder,
@@ -78,6 +75,8 @@ pub(super) struct Reader {
     life: Life,
     farewell: Farewell,
     started: Instant,
+    /// It closed its connection.
+    silent: bool,
     /// Since when nobody is there.
     empty_since: Option<Instant>,
     /// Since when output waits for a slow client.
@@ -93,12 +92,11 @@ impl Reader {
         audience: Arc<dyn Audience>,
         process: Process,
         stdout: OwnedFd,
-        stderr: Option<OwnedFd>,
+        journal: Journal,
     ) -> Self {
         Self {
             minder: Minder::new(settings.slow, settings.patience, settings.queue),
             sequence: Sequence::new(settings.grace),
-            errors: Splitter::new(b"\n", true, STDERR_LINE, Overlong::Cut),
             decoder: Decoder::new(&settings.framing.output, settings.message),
             found: Found::default(),
             settings,
@@ -106,12 +104,13 @@ impl Reader {
             audience,
             process,
             stdout: Some(stdout),
-            stderr,
+            journal,
             buffer: vec![0; READ_MOST],
             spare: Arc::default(),
             life: Life::Running,
-            farewell: Farewell::OfExit,
+            farewell: Farewell::Exit,
             started: Instant::now(),
+            silent: false,
             empty_since: None,
             held_up: None,
             sent: 0,
@@ -152,7 +151,7 @@ impl Reader {
                         .write();
                     self.sequence.hurry(Instant::now());
                     std::thread::sleep(Duration::from_millis(10));
-                    Ready { waker: true, process: true, stdout: true, stderr: true, clients: Vec::new() }
+                    Ready { waker: true, process: true, stdout: true, journal: true, clients: Vec::new() }
                 }
             };
             if ready.waker {
@@ -164,8 +163,8 @@ impl Reader {
             if ready.stdout {
                 self.read_output();
             }
-            if ready.stderr {
-                self.read_errors();
+            if ready.journal {
+                self.journal.read(&mut self.buffer);
             }
             if ready.process && self.life == Life::Running {
                 self.notice_exit();
@@ -180,12 +179,11 @@ impl Reader {
         let waker = self.child.reader.as_fd();
         let process = matches!(self.life, Life::Running | Life::Stuck).then(|| self.process.as_fd());
         let stdout = self.stdout.as_ref().filter(|_| self.held_up.is_none()).map(|fd| fd.as_fd());
-        let stderr = self.stderr.as_ref().map(|fd| fd.as_fd());
         let own = [
             PollFd::from_borrowed_fd(waker, PollFlags::IN),
             interest(process, waker),
             interest(stdout, waker),
-            interest(stderr, waker),
+            interest(self.journal.fd(), waker),
         ];
         let deadline = self.next_alarm().map_or(Deadline::NEVER, Deadline::at);
         let said = |fd: &PollFd<'_>| !fd.revents().is_empty();
@@ -194,8 +192,8 @@ impl Reader {
             // the child by its output or its end, everybody else by the waker.
             let mut fds = own;
             poll(&mut fds, deadline)?;
-            let [waker, process, stdout, stderr] = fds.each_ref().map(said);
-            return Ok(Ready { waker, process, stdout, stderr, clients: Vec::new() });
+            let [waker, process, stdout, journal] = fds.each_ref().map(said);
+            return Ok(Ready { waker, process, stdout, journal, clients: Vec::new() });
         }
         let mut fds = Vec::from(own);
         self.minder.poll_fds(&mut fds);
@@ -204,7 +202,7 @@ impl Reader {
             waker: said(&fds[0]),
             process: said(&fds[1]),
             stdout: said(&fds[2]),
-            stderr: said(&fds[3]),
+            journal: said(&fds[3]),
             clients: fds[4..].iter().map(said).collect(),
         })
     }
@@ -237,7 +235,7 @@ impl Reader {
         if kill {
             self.sequence.hurry(now);
         }
-        if self.farewell == Farewell::OfServer {
+        if self.farewell == Farewell::Shutdown {
             self.minder.hurry();
             if self.life == Life::Over {
                 self.minder.end_by(now + CLOSE_PATIENCE);
@@ -260,11 +258,21 @@ impl Reader {
         let Some(batch) = Arc::get_mut(&mut fresh) else { return };
         if read == 0 {
             self.stdout = None;
+            if self.is_tcp() && self.life == Life::Running {
+                // It can never be heard again. If it is about to exit, its status says more.
+                self.silent = true;
+                self.audience.child_ends();
+                self.child.stop(Vec::new);
+            }
             self.decoder.finish(batch, &mut self.found);
         } else {
             self.decoder.push(&self.buffer[..read], batch, &mut self.found);
         }
         self.deliver(fresh);
+    }
+
+    fn is_tcp(&self) -> bool {
+        matches!(self.settings.program.transport, Transport::Tcp { .. })
     }
 
     /// Sends a batch to whom it is for.
@@ -366,30 +374,6 @@ impl Reader {
         }
     }
 
-    /// One read of the child's standard error, to the log.
-    fn read_errors(&mut self) {
-        let Some(stderr) = &self.stderr else { return };
-        let read = match rustix::io::read(stderr, &mut self.buffer) {
-            Ok(read) => read,
-            Err(Errno::AGAIN | Errno::INTR) => return,
-            Err(_) => 0,
-        };
-        let (log, room, pid) = (&self.settings.log, self.audience.name(), self.child.pid);
-        let line = |line: &[u8]| {
-            log.info("stderr")
-                .room(room)
-                .number("pid", pid)
-                .field("line", String::from_utf8_lossy(line))
-                .write();
-        };
-        if read == 0 {
-            self.errors.finish(line);
-            self.stderr = None;
-        } else {
-            self.errors.push(&self.buffer[..read], line);
-        }
-    }
-
     fn notice_exit(&mut self) {
         if let Some(exit) = self.process.exited() {
             self.audience.child_ends();
@@ -437,6 +421,12 @@ impl Reader {
                 }
                 match self.sequence.due(now) {
                     Some(Due::Signal) => {
+                        if self.silent {
+                            let mut orders = lock(&self.child.orders);
+                            if orders.farewell == Farewell::Exit {
+                                orders.farewell = Farewell::Silence;
+                            }
+                        }
                         self.signal(Signal::from_named_raw(self.settings.program.stop_signal));
                     }
                     Some(Due::Kill) => self.signal(Some(Signal::KILL)),
@@ -445,7 +435,7 @@ impl Reader {
                 }
             }
             Life::Draining(exit, until) => {
-                let silent = self.stdout.is_none() && self.stderr.is_none();
+                let silent = self.stdout.is_none() && self.journal.fd().is_none();
                 if silent || self.held_up.is_none() && until <= now {
                     self.end(exit);
                 }
@@ -484,7 +474,7 @@ impl Reader {
             self.decoder.finish(&mut last, &mut self.found);
             self.deliver(Arc::new(last));
         }
-        self.stderr = None;
+        self.journal.close();
         // While it is not reaped, its group's number cannot be anybody else's.
         self.process.signal_group(Signal::KILL);
         self.process.reap();
@@ -517,7 +507,8 @@ impl Reader {
             .write();
         self.life = Life::Stuck;
         self.settings.counters.one(Count::Stuck);
-        (self.stdout, self.stderr) = (None, None);
+        self.stdout = None;
+        self.journal.close();
         let clients = self.audience.child_is_stuck();
         self.say_farewell(&clients, None);
     }
@@ -537,7 +528,7 @@ impl Reader {
         for client in clients {
             self.minder.close(client, code, &reason, Ending::Behind);
         }
-        if self.farewell == Farewell::OfServer {
+        if self.farewell == Farewell::Shutdown {
             self.minder.end_by(Instant::now() + CLOSE_PATIENCE);
         }
         // Whoever is written out already needs no poll, only an alarm.

@@ -1,5 +1,6 @@
 //! What was typed, value by value; `meaning` turns it into what it means.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub(super) struct Arguments {
     pub(super) max_address_clients: Option<usize>,
     pub(super) rooms: Option<Vec<String>>,
     pub(super) oneshot: bool,
+    pub(super) tcp: bool,
+    pub(super) tcp_ports: Option<RangeInclusive<u16>>,
+    pub(super) delay: Duration,
+    pub(super) connect_timeout: Duration,
     pub(super) api: bool,
     pub(super) metrics: Option<Metrics>,
     pub(super) max_queue: usize,

@@ -10,7 +10,7 @@ use rustix::fs::{Access, access};
 use super::arguments::{Arguments, MessageFrame};
 use super::{Environment, Failure};
 use crate::config::{
-    Config, Framing, History, Input, Level, Limits, Listen, LogConfig, Output, Program, Times,
+    Config, Framing, History, Input, Level, Limits, Listen, LogConfig, Output, Program, Times, Transport,
 };
 
 /// Where programs are looked for when `PATH` is not set, as execvp(3) does.
@@ -44,6 +44,12 @@ pub(super) fn config(
             passed: passed.collect(),
             cgi_environment: arguments.cgi_environment,
             stderr: arguments.stderr,
+            transport: match arguments.tcp_ports.clone() {
+                Some(ports) if arguments.tcp => {
+                    Transport::Tcp { ports, delay: arguments.delay, patience: arguments.connect_timeout }
+                }
+                _ => Transport::Stdio { delay: arguments.delay },
+            },
             stop_signal: arguments.stop_signal,
         },
         framing: framing(&arguments),

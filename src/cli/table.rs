@@ -218,6 +218,51 @@ pub(super) static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "tcp",
+        value: Value::Switch(|arguments| arguments.tcp = true),
+        category: Category::Program,
+        summary: "Talk to the program over TCP instead of its standard input and output",
+        details: "The program is to listen on 127.0.0.1 at the port in its variable `PORT`. It is tried until it \
+            does; clients wait meanwhile. What the program prints goes to the log.",
+        ..PLAIN
+    },
+    Flag {
+        name: "tcpports",
+        value: Value::Text("FIRST:LAST", |arguments, value| {
+            arguments.tcp_ports = Some(values::ports(value)?);
+            Ok(())
+        }),
+        default: Default::Value("9001:9999"),
+        category: Category::Program,
+        summary: "Ports for programs that talk over TCP, both ends included",
+        details: "Each room has one of them. A port that somebody else listens on is skipped. When all are in \
+            use, a client for one more room is refused with 503.",
+        ..PLAIN
+    },
+    Flag {
+        name: "delay",
+        value: Value::Text("SECS", |arguments, value| {
+            arguments.delay = values::seconds(value)?;
+            Ok(())
+        }),
+        default: Default::Value("0"),
+        category: Category::Program,
+        summary: "Wait this long after the start of the program before talking to it",
+        ..PLAIN
+    },
+    Flag {
+        name: "connecttimeout",
+        value: Value::Text("SECS", |arguments, value| {
+            arguments.connect_timeout = values::some_seconds(value)?;
+            Ok(())
+        }),
+        default: Default::Value("10"),
+        category: Category::Program,
+        summary: "How long a program that talks over TCP has until it listens",
+        details: "Counted after `--delay`. One that does not is ended, and its clients are closed with 1011.",
+        ..PLAIN
+    },
+    Flag {
         name: "passenv",
         value: Value::Text("LIST", |arguments, value| {
             arguments.pass_environment = values::variables(value)?;

@@ -1,6 +1,7 @@
 //! Values of options: from text to what it says. Pure; an error says what is wrong and what is
 //! allowed, without naming the option, which the parser does.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -41,6 +42,17 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, St
         let words: Vec<&str> = choices.iter().map(|&(word, _)| word).collect();
         format!("allowed is one of {}", words.join(", "))
     })
+}
+
+/// A range of ports, both ends included.
+pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let port = |text: &str| whole(text).and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0);
+    text.split_once(':')
+        .and_then(|(first, last)| Some(port(first)?..=port(last)?))
+        .filter(|ports| !ports.is_empty())
+        .ok_or_else(|| {
+            "allowed is FIRST:LAST, both from 1 to 65535 and the last not before the first".to_owned()
+        })
 }
 
 /// Names of rooms.
@@ -250,6 +262,11 @@ mod tests {
         assert_eq!(rooms("a,b%20c"), Ok(vec!["a".to_owned(), "b%20c".to_owned()]));
         for text in ["", "a,", "a b", "a/b", ",a", "a\"b"] {
             assert!(rooms(text).is_err(), "{text}");
+        }
+        assert_eq!(ports("9001:9999"), Ok(9001..=9999));
+        assert_eq!(ports("80:80"), Ok(80..=80));
+        for text in ["", "1", "1:", ":1", "2:1", "0:1", "1:65536", "1:2:3", "a:b", "-1:2"] {
+            assert!(ports(text).is_err(), "{text}");
         }
         assert_eq!(cache("5"), Ok(Keep::All(5)));
         assert_eq!(cache("all:65536"), Ok(Keep::All(65_536)));

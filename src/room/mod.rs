@@ -2,6 +2,7 @@
 
 mod history;
 mod past;
+mod ports;
 mod room;
 mod table;
 mod template;

@@ -66,6 +66,8 @@ struct State {
     list: Option<Arc<[Arc<Client>]>>,
     /// What is replayed to those who come.
     history: History,
+    /// Where its programs listen, if they talk over TCP.
+    port: Option<u16>,
     /// How many clients have joined, ever.
     joined: u64,
     /// What the program said of the room: JSON.
@@ -139,7 +141,7 @@ impl Member {
         if !self.client.is_greeted() {
             return (false, false);
         }
-        self.child.input(parts, stay)
+        self.child.input(&self.client, parts, stay)
     }
 
     /// Has the client's sink minded if something waits in it.
@@ -156,7 +158,13 @@ impl Drop for Member {
 }
 
 impl Room {
-    pub(super) fn new(name: &str, table: WeakTable, joined: u64, history: History) -> Self {
+    pub(super) fn new(
+        name: &str,
+        table: WeakTable,
+        port: Option<u16>,
+        joined: u64,
+        history: History,
+    ) -> Self {
         Self {
             name: name.into(),
             table,
@@ -166,6 +174,7 @@ impl Room {
                 members: BTreeMap::new(),
                 list: None,
                 history,
+                port,
                 joined,
                 metadata: None,
                 failures: 0,
@@ -197,6 +206,11 @@ impl Room {
         if let Some(table) = self.table.upgrade() {
             table.not_taken();
         }
+    }
+
+    /// Where its programs listen.
+    pub(super) fn port(&self) -> Option<u16> {
+        lock(&self.state).port
     }
 
     /// How it stands.
@@ -286,10 +300,13 @@ impl Room {
                     return Err(JoinError::Start(Arc::clone(&state.failure)));
                 }
                 Phase::Idle => {
-                    // On the list before the process runs: it may say something at once, and exit.
-                    state.add(client);
                     state.phase = Phase::Starting { ends: false };
                     drop(state);
+                    // A start may take long: the client is told that the handshake is over. It misses
+                    // nothing, for nobody says anything yet.
+                    client.sink.flush(false);
+                    // On the list before the process runs: it may say something at once, and exit.
+                    lock(&self.state).add(client);
                     let started = self.start(occasion);
                     return self.started(client, started);
                 }
@@ -357,9 +374,17 @@ impl Room {
         let Some(table) = self.table.upgrade() else {
             return Err(StartError::Resources(std::io::ErrorKind::Interrupted.into()));
         };
+        let mut occasion = occasion.clone();
+        occasion.port = match table.port_for(lock(&self.state).port) {
+            Ok(port) => port,
+            Err(()) => {
+                return Err(StartError::NotListening("no port of --tcpports is free".to_owned()));
+            }
+        };
+        lock(&self.state).port = occasion.port;
         table.reader_starts();
         let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
-        let started = Child::start(&table.settings, occasion, audience);
+        let started = Child::start(&table.settings, &occasion, audience);
         if let Err(e) = &started {
             table.settings.counters.one(Count::StartFailed);
             table.reader_ends();
@@ -533,6 +558,10 @@ impl Audience for Room {
 
     fn count(&self) -> usize {
         lock(&self.state).members.len()
+    }
+
+    fn is_wanted(&self) -> bool {
+        !lock(&self.state).shutting_down
     }
 
     fn is_empty(&self) -> bool {

@@ -9,9 +9,10 @@ use crossbeam_channel::Sender;
 
 use super::history::History;
 use super::past::Pasts;
+use super::ports::Ports;
 use super::room::Room;
 use crate::child::Settings;
-use crate::config;
+use crate::config::{self, Transport};
 use crate::log::Log;
 use crate::sys::lock;
 
@@ -64,6 +65,8 @@ pub enum ReserveError {
     NotAllowed,
     /// There are as many rooms as there may be.
     TooManyRooms,
+    /// All ports that programs may listen on are in use.
+    NoPort,
     /// There are as many clients in it as there may be.
     RoomFull,
     /// The only client that is served has come already.
@@ -79,6 +82,7 @@ impl fmt::Display for ReserveError {
         f.write_str(match self {
             Self::NotAllowed => "Invalid room",
             Self::TooManyRooms => "too many rooms",
+            Self::NoPort => "no port left for the program",
             Self::RoomFull => "room is full",
             Self::Oneshot => "only one client is served",
             Self::Stuck => "room is not available: its last program does not end",
@@ -109,6 +113,8 @@ pub struct Table {
 struct Rooms {
     by_name: HashMap<Arc<str>, Arc<Room>>,
     past: Pasts,
+    /// Where programs listen, if they talk over TCP.
+    ports: Option<Ports>,
     /// Somebody holds or has held a place.
     taken: bool,
     shutting_down: bool,
@@ -137,11 +143,21 @@ impl Table {
         bounds: Bounds,
         changed: Sender<()>,
     ) -> Arc<Self> {
+        let ports = match &settings.program.transport {
+            Transport::Tcp { ports, .. } => Some(Ports::new(ports.clone())),
+            Transport::Stdio { .. } => None,
+        };
         let past = Pasts::new(REMEMBERED.saturating_mul(settings.queue));
         Arc::new(Self {
             settings: Arc::new(settings),
             hooks,
-            rooms: Mutex::new(Rooms { by_name: HashMap::new(), past, taken: false, shutting_down: false }),
+            rooms: Mutex::new(Rooms {
+                by_name: HashMap::new(),
+                past,
+                ports,
+                taken: false,
+                shutting_down: false,
+            }),
             history,
             bounds,
             readers: AtomicUsize::new(0),
@@ -170,16 +186,31 @@ impl Table {
         } else if self.bounds.rooms.is_some_and(|most| rooms.by_name.len() >= most) {
             return Err(ReserveError::TooManyRooms);
         } else {
+            let port = match &mut rooms.ports {
+                Some(ports) => Some(ports.take().ok_or(ReserveError::NoPort)?),
+                None => None,
+            };
             let past = rooms.past.recall(name).unwrap_or_default();
             let history =
                 past.history.unwrap_or_else(|| History::new(self.history.keep, self.settings.queue));
-            let room = Arc::new(Room::new(name, Arc::downgrade(self), past.joined, history));
+            let room = Arc::new(Room::new(name, Arc::downgrade(self), port, past.joined, history));
             rooms.by_name.insert(Arc::clone(room.shared_name()), Arc::clone(&room));
             room
         };
         room.take_place(self.bounds.room_clients)?;
         rooms.taken = true;
         Ok(Ticket { room, used: false })
+    }
+
+    /// Where the next program of a room is to listen: the room's port unless somebody else has come to listen
+    /// there; nowhere if programs talk over pipes.
+    pub(super) fn port_for(&self, port: Option<u16>) -> Result<Option<u16>, ()> {
+        let mut rooms = lock(&self.rooms);
+        match (&mut rooms.ports, port) {
+            (None, _) => Ok(None),
+            (Some(ports), Some(port)) => ports.keep_or_take(port).map(Some).ok_or(()),
+            (Some(ports), None) => ports.take().map(Some).ok_or(()),
+        }
     }
 
     /// The client for whom a place was taken did not come after all.
@@ -197,6 +228,9 @@ impl Table {
         if same && room.is_gone() {
             rooms.by_name.remove(room.shared_name());
             let past = room.past(self.history.persist);
+            if let (Some(ports), Some(port)) = (&mut rooms.ports, room.port()) {
+                ports.give_back(port);
+            }
             rooms.past.remember(Arc::clone(room.shared_name()), past);
         }
     }

@@ -19,6 +19,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::net::Shutdown;
 
 use self::queue::Queue;
 pub use self::queue::{Batch, Control};
@@ -43,19 +44,21 @@ pub enum Door {
     Socket(OwnedFd),
     /// The write end of a pipe, in non-blocking mode.
     Pipe(OwnedFd),
+    /// A stream socket that somebody else reads from: its end is told, for its last reference may live on.
+    Stream(OwnedFd),
 }
 
 impl Door {
     /// Reads, blocking for as long as the descriptor's mode and receive time-out say.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
-            Self::Socket(fd) | Self::Pipe(fd) => rustix::io::read(fd, buffer),
+            Self::Socket(fd) | Self::Pipe(fd) | Self::Stream(fd) => rustix::io::read(fd, buffer),
         }
     }
 
     fn write(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         match self {
-            Self::Socket(fd) => socket::send_now(fd.as_fd(), slices),
+            Self::Socket(fd) | Self::Stream(fd) => socket::send_now(fd.as_fd(), slices),
             Self::Pipe(fd) => loop {
                 match rustix::io::writev(fd, slices) {
                     Err(Errno::INTR) => {}
@@ -69,7 +72,7 @@ impl Door {
 impl AsFd for Door {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Socket(fd) | Self::Pipe(fd) => fd.as_fd(),
+            Self::Socket(fd) | Self::Pipe(fd) | Self::Stream(fd) => fd.as_fd(),
         }
     }
 }
@@ -159,6 +162,11 @@ impl Sink {
     /// A sink for websocket frames to a client.
     pub fn socket(door: Arc<Door>, bound: usize) -> Self {
         Self::new(door, bound, true)
+    }
+
+    /// A sink for plain bytes to a child over a stream socket in non-blocking mode.
+    pub fn stream(fd: OwnedFd, bound: usize) -> Self {
+        Self::new(Arc::new(Door::Stream(fd)), bound, false)
     }
 
     /// A sink for plain bytes to a child. The sink holds the only lasting reference to the pipe:
@@ -431,7 +439,7 @@ impl State {
         }
         if self.queue.is_empty() && self.phase == Phase::Ending {
             self.phase = Phase::Ended;
-            self.close_pipe();
+            self.close_input();
         }
     }
 
@@ -483,14 +491,20 @@ impl State {
     fn break_off(&mut self) {
         self.phase = Phase::Broken;
         self.queue.clear();
-        self.close_pipe();
+        self.close_input();
         self.wake_all();
     }
 
-    fn close_pipe(&mut self) {
-        if self.door.as_deref().is_some_and(|door| matches!(door, Door::Pipe(_))) {
-            self.door = None;
+    fn close_input(&mut self) {
+        match self.door.as_deref() {
+            Some(Door::Socket(_)) | None => return,
+            Some(Door::Stream(fd)) => {
+                // Gone already: then nobody has to be told.
+                let _ = rustix::net::shutdown(fd, Shutdown::Write);
+            }
+            Some(Door::Pipe(_)) => {}
         }
+        self.door = None;
     }
 
     fn wake_waiter(&self, bound: usize) {

@@ -133,6 +133,7 @@ fn upgrade(
         room: request.room.clone(),
         query: request.query.clone(),
         address: address.clone(),
+        port: None,
         cgi: if service.config.program.cgi_environment { cgi::variables(head, peer) } else { Vec::new() },
     };
     let id = service.next_id();

@@ -1,0 +1,61 @@
+//! A stream of the child that goes to the log, line by line: its standard error, or all it prints where it
+//! talks over TCP. It is always read, so the child never blocks on it.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::framing::lines::{Overlong, Splitter};
+use crate::log::Log;
+
+/// Longest part of a line that is logged, in bytes.
+const LINE: usize = 8 * 1024;
+
+/// See the module's documentation.
+pub(super) struct Journal {
+    fd: Option<OwnedFd>,
+    /// What the stream is called in the log.
+    what: &'static str,
+    splitter: Splitter,
+    log: Log,
+    room: String,
+    pid: i32,
+}
+
+impl Journal {
+    /// Of a stream in non-blocking mode, or of none.
+    pub(super) fn new(fd: Option<OwnedFd>, what: &'static str, log: &Log, room: &str, pid: i32) -> Self {
+        let splitter = Splitter::new(b"\n", true, LINE, Overlong::Cut);
+        Self { fd, what, splitter, log: log.clone(), room: room.to_owned(), pid }
+    }
+
+    /// To poll; `None` once it has ended.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Stops reading.
+    pub(super) fn close(&mut self) {
+        self.fd = None;
+    }
+
+    /// One read, with this as its buffer.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) {
+        let Some(fd) = &self.fd else { return };
+        let read = match rustix::io::read(fd, &mut *buffer) {
+            Ok(read) => read,
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(_) => 0,
+        };
+        let (log, room, pid, what) = (&self.log, &self.room, self.pid, self.what);
+        let line = |line: &[u8]| {
+            log.info(what).room(room).number("pid", pid).field("line", String::from_utf8_lossy(line)).write();
+        };
+        if read == 0 {
+            self.splitter.finish(line);
+            self.fd = None;
+        } else {
+            self.splitter.push(&buffer[..read], line);
+        }
+    }
+}
