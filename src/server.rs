@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -28,6 +28,9 @@ use crate::ws::connection;
 
 /// What a shutdown may take beside `--grace`: the end of input, what is still said, and the closes.
 const SHUTDOWN: Duration = Duration::from_millis(250 + 1000 + 500).saturating_add(CLOSE_PATIENCE);
+
+/// Signals that come this soon after the first are not another one.
+const SAME_SIGNAL: Duration = Duration::from_millis(50);
 
 /// How long programs have to be reaped after a second signal.
 const HURRY: Duration = Duration::from_secs(2);
@@ -162,6 +165,7 @@ fn service(config: Config, log: Log, ring: Sender<()>, files: Option<FileServer>
         linger: config.times.linger,
         grace: config.times.grace,
         probe: config.times.ping,
+        ending: Arc::default(),
         log: log.clone(),
         counters: Arc::clone(&counters),
     };
@@ -267,16 +271,22 @@ impl Server {
         self.service.table.shut_down();
         self.service.connections.shut_down();
         let deadline = Deadline::after(self.service.config.times.grace.saturating_add(SHUTDOWN));
+        let (began, mut first) = (Instant::now(), self.signals());
         while !self.is_quiet() {
             let Some(left) = deadline.left().filter(|left| !left.is_zero()) else {
                 log.warn("not everything has ended in time")
                     .number("connections", self.service.connections.len())
                     .number("programs", self.service.table.programs())
                     .write();
+                self.kill();
                 break;
             };
             let _ = self.changed.recv_timeout(left);
-            if self.signals() > 1 {
+            // `timeout`(1), a terminal and a shell send one signal twice, to us and to our group: what comes
+            // at once is the first one still.
+            if began.elapsed() < SAME_SIGNAL {
+                first = self.signals();
+            } else if self.signals() > first {
                 return self.hurry();
             }
         }
@@ -287,13 +297,18 @@ impl Server {
     /// A second signal: KILL to all, reap, go.
     fn hurry(&self) -> Outcome {
         self.service.log.warn("second signal: programs are killed").write();
+        self.kill();
+        Outcome::Cut
+    }
+
+    /// KILL to every program; waits, for a bounded time, until they are reaped.
+    fn kill(&self) {
         self.service.table.kill();
         let deadline = Deadline::after(HURRY);
         while self.service.table.programs() > 0 {
             let Some(left) = deadline.left().filter(|left| !left.is_zero()) else { break };
             let _ = self.changed.recv_timeout(left);
         }
-        Outcome::Cut
     }
 }
 

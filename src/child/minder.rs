@@ -39,8 +39,8 @@ pub(super) struct Minder {
     patience: Duration,
     /// `--maxqueue`.
     bound: usize,
-    /// Nobody holds the room up for long any more.
-    hurrying: bool,
+    /// By then nobody holds the room up any more.
+    hurry: Option<Instant>,
     /// All closes end by then.
     last_call: Option<Instant>,
     /// When time next changes something.
@@ -49,7 +49,7 @@ pub(super) struct Minder {
 
 impl Minder {
     pub(super) fn new(slow: Slow, patience: Duration, bound: usize) -> Self {
-        Self { minded: Vec::new(), slow, patience, bound, hurrying: false, last_call: None, next: None }
+        Self { minded: Vec::new(), slow, patience, bound, hurry: None, last_call: None, next: None }
     }
 
     /// Whether nobody needs minding.
@@ -99,13 +99,13 @@ impl Minder {
 
     /// The server is shutting down: from now on a client that is behind is soon given up.
     pub(super) fn hurry(&mut self) {
-        self.hurrying = true;
+        self.hurry.get_or_insert_with(|| Instant::now() + LAST_PATIENCE);
         self.next = Some(Instant::now());
     }
 
     /// From now on no close takes longer than this.
     pub(super) fn end_by(&mut self, last_call: Instant) {
-        self.last_call.get_or_insert(last_call);
+        self.last_call = Some(earlier(last_call, self.last_call));
         self.next = Some(Instant::now());
     }
 
@@ -137,7 +137,7 @@ impl Minder {
         let now = Instant::now();
         let mut slow = Vec::new();
         let (policy, patience, bound) = (self.slow, self.patience, self.bound);
-        let (hurrying, last_call) = (self.hurrying, self.last_call);
+        let (hurry, last_call) = (self.hurry, self.last_call);
         let mut next: Option<Instant> = None;
         let mut alarm = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         self.minded.retain_mut(|minded| {
@@ -161,11 +161,11 @@ impl Minder {
                     }
                     let Some(since) = minded.behind else { return true };
                     let until = match policy {
-                        _ if hurrying => since + patience.min(LAST_PATIENCE),
                         Slow::Block => look.moved.max(since) + BLOCK_PATIENCE,
                         _ if others() => since + patience,
                         _ => look.moved.max(since) + ALONE_PATIENCE,
                     };
+                    let until = earlier(until, hurry);
                     if until <= now {
                         slow.push(Arc::clone(client));
                     } else {

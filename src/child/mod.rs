@@ -10,6 +10,7 @@ mod tcp;
 mod writer;
 
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,8 @@ pub struct Settings {
     pub grace: Duration,
     /// How often a client is pinged whose messages it does not take.
     pub probe: Option<Duration>,
+    /// The server is shutting down: nobody is waited for any longer than he must.
+    pub ending: Arc<AtomicBool>,
     /// Where to log.
     pub log: Log,
     /// Where to count.
@@ -69,13 +72,13 @@ pub trait Audience: Send + Sync {
     fn take(&self, batch: &Batch, found: &Found) -> Arc<[Arc<Client>]>;
     /// What the child says of its room.
     fn describe(&self, metadata: Vec<u8>);
-    /// How many are there.
-    fn count(&self) -> usize;
-    /// Whether nobody is there and nobody is about to come.
-    fn is_empty(&self) -> bool;
-    /// The child has stayed alone for long enough: says whether that is still so; if it is, nobody joins
-    /// it any more.
-    fn give_up_waiting(&self) -> bool;
+    /// Whether anybody else is there or about to come beside a client that is.
+    fn is_shared(&self) -> bool;
+    /// Since when nobody is there and nobody is about to come, if that is so.
+    fn empty_since(&self) -> Option<Instant>;
+    /// The child has stayed alone since then, which is long enough: says whether that is still so; if it
+    /// is, nobody joins it any more.
+    fn give_up_waiting(&self, since: Instant) -> bool;
     /// Whether a child that is not ready yet is still wanted.
     fn is_wanted(&self) -> bool;
     /// The child is about to be gone: nobody joins it any more.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -77,6 +78,8 @@ pub(super) struct Reader {
     started: Instant,
     /// It closed its connection.
     silent: bool,
+    /// Nothing more is waited for.
+    killed: bool,
     /// Since when nobody is there.
     empty_since: Option<Instant>,
     /// Since when output waits for a slow client.
@@ -111,6 +114,7 @@ impl Reader {
             farewell: Farewell::Exit,
             started: Instant::now(),
             silent: false,
+            killed: false,
             empty_since: None,
             held_up: None,
             sent: 0,
@@ -210,7 +214,7 @@ impl Reader {
     /// When time next changes something, on whichever clock.
     fn next_alarm(&self) -> Option<Instant> {
         let drained = match self.life {
-            Life::Draining(_, until) if self.held_up.is_none() => Some(until),
+            Life::Draining(_, until) if self.held_up.is_none() || self.killed => Some(until),
             _ => None,
         };
         let running = matches!(self.life, Life::Running);
@@ -234,14 +238,22 @@ impl Reader {
         }
         if kill {
             self.sequence.hurry(now);
+            if let Life::Draining(_, until) = &mut self.life {
+                // Whatever is still in the pipe, and whoever still holds it.
+                *until = now;
+                self.killed = true;
+                self.process.signal_group(Signal::KILL);
+            }
+            // Close frames are written as far as that goes at once; nobody's answer is waited for.
+            self.minder.end_by(now);
         }
-        if self.farewell == Farewell::Shutdown {
+        if self.settings.ending.load(Ordering::SeqCst) {
             self.minder.hurry();
             if self.life == Life::Over {
                 self.minder.end_by(now + CLOSE_PATIENCE);
             }
         }
-        self.empty_since = self.audience.is_empty().then(|| self.empty_since.unwrap_or(now));
+        self.empty_since = self.audience.empty_since();
     }
 
     /// One read of the child's output, to everybody.
@@ -377,7 +389,10 @@ impl Reader {
     fn notice_exit(&mut self) {
         if let Some(exit) = self.process.exited() {
             self.audience.child_ends();
-            self.life = Life::Draining(exit, Instant::now() + DRAIN);
+            let now = Instant::now();
+            // Only the time of waiting from here on is added to the time of draining.
+            self.held_up = self.held_up.map(|_| now);
+            self.life = Life::Draining(exit, now + DRAIN);
         }
     }
 
@@ -385,7 +400,7 @@ impl Reader {
     fn judge_slow(&mut self) {
         let (audience, log, counters) = (&self.audience, &self.settings.log, &self.settings.counters);
         self.minder.judge(
-            || audience.count() > 1,
+            || audience.is_shared(),
             |client| {
                 counters.one(Count::ClosedSlow);
                 log.warn("client closed: too slow to keep up")
@@ -413,11 +428,14 @@ impl Reader {
         let now = Instant::now();
         match self.life {
             Life::Running => {
-                if self.empty_since.is_some_and(|since| now.duration_since(since) >= self.settings.linger) {
-                    self.empty_since = None;
-                    if self.audience.give_up_waiting() {
+                if let Some(since) = self.empty_since
+                    && now.saturating_duration_since(since) >= self.settings.linger
+                {
+                    if self.audience.give_up_waiting(since) {
                         self.child.stop(Vec::new);
                     }
+                    // Somebody came meanwhile, and perhaps went; or it is told to stop.
+                    self.empty_since = self.audience.empty_since().filter(|&newer| newer != since);
                 }
                 match self.sequence.due(now) {
                     Some(Due::Signal) => {
@@ -436,7 +454,8 @@ impl Reader {
             }
             Life::Draining(exit, until) => {
                 let silent = self.stdout.is_none() && self.journal.fd().is_none();
-                if silent || self.held_up.is_none() && until <= now {
+                let over = (self.held_up.is_none() || self.killed) && until <= now;
+                if silent || over {
                     self.end(exit);
                 }
             }

@@ -104,6 +104,13 @@ impl Drop for Refusal {
     }
 }
 
+/// What an accept thread does next.
+enum Go {
+    On,
+    Later,
+    End,
+}
+
 struct Accept {
     service: Arc<Service>,
     listener: Listener,
@@ -141,8 +148,12 @@ impl Accept {
             }
             let mut said = ready[2..].iter();
             self.refusals.retain_mut(|refusal| !said.next().copied().unwrap_or(false) || refusal.goes_on());
-            if ready[1] && !self.accept_all() {
-                rest_until = Some(Instant::now() + BREATHER);
+            if ready[1] {
+                match self.accept_all() {
+                    Go::On => {}
+                    Go::Later => rest_until = Some(Instant::now() + BREATHER),
+                    Go::End => return,
+                }
             }
         }
     }
@@ -150,9 +161,13 @@ impl Accept {
     /// Says who is ready: the waker, the listener, the refusals in their order.
     fn wait(&self, resting: bool, deadline: Deadline) -> io::Result<Vec<bool>> {
         let mut fds = Vec::with_capacity(2 + self.refusals.len());
-        let wanted = if resting { PollFlags::empty() } else { PollFlags::IN };
         fds.push(PollFd::from_borrowed_fd(self.waker.as_fd(), PollFlags::IN));
-        fds.push(PollFd::from_borrowed_fd(self.listener.socket.as_fd(), wanted));
+        // HUP comes unasked: while it rests, the waker stands in for the listener, asked for nothing.
+        fds.push(if resting {
+            PollFd::from_borrowed_fd(self.waker.as_fd(), PollFlags::empty())
+        } else {
+            PollFd::from_borrowed_fd(self.listener.socket.as_fd(), PollFlags::IN)
+        });
         for refusal in &self.refusals {
             fds.push(PollFd::from_borrowed_fd(refusal.socket.as_fd(), PollFlags::IN));
         }
@@ -161,8 +176,8 @@ impl Accept {
         Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
     }
 
-    /// Accepts what waits; says whether to go on at once.
-    fn accept_all(&mut self) -> bool {
+    /// Accepts what waits.
+    fn accept_all(&mut self) -> Go {
         // Not without end: refusals and the waker want to be looked at too.
         for _ in 0..64 {
             match rustix::net::acceptfrom_with(&self.listener.socket, SocketFlags::CLOEXEC) {
@@ -170,7 +185,7 @@ impl Accept {
                     self.service.counters.one(Count::Accepted);
                     self.admit(socket, peer);
                 }
-                Err(Errno::AGAIN) => return true,
+                Err(Errno::AGAIN) => return Go::On,
                 // The connection is gone, or the network told of an error on it (accept(2)).
                 Err(
                     Errno::INTR
@@ -185,14 +200,19 @@ impl Accept {
                     | Errno::NETUNREACH
                     | Errno::PERM,
                 ) => {}
+                Err(e @ (Errno::INVAL | Errno::BADF | Errno::NOTSOCK)) => {
+                    // Whoever handed it over has shut it down: it will never accept again.
+                    self.service.log.error("listener is gone").field("reason", e).write();
+                    return Go::End;
+                }
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever else: it waits in the backlog meanwhile.
                 Err(e) => {
                     self.complain("cannot accept", &e.into());
-                    return false;
+                    return Go::Later;
                 }
             }
         }
-        true
+        Go::On
     }
 
     fn admit(&mut self, socket: OwnedFd, peer: Option<SocketAddrAny>) {

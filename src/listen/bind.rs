@@ -5,12 +5,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::{Announced, ListenError, Listener};
 use crate::config::Address;
@@ -91,21 +91,23 @@ fn os_string(bytes: &[u8]) -> std::ffi::OsString {
     std::os::unix::ffi::OsStringExt::from_vec(bytes.to_vec())
 }
 
+/// Whether somebody listens there; never waits.
+fn probe(path: &Path) -> Result<(), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
+}
+
 /// A unix socket: a live one is left alone, a stale file replaced.
 fn unix(path: &Path, mode: Option<u32>) -> Result<Listener, ListenError> {
     let failed = |e| ListenError::Bind(format!("unix:{}", path.display()), e);
     match fs::symlink_metadata(path) {
         Ok(file) if !file.file_type().is_socket() => return Err(ListenError::NotASocket(path.to_owned())),
-        Ok(_) => match UnixStream::connect(path) {
+        Ok(_) => match probe(path) {
             // EAGAIN: its backlog is full, so somebody is there.
-            Ok(_) => return Err(ListenError::InUse(path.to_owned())),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(failed)?;
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                return Err(ListenError::InUse(path.to_owned()));
-            }
-            Err(e) => return Err(failed(e)),
+            Ok(()) | Err(Errno::AGAIN) => return Err(ListenError::InUse(path.to_owned())),
+            Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(failed)?,
+            Err(e) => return Err(failed(e.into())),
         },
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(failed(e)),

@@ -31,6 +31,10 @@ use crate::sys::lock;
 /// A client that waits for the old process to end is woken at the latest after this to look again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a client waits before it matters whether it is still there. One that hangs up sooner is a
+/// client like any other: it joins, and it leaves.
+const WAITING_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Where a room's process is in its life.
 enum Phase {
     /// There is none.
@@ -61,6 +65,8 @@ struct State {
     phase: Phase,
     /// Members, and those who hold a ticket.
     places: usize,
+    /// Since when there are none.
+    empty_since: Option<Instant>,
     members: BTreeMap<u64, Arc<Client>>,
     /// The members as a list, until somebody comes or goes.
     list: Option<Arc<[Arc<Client>]>>,
@@ -76,6 +82,8 @@ struct State {
     failures: u64,
     failure: Arc<str>,
     shutting_down: bool,
+    /// Nothing is to live any more.
+    killed: bool,
 }
 
 impl State {
@@ -105,6 +113,8 @@ pub enum JoinError {
     Stuck,
     /// The server is shutting down.
     ShuttingDown,
+    /// The client has hung up meanwhile.
+    Gone,
 }
 
 impl fmt::Display for JoinError {
@@ -113,6 +123,7 @@ impl fmt::Display for JoinError {
             Self::Start(reason) => f.write_str(reason),
             Self::Stuck => ReserveError::Stuck.fmt(f),
             Self::ShuttingDown => ReserveError::ShuttingDown.fmt(f),
+            Self::Gone => f.write_str("hung up while it waited"),
         }
     }
 }
@@ -171,6 +182,7 @@ impl Room {
             state: Mutex::new(State {
                 phase: Phase::Idle,
                 places: 0,
+                empty_since: None,
                 members: BTreeMap::new(),
                 list: None,
                 history,
@@ -180,6 +192,7 @@ impl Room {
                 failures: 0,
                 failure: "".into(),
                 shutting_down: false,
+                killed: false,
             }),
             changed: Condvar::new(),
         }
@@ -198,6 +211,7 @@ impl Room {
             _ if state.shutting_down => return Err(ReserveError::ShuttingDown),
             _ => state.places += 1,
         }
+        state.empty_since = None;
         Ok(())
     }
 
@@ -255,10 +269,10 @@ impl Room {
         mut ticket: Ticket,
         client: &Arc<Client>,
         occasion: &Occasion,
-        stay: impl FnMut(Instant) -> bool,
+        mut stay: impl FnMut(Instant) -> bool,
     ) -> Result<Member, JoinError> {
         let room = Arc::clone(&ticket.room);
-        let child = room.enter(client, occasion)?;
+        let child = room.enter(client, occasion, &mut stay)?;
         ticket.used = true;
         child.mind(client, client.sink.flush(false));
         let member =
@@ -272,8 +286,10 @@ impl Room {
             .client(client.id)
             .field("address", &client.address)
             .write();
-        if let Some(notice) = room.join_notice(client) {
-            child.greet(client, &notice, stay);
+        if tells(&table.hooks) {
+            // Waits for its turn even where nothing is said of a join, but something of the leave: so there
+            // is at most one leave for each time that the program has read, and the queue stays bounded.
+            child.greet(client, &room.join_notice(client).unwrap_or_default(), stay);
         } else {
             client.greet();
         }
@@ -281,7 +297,13 @@ impl Room {
     }
 
     /// Puts the client on the list of a running process; starts one where there is none.
-    fn enter(self: &Arc<Self>, client: &Arc<Client>, occasion: &Occasion) -> Result<Arc<Child>, JoinError> {
+    fn enter(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        occasion: &Occasion,
+        stay: &mut impl FnMut(Instant) -> bool,
+    ) -> Result<Arc<Child>, JoinError> {
+        let came = Instant::now();
         let mut state = lock(&self.state);
         let seen = state.failures;
         loop {
@@ -292,6 +314,9 @@ impl Room {
                 Phase::Running(child) => {
                     let child = Arc::clone(child);
                     state.add(client);
+                    drop(state);
+                    // A slow client that was alone is not any more.
+                    child.look_again();
                     return Ok(child);
                 }
                 Phase::Stuck => return Err(JoinError::Stuck),
@@ -311,21 +336,30 @@ impl Room {
                     return self.started(client, started);
                 }
                 Phase::Starting { .. } | Phase::Stopping(_) => {
-                    if matches!(state.phase, Phase::Stopping(_)) {
-                        // That takes long enough to be told that the handshake is over.
-                        drop(state);
-                        client.sink.flush(false);
+                    // That takes long enough to be told that the handshake is over; and while it does, the
+                    // reader has to know that somebody waits.
+                    let child = match &state.phase {
+                        Phase::Stopping(child) => Some(Arc::clone(child)),
+                        _ => None,
+                    };
+                    drop(state);
+                    client.sink.flush(false);
+                    if let Some(child) = child {
+                        child.look_again();
+                    }
+                    state = lock(&self.state);
+                    // Woken by whoever starts or the reader that ends; both take bounded time.
+                    while matches!(state.phase, Phase::Starting { .. } | Phase::Stopping(_)) {
+                        let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
+                        drop(waited.unwrap_or_else(PoisonError::into_inner).0);
+                        if came.elapsed() > WAITING_PATIENCE && !stay(came) {
+                            return Err(JoinError::Gone);
+                        }
                         state = lock(&self.state);
-                        if !matches!(state.phase, Phase::Stopping(_)) {
-                            continue;
+                        if state.shutting_down {
+                            break;
                         }
                     }
-                    // Woken by whoever starts or the reader that ends; both take bounded time.
-                    state = self
-                        .changed
-                        .wait_timeout(state, LOOK_AGAIN)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0;
                 }
             }
         }
@@ -349,10 +383,13 @@ impl Room {
                     (false, true) => state.phase = Phase::Stopping(Arc::clone(&child)),
                     (false, false) => state.phase = Phase::Running(Arc::clone(&child)),
                 }
-                let shutting_down = state.shutting_down;
+                let (shutting_down, killed) = (state.shutting_down, state.killed);
                 drop(state);
                 if shutting_down {
                     child.stop_with_server(Vec::new);
+                }
+                if killed {
+                    child.kill();
                 }
                 Ok(child)
             }
@@ -375,7 +412,9 @@ impl Room {
             return Err(StartError::Resources(std::io::ErrorKind::Interrupted.into()));
         };
         let mut occasion = occasion.clone();
-        occasion.port = match table.port_for(lock(&self.state).port) {
+        // In a statement of its own: the room must not be locked while the table is asked.
+        let port = lock(&self.state).port;
+        occasion.port = match table.port_for(port) {
             Ok(port) => port,
             Err(()) => {
                 return Err(StartError::NotListening("no port of --tcpports is free".to_owned()));
@@ -385,6 +424,9 @@ impl Room {
         table.reader_starts();
         let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
         let started = Child::start(&table.settings, &occasion, audience);
+        if let Ok(child) = &started {
+            table.note(child);
+        }
         if let Err(e) = &started {
             table.settings.counters.one(Count::StartFailed);
             table.reader_ends();
@@ -457,6 +499,7 @@ impl Room {
         if state.places > 0 {
             return;
         }
+        state.empty_since = Some(Instant::now());
         match &state.phase {
             Phase::Running(child) => {
                 let child = Arc::clone(child);
@@ -511,9 +554,13 @@ impl Room {
     }
 
     pub(super) fn kill(&self) {
-        let child = match &lock(&self.state).phase {
-            Phase::Running(child) | Phase::Stopping(child) => Arc::clone(child),
-            Phase::Idle | Phase::Starting { .. } | Phase::Stuck => return,
+        let child = {
+            let mut state = lock(&self.state);
+            state.killed = true;
+            match &state.phase {
+                Phase::Running(child) | Phase::Stopping(child) => Arc::clone(child),
+                Phase::Idle | Phase::Starting { .. } | Phase::Stuck => return,
+            }
         };
         child.kill();
     }
@@ -533,6 +580,14 @@ impl Room {
         self.changed.notify_all();
         self.forget();
         members.into_values().collect()
+    }
+}
+
+/// Whether programs are told of clients that come or go.
+fn tells(hooks: &Hooks) -> bool {
+    match hooks {
+        Hooks::Templates { join, leave } => join.is_some() || leave.is_some(),
+        Hooks::Gwsocket => true,
     }
 }
 
@@ -556,22 +611,22 @@ impl Audience for Room {
         lock(&self.state).metadata = Some(metadata.into());
     }
 
-    fn count(&self) -> usize {
-        lock(&self.state).members.len()
+    fn is_shared(&self) -> bool {
+        lock(&self.state).places > 1
     }
 
     fn is_wanted(&self) -> bool {
         !lock(&self.state).shutting_down
     }
 
-    fn is_empty(&self) -> bool {
-        lock(&self.state).places == 0
+    fn empty_since(&self) -> Option<Instant> {
+        lock(&self.state).empty_since
     }
 
-    fn give_up_waiting(&self) -> bool {
+    fn give_up_waiting(&self, since: Instant) -> bool {
         let mut state = lock(&self.state);
         match &state.phase {
-            Phase::Running(child) if state.places == 0 => {
+            Phase::Running(child) if state.empty_since == Some(since) => {
                 state.phase = Phase::Stopping(Arc::clone(child));
                 true
             }

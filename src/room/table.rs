@@ -11,7 +11,7 @@ use super::history::History;
 use super::past::Pasts;
 use super::ports::Ports;
 use super::room::Room;
-use crate::child::Settings;
+use crate::child::{Child, Settings};
 use crate::config::{self, Transport};
 use crate::log::Log;
 use crate::sys::lock;
@@ -104,6 +104,8 @@ pub struct Table {
     pub(super) history: config::History,
     bounds: Bounds,
     rooms: Mutex<Rooms>,
+    /// All that may still live, those that no room knows any more too.
+    children: Mutex<Vec<Weak<Child>>>,
     /// Reader threads that run: as many programs live.
     readers: AtomicUsize,
     /// Rung when one of them has ended.
@@ -160,6 +162,7 @@ impl Table {
             }),
             history,
             bounds,
+            children: Mutex::default(),
             readers: AtomicUsize::new(0),
             changed,
         })
@@ -252,8 +255,13 @@ impl Table {
             rooms.shutting_down = true;
             rooms.by_name.values().cloned().collect()
         };
+        self.settings.ending.store(true, Ordering::SeqCst);
         for room in rooms {
             room.shut_down();
+        }
+        // Those too whose program is gone while its clients are still being told.
+        for child in lock(&self.children).iter().filter_map(Weak::upgrade) {
+            child.look_again();
         }
     }
 
@@ -263,6 +271,19 @@ impl Table {
         for room in rooms {
             room.kill();
         }
+        for child in lock(&self.children).iter().filter_map(Weak::upgrade) {
+            child.kill();
+        }
+    }
+
+    /// A program lives.
+    pub(super) fn note(&self, child: &Arc<Child>) {
+        let mut children = lock(&self.children);
+        // Those that are gone are forgotten when there are as many of them as of the others.
+        if children.len() >= 2 * self.programs().max(16) {
+            children.retain(|child| child.strong_count() > 0);
+        }
+        children.push(Arc::downgrade(child));
     }
 
     pub(super) fn reader_starts(&self) {

@@ -152,6 +152,8 @@ struct State {
     minded: bool,
     /// Bytes the kernel took since the beginning.
     taken: u64,
+    /// Bytes of the last frame, once there is one.
+    last: usize,
     moved: Instant,
     /// Threads that wait for room, first come first served.
     waiters: VecDeque<(u64, Thread)>,
@@ -184,6 +186,7 @@ impl Sink {
                 phase: Phase::Open,
                 minded: false,
                 taken: 0,
+                last: 0,
                 moved: Instant::now(),
                 waiters: VecDeque::new(),
                 tickets: 0,
@@ -276,9 +279,14 @@ impl Sink {
             (Phase::Open, _) | (Phase::Ending, Ending::BreakOff) => {}
             _ => return After::Refused,
         }
+        if state.phase == Phase::Ending && state.queue.len() <= state.last {
+            // The last frame of before is on its way already: one is enough.
+            return state.after(self.bound);
+        }
         if ending == Ending::BreakOff {
             state.queue.keep_only_begun();
         }
+        state.last = frame.len();
         state.queue.push_copy(frame);
         state.end(self.bound)
     }
@@ -469,6 +477,7 @@ impl State {
 
     fn end(&mut self, bound: usize) -> After {
         self.phase = Phase::Ending;
+        self.queue.drop_controls();
         self.write_queue();
         self.wake_all();
         match self.phase {

@@ -160,6 +160,16 @@ impl Queue {
         self.pong = Some(frame);
     }
 
+    /// Bytes of data that wait.
+    pub(super) fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.bytes().len()).sum::<usize>() - self.at
+    }
+
+    /// Drops the control frames that have not been begun: nothing follows a close.
+    pub(super) fn drop_controls(&mut self) {
+        (self.ping, self.pong) = (None, None);
+    }
+
     /// Drops all but what has been begun: a half-written control frame, a half-written data frame.
     pub(super) fn keep_only_begun(&mut self) {
         self.ping = None;

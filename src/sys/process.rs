@@ -89,6 +89,10 @@ impl Process {
     pub fn signal_group(&self, signal: Signal) {
         // ESRCH: nobody left. EPERM: a set-user-id member; the rest got it (kill(2)).
         let _ = rustix::process::kill_process_group(self.pid, signal);
+        // It may have left its group for another one of its session.
+        if rustix::process::getpgid(Some(self.pid)).is_ok_and(|group| group != self.pid) {
+            let _ = rustix::process::pidfd_send_signal(&self.fd, signal);
+        }
     }
 
     fn wait(&self, options: WaitIdOptions) -> Option<Exit> {

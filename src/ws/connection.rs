@@ -19,7 +19,7 @@ use super::close;
 use super::liveness::{Liveness, Verdict};
 use super::stream::Stream;
 use crate::child::Occasion;
-use crate::client::Client;
+use crate::client::{CLOSE_PATIENCE, Client};
 use crate::config::Level;
 use crate::connections::Place;
 use crate::counters::Count;
@@ -41,6 +41,9 @@ const READ_BUFFER: usize = 4096;
 
 /// The largest control frame, in bytes (RFC 6455 §5.5).
 const CONTROL_FRAME: usize = 125;
+
+/// A message of more bytes leaves a buffer behind that is worth getting rid of.
+const LARGE: usize = 64 * 1024;
 
 /// How long a client that has hung up is still waited for while the program takes none of its messages.
 const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
@@ -147,7 +150,8 @@ fn upgrade(
     // knows that it is in.
     client.sink.greet(switching_protocols(&request.accept));
     place.is_upgraded();
-    let joined = Room::join(ticket, &client, &occasion, |moved| still_there(&client, &mut None, moved));
+    let mut hung_up = None;
+    let joined = Room::join(ticket, &client, &occasion, |moved| still_there(&client, &mut hung_up, moved));
     match joined {
         Ok(member) => {
             let ending = converse(service, &member, rest);
@@ -189,17 +193,25 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         .max_message_size(Some(limits.message))
         // A control frame is no message: one may be larger than those may be.
         .max_frame_size(Some(limits.message.max(CONTROL_FRAME)));
-    let mut socket = WebSocket::from_partially_read(Stream::new(member), rest, Role::Server, Some(config));
+    let mut socket = WebSocket::from_raw_socket(Stream::new(member, rest), Role::Server, Some(config));
+    let (mut items, mut large) = (0u64, false);
     let mut liveness = Liveness::new(&service.config.times, Instant::now());
     let mut timeout = None;
     let mut hung_up = None;
     let (mut lost, mut refused) = (0u64, 0u64);
     let ending = loop {
-        if let Some(ending) = keep_time(service, member, &mut liveness, socket.get_ref().heard, &mut timeout)
-        {
+        if large && socket.get_ref().is_read_out(items) {
+            // tungstenite keeps its buffer as large as the largest message made it, for good. One that holds
+            // nothing can be had anew.
+            socket = WebSocket::from_raw_socket(socket.into_inner(), Role::Server, Some(config));
+            (scratch, large) = (Vec::new(), false);
+        }
+        if let Some(ending) = keep_time(service, member, &mut liveness, socket.get_mut(), &mut timeout) {
             break ending;
         }
-        let (kind, message) = match socket.read() {
+        let read = socket.read();
+        items += u64::from(read.is_ok());
+        let (kind, message) = match read {
             Ok(Message::Text(text)) => (Kind::Text, text.into()),
             Ok(Message::Binary(bytes)) => (Kind::Binary, bytes),
             Ok(Message::Close(frame)) => break Conversation::Closed(frame.map(|frame| frame.code.into())),
@@ -207,7 +219,8 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             Err(Error::Io(e)) if is_timeout(&e) => continue,
             Err(e) => break after_error(&e),
         };
-        liveness.message(socket.get_ref().heard);
+        large |= message.len() > LARGE;
+        liveness.message(socket.get_ref().heard());
         if !client.is_open() {
             // The server has said its last word already: what comes now is not for the program.
             continue;
@@ -262,18 +275,18 @@ fn keep_time(
     service: &Service,
     member: &Member,
     liveness: &mut Liveness,
-    heard: Instant,
+    stream: &mut Stream<'_>,
     timeout: &mut Option<Duration>,
 ) -> Option<Conversation> {
     let client = member.client();
-    liveness.lives(heard);
+    liveness.lives(stream.heard());
     loop {
         let wait = match liveness.judge(Instant::now()) {
             Verdict::Wait(wait) => wait,
             // A close is on its way, and the minder sees to its end.
             _ if !client.is_open() => {
                 liveness.stood_still(Instant::now());
-                continue;
+                Some(CLOSE_PATIENCE)
             }
             // What its kernel took of a backlog is life as well.
             Verdict::Ping | Verdict::Gone if liveness.lives(client.sink.look().moved) => continue,
@@ -290,7 +303,7 @@ fn keep_time(
                     .number("code", 1008)
                     .write();
                 service.counters.one(Count::ClosedIdle);
-                client.close(1008, "idle for too long", Ending::Behind);
+                client.close(1008, "idle for too long", Ending::BreakOff);
                 member.see_through();
                 continue;
             }
@@ -309,6 +322,7 @@ fn keep_time(
                 *timeout = wait;
             }
         }
+        stream.look_at(wait.and_then(|wait| Instant::now().checked_add(wait)));
         return None;
     }
 }

@@ -298,9 +298,10 @@ fn a_program_that_reads_nothing_slows_its_senders_down_and_nobody_else() {
             });
             scope.spawn(|| {
                 let mut sender = Peer::join(&server, "/deaf-end");
-                // More than the pipe (64 KiB) and the queue (256 KiB), so that its thread waits; the rest fits
-                // the kernel's buffer, so that the end arrives behind it.
-                sender.send(&frame::binary(&[b'x'; 1000]).repeat(360));
+                // One message that fills the queue, for one always fits, and then some that wait, one by one.
+                // They are small, so that the kernel has room for the end behind them, and it is seen.
+                sender.send(&frame::binary(&vec![b'x'; 600_000]));
+                sender.send(&frame::binary(&[b'x'; 100]).repeat(30));
                 let hung_up = Instant::now();
                 drop(sender);
                 await_end_of(&server, "deaf-end", hung_up, SOON);

@@ -5,15 +5,19 @@
 //! Programs are shell scripts (POSIX sh and coreutils), or `testprog` where a shell cannot be one.
 #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 
-#[allow(dead_code, unused_imports, reason = "not every helper has its user yet")]
 mod support;
 
 mod child_life;
+mod cli;
 mod closing;
+mod http;
+mod listening;
 mod liveness;
+mod log;
 mod messages;
 mod rooms;
 mod shutdown;
+mod static_files;
 
 mod load_churn;
 mod load_slow;

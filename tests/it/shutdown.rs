@@ -1,12 +1,15 @@
 //! The end of the server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::support::process::{await_end, runs};
 use crate::support::raw::Socket;
 use crate::support::{Event, Server};
+
+/// A signal that comes sooner than this is the first one still: there is no event to wait for.
+const ANOTHER: Duration = Duration::from_millis(100);
 
 fn pid(text: &str) -> u32 {
     text.trim().parse().unwrap_or_else(|e| panic!("{text:?} is no process number: {e}"))
@@ -57,13 +60,14 @@ fn programs_that_resist_are_killed_and_the_end_keeps_its_time() {
         processes.extend(client.text().split(' ').map(pid));
     }
     assert_eq!(processes.len(), 6);
-    let (status, time) = server.stop();
-    assert_eq!(status.code(), Some(0));
-    // The promise is --grace and 6.25 s; each room has all of that at the same time.
-    assert!(time < Duration::from_millis(2 * 6750), "{time:?}");
+    let start = Instant::now();
+    server.signal(Signal::TERM);
     for client in &mut clients {
         client.expect_close(1001);
     }
+    assert_eq!(server.await_exit().code(), Some(0));
+    // The promise is --grace and 6.25 s; each room has all of that at the same time.
+    assert!(start.elapsed() < Duration::from_millis(2 * 6750), "{:?}", start.elapsed());
     for process in processes {
         await_end(process);
     }
@@ -99,30 +103,40 @@ fn from_the_first_signal_on_nobody_new_comes_in() {
     let (bytes, _) = open.rest();
     assert!(!bytes.starts_with(b"HTTP/1.1 101"), "{}", bytes.escape_ascii());
     assert!(runs(program), "it has its grace");
+    std::thread::sleep(ANOTHER);
     server.signal(Signal::INT);
     assert_eq!(server.await_exit().code(), Some(1));
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once_with_status_1() {
-    let mut server = Server::with(&["--grace", "600", "-v"])
-        .sh("trap '' TERM INT HUP; sleep 1000 & echo $! $$; while :; do sleep 1; done");
-    let mut client = server.join("/room");
-    let processes: Vec<_> = client.text().split(' ').map(pid).collect();
-    server.signal(Signal::TERM);
-    server.wait_for_line(&["shutting down"]);
-    server.signal(Signal::TERM);
-    assert_eq!(server.await_exit_within(Duration::from_secs(10)).code(), Some(1));
-    for process in processes {
-        await_end(process);
-    }
-    loop {
-        match client.next() {
-            Event::End | Event::Reset => break,
-            Event::Close(..) | Event::Text(_) => {}
-            other => panic!("{other:?}"),
+    let mut fastest = Duration::MAX;
+    // What takes no time takes some on a busy machine, but not three times.
+    for _ in 0..3 {
+        let mut server = Server::with(&["--grace", "600", "-v"])
+            .sh("trap '' TERM INT HUP; sleep 1000 & echo $! $$; while :; do sleep 1; done");
+        let mut client = server.join("/room");
+        let processes: Vec<_> = client.text().split(' ').map(pid).collect();
+        server.signal(Signal::TERM);
+        server.wait_for_line(&["shutting down"]);
+        std::thread::sleep(ANOTHER);
+        let start = Instant::now();
+        server.signal(Signal::TERM);
+        // The client takes no notice until the server is gone.
+        assert_eq!(server.await_exit().code(), Some(1));
+        fastest = fastest.min(start.elapsed());
+        for process in processes {
+            await_end(process);
+        }
+        loop {
+            match client.next() {
+                Event::End | Event::Reset => break,
+                Event::Close(code, _) => assert_eq!(code, 1001),
+                other => panic!("{other:?}"),
+            }
         }
     }
+    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
 }
 
 #[test]

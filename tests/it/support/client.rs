@@ -1,5 +1,6 @@
 //! A websocket client with a deadline on everything.
 
+use std::net::Shutdown;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,8 +41,8 @@ pub(crate) fn handshake(target: &str, fields: &str) -> String {
 pub(crate) struct Client {
     pub(crate) raw: Raw,
     sender: Sender,
-    /// Pings are answered by pongs and a close by a close, as every client does it. Off for one that is
-    /// rude or dead.
+    /// Pings are answered by pongs, a close by a close and the end of TCP by its end, as every client
+    /// does it. Off for one that is rude or dead.
     pub(crate) answers: bool,
     /// A close frame has been sent.
     closing: bool,
@@ -137,6 +138,9 @@ impl Client {
                 None => {}
                 Some(Ended::End) => {
                     assert!(self.raw.buffer.is_empty(), "ended in a frame: {:?}", self.raw.buffer);
+                    if self.answers {
+                        self.raw.socket.shutdown(Shutdown::Both);
+                    }
                     return Event::End;
                 }
                 Some(Ended::Reset) => return Event::Reset,

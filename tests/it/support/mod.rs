@@ -11,7 +11,7 @@ pub(crate) mod server;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Event};
-pub(crate) use raw::{Raw, Response};
+pub(crate) use raw::Raw;
 pub(crate) use scratch::Scratch;
 pub(crate) use server::Server;
 

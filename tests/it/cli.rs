@@ -1,0 +1,86 @@
+//! The command line, from outside: what is printed where, and the exit status.
+
+use crate::support::Server;
+use crate::support::server::run;
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn what_was_asked_for_is_printed_on_standard_output_with_status_0() {
+    for (arguments, beginning) in [
+        (&["--help"] as &[&str], "usage: scalesocket"),
+        (&["-h"], "usage: scalesocket"),
+        (&["--version"], "scalesocket "),
+        (&["-V"], "scalesocket "),
+        (&["--man"], ".Dd "),
+        (&["--completions", "bash"], "# bash"),
+        (&["--completions=zsh"], "#compdef"),
+        (&["--completions=fish"], "complete -c scalesocket"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(text(&output.stdout).starts_with(beginning), "{arguments:?}: {}", text(&output.stdout));
+        assert_eq!(text(&output.stderr), "", "{arguments:?}");
+    }
+    assert_eq!(text(&run(&["--version"]).stdout), concat!("scalesocket ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn a_wrong_command_line_is_status_2_with_the_mend_on_standard_error() {
+    for (arguments, parts) in [
+        (&[] as &[&str], &["no program", "usage:"] as &[&str]),
+        (&["--bianry", "cat"], &["unknown option --bianry", "did you mean --binary?"]),
+        (&["tail", "-f", "x"], &["put -- before it: scalesocket tail -- -f"]),
+        (&["--delimiters", ",", "cat"], &["--delimiters=CHARS"]),
+        (&["--addr=:1", "--inetd", "cat"], &["--inetd and --addr cannot"]),
+        (&["-b", "--null", "cat"], &["--binary and --null cannot"]),
+        (&["--ping=x", "cat"], &["--ping", "\"x\""]),
+        (&["--slow=fast", "cat"], &["disconnect, drop, block"]),
+        (&["--addr", "nowhere", "cat"], &["--addr", "nowhere"]),
+        (&["--addr", "example.com:80", "cat"], &["--addr", "example.com"]),
+        (&["--addr", "127.0.0.1:99999", "cat"], &["--addr"]),
+        (&["--stopsignal", "NONE", "cat"], &["--stopsignal", "NONE"]),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+        let error = text(&output.stderr);
+        assert!(error.starts_with("scalesocket: "), "{error}");
+        for part in parts {
+            assert!(error.contains(part), "{arguments:?}: {part:?} is not in {error:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_start_is_status_1_with_the_reason() {
+    for (arguments, part) in [
+        (&["no-such-program-anywhere"] as &[&str], "not found in PATH"),
+        (&["/no/such/program"], "/no/such/program"),
+        (&["--staticdir=/no/such", "cat"], "/no/such"),
+        (&["--addr", "unix:/no/such/directory/socket", "cat"], "/no/such/directory/socket"),
+        (&["--addr", "192.0.2.1:0", "cat"], "192.0.2.1"),
+        (&["--inetd", "cat"], "descriptor 0"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(part), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_program_is_found_in_the_path_as_it_is_at_the_start() {
+    let server = Server::with(&["--passenv="]).env("PATH", "/nowhere:/bin:/usr/bin").cat();
+    let mut client = server.join("/room");
+    client.send_text("hello");
+    client.expect_text("hello");
+}
+
+#[test]
+fn the_programs_arguments_come_as_they_are() {
+    let odd = "a b\"$HOME'\\*\n;";
+    let server = Server::with(&["--delimiters=|"]).program(&["printf", "%s|", "-x", "", odd, "--addr"]);
+    assert_eq!(server.join("/room").texts_to_close(1000), ["-x", "", odd, "--addr"]);
+}

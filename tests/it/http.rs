@@ -1,0 +1,284 @@
+//! Requests that are no websocket, and handshakes that are none.
+
+use std::time::{Duration, Instant};
+
+use crate::support::client::{KEY, handshake};
+use crate::support::frame;
+use crate::support::raw::Ended;
+use crate::support::{Client, Server};
+
+const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+
+#[test]
+fn health_says_ok_in_json() {
+    let server = Server::cat();
+    for target in ["/health", "/health/", "/health?x"] {
+        let response = server.ask("GET", target, "");
+        assert_eq!((response.status, response.text()), (200, r#"{"status":"ok"}"#), "{target}");
+        assert_eq!(response.field("content-type"), Some("application/json"));
+        assert!(response.field("date").is_some_and(|date| date.ends_with(" GMT")));
+        assert_eq!(response.field("server"), None, "nobody else's name");
+    }
+}
+
+#[test]
+fn head_has_the_fields_of_get_and_no_body() {
+    let server = Server::cat();
+    let mut raw = server.raw();
+    let get = raw.ask("GET", "/health", "");
+    let head = raw.ask("HEAD", "/health", "");
+    assert_eq!(head.status, 200);
+    for name in ["content-length", "content-type", "connection"] {
+        assert_eq!(head.field(name), get.field(name), "{name}");
+    }
+    // What comes next is an answer, and no body.
+    assert_eq!(raw.ask("GET", "/nothing", "").status, 404);
+}
+
+#[test]
+fn a_connection_is_kept_for_a_hundred_requests() {
+    let server = Server::cat();
+    let mut raw = server.raw();
+    for number in 1..=100 {
+        let response = raw.ask("GET", "/health", "");
+        let wanted = if number < 100 { "keep-alive" } else { "close" };
+        assert_eq!((response.status, response.field("connection")), (200, Some(wanted)), "{number}");
+    }
+    raw.expect_end();
+}
+
+#[test]
+fn requests_in_one_packet_are_answered_in_their_order() {
+    let server = Server::cat();
+    let mut raw = server.raw();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    raw.send([get("/health"), get("/nothing"), get("/health"), handshake("/room", "")].concat());
+    for status in [200, 404, 200] {
+        assert_eq!(raw.response("GET").status, status);
+    }
+    let mut client = Client::shake_hands(raw).expect("let in at last");
+    client.send_text("hello");
+    client.expect_text("hello");
+}
+
+#[test]
+fn a_connection_closes_when_it_is_told_to() {
+    let server = Server::cat();
+    let mut raw = server.raw();
+    let response = raw.ask("GET", "/health", "Connection: close\r\n");
+    assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+    raw.expect_end();
+}
+
+#[test]
+fn http_1_0_is_answered_and_closed_unless_it_asks_otherwise() {
+    let server = Server::cat();
+    let mut raw = server.raw();
+    raw.send("GET /health HTTP/1.0\r\n\r\n");
+    assert_eq!(raw.response("GET").text(), r#"{"status":"ok"}"#);
+    raw.expect_end();
+    let mut raw = server.raw();
+    raw.send("GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!(raw.response("GET").field("connection"), Some("keep-alive"));
+    assert_eq!(raw.ask("GET", "/health", "").status, 200);
+    // An upgrade needs 1.1.
+    let mut raw = server.raw();
+    raw.send(handshake("/room", "").replace("HTTP/1.1", "HTTP/1.0"));
+    assert_eq!(raw.response("GET").status, 404);
+}
+
+#[test]
+fn other_methods_are_405_and_say_which_are_not() {
+    let server = Server::cat();
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "get"] {
+        let response = server.ask(method, "/health", "");
+        assert_eq!((response.status, response.field("allow")), (405, Some("GET, HEAD")), "{method}");
+    }
+    let fields = format!("{UPGRADE}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n");
+    let response = server.ask("POST", "/room", &fields);
+    assert_eq!((response.status, response.field("allow")), (405, Some("GET")));
+}
+
+#[test]
+fn a_handshake_that_is_none_is_refused_with_its_reason() {
+    let server = Server::cat();
+    let key = format!("Sec-WebSocket-Key: {KEY}\r\n");
+    let version = "Sec-WebSocket-Version: 13\r\n";
+    for (fields, status) in [
+        (format!("{UPGRADE}{key}Sec-WebSocket-Version: 8\r\n"), 426),
+        (format!("{UPGRADE}{key}"), 426),
+        (format!("{UPGRADE}{version}"), 400),
+        (format!("{UPGRADE}{version}Sec-WebSocket-Key: c2hvcnQ=\r\n"), 400),
+        (format!("{UPGRADE}{version}{key}{key}"), 400),
+        (format!("Upgrade: websocket\r\n{version}{key}"), 400),
+        (format!("{UPGRADE}{version}{key}Content-Length: 1\r\n"), 400),
+    ] {
+        let mut raw = server.raw();
+        let response = raw.ask("GET", "/room", &fields);
+        assert_eq!(response.status, status, "{fields}");
+        let wanted = (status == 426).then_some("13");
+        assert_eq!(response.field("sec-websocket-version"), wanted, "{fields}");
+        // Frames may have been sent ahead: nobody knows where the next request would begin.
+        raw.expect_end();
+    }
+    assert!(server.children().is_empty(), "nothing was started");
+}
+
+#[test]
+fn no_extension_and_no_subprotocol_is_agreed_on() {
+    let server = Server::cat();
+    let mut raw = server.raw();
+    let fields = "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: chat\r\n";
+    raw.send(handshake("/room", fields));
+    let response = raw.response("GET");
+    assert_eq!(response.status, 101);
+    assert_eq!(response.field("sec-websocket-extensions"), None);
+    assert_eq!(response.field("sec-websocket-protocol"), None);
+}
+
+#[test]
+fn what_is_no_http_is_400() {
+    let server = Server::cat();
+    for bytes in [
+        &b"GET /\r\n\r\n"[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nBad name: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\n folded: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: a\x01b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n",
+        b"hello\r\n\r\n",
+    ] {
+        let mut raw = server.raw();
+        raw.send(bytes);
+        let response = raw.response("GET");
+        assert_eq!(response.status, 400, "{}: {}", bytes.escape_ascii(), response.text());
+        raw.expect_end();
+    }
+    let mut raw = server.raw();
+    raw.send("GET / HTTP/2.0\r\nHost: h\r\n\r\n");
+    assert_eq!(raw.response("GET").status, 505);
+}
+
+#[test]
+fn a_head_that_is_too_large_is_431_and_one_as_large_as_may_be_is_not() {
+    let server = Server::cat();
+    let field = |length: usize| format!("X: {}\r\n", "x".repeat(length));
+    let many = |number: usize| "X: x\r\n".repeat(number);
+    for (fields, status) in [
+        (field(15 * 1024), 200),
+        (field(17 * 1024), 431),
+        (field(10 * 1024 * 1024), 431),
+        // One more is `Host`.
+        (many(99), 200),
+        (many(100), 431),
+    ] {
+        let mut raw = server.raw();
+        let request = format!("GET /health HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let mut sender = crate::support::Raw::over(raw.socket.try_clone());
+        let sending = std::thread::spawn(move || {
+            // Beyond a mebibyte it is not taken any more.
+            let _ = sender.try_send(request);
+        });
+        assert_eq!(raw.response("GET").status, status, "{} bytes", fields.len());
+        if status == 431 && fields.len() < 1024 * 1024 {
+            raw.expect_end();
+        }
+        raw.socket.shutdown(std::net::Shutdown::Both);
+        sending.join().expect("sent");
+    }
+}
+
+#[test]
+fn a_request_with_a_body_is_answered_and_the_connection_closed() {
+    let server = Server::cat();
+    for (method, status) in [("GET", 200), ("POST", 405)] {
+        let mut raw = server.raw();
+        let body = "x".repeat(500_000);
+        raw.send(format!(
+            "{method} /health HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let response = raw.response(method);
+        assert_eq!((response.status, response.field("connection")), (status, Some("close")));
+        assert_eq!(raw.rest(), (Vec::new(), Ended::End), "no reset may eat the answer");
+    }
+}
+
+#[test]
+fn a_plain_get_on_a_room_is_404_and_starts_nothing() {
+    let server = Server::cat();
+    for target in ["/room", "/", "/a/b", "/api/rooms", "/metrics"] {
+        assert_eq!(server.ask("GET", target, "").status, 404, "{target}");
+    }
+    assert!(server.children().is_empty(), "nothing was started");
+}
+
+#[test]
+fn by_default_only_pages_of_the_same_host_may_connect() {
+    let server = Server::cat();
+    for (origin, welcome) in [
+        (None, true),
+        (Some("http://localhost"), true),
+        (Some("https://localhost:3000"), true),
+        (Some("http://127.0.0.1:8080"), true),
+        (Some("http://[::1]"), true),
+        (Some("http://evil.example"), false),
+        (Some("http://localhost.evil.example"), false),
+        (Some("null"), false),
+        (Some("evil"), false),
+    ] {
+        let field = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
+        let joined = Client::connect_with(server.address(), "/room", &field);
+        assert_eq!(
+            joined.as_ref().err().map(|response| response.status),
+            (!welcome).then_some(403),
+            "{origin:?}"
+        );
+    }
+    server.wait_for_line(&["WARN", "--origin http://evil.example"]);
+}
+
+#[test]
+fn origin_names_who_may_connect_instead() {
+    let server = Server::with(&["--origin", "https://example.com,other.example:8080"]).cat();
+    for (origin, welcome) in [
+        ("https://example.com", true),
+        ("http://example.com", false),
+        ("http://other.example:8080", true),
+        ("http://other.example", false),
+        ("http://localhost", false),
+    ] {
+        let joined = Client::connect_with(server.address(), "/room", &format!("Origin: {origin}\r\n"));
+        assert_eq!(joined.is_ok(), welcome, "{origin}");
+    }
+    let server = Server::with(&["--origin", "*"]).cat();
+    for origin in ["http://evil.example", "null"] {
+        let joined = Client::connect_with(server.address(), "/room", &format!("Origin: {origin}\r\n"));
+        assert!(joined.is_ok(), "{origin}");
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_takes_does_not_hold_others_up() {
+    let server = Server::cat();
+    let mut deaf = server.raw();
+    let request = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
+    deaf.send(&request);
+    let start = Instant::now();
+    assert_eq!(server.ask("GET", "/health", "").status, 200);
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn the_request_of_a_handshake_may_come_byte_by_byte() {
+    let server = Server::cat();
+    let mut raw = server.raw();
+    for byte in [handshake("/room", "").as_bytes(), &frame::text("hello")].concat() {
+        raw.send([byte]);
+    }
+    Client::shake_hands(raw).expect("let in").expect_text("hello");
+}
