@@ -183,6 +183,13 @@ class Promises:
         with urllib.request.urlopen(f"http://{server.address}/metrics", timeout=PATIENCE) as answer:
             self.assertTrue(answer.read().endswith(b"# EOF\n"))
 
+    def test_a_program_that_listens_on_tcp_is_waited_for(self):
+        server = self.serve("--tcp", sys.executable, PROGRAMS / "tcp.py")
+        one, two = self.clients.open(server.url("a")), self.clients.open(server.url("b"))
+        one.send("over TCP")
+        two.send("on a port of its own")
+        self.assertEqual((one.take(), two.take()), (["over TCP"], ["on a port of its own"]))
+
     def test_refusals_come_before_the_upgrade(self):
         server = self.serve(*CAT)
         for room, status in (("a/b", 404), ("api", 400), ("x" * 257, 400)):
