@@ -1,9 +1,11 @@
 """What clients written by others see: the same promises, kept to each of them, by each program."""
 
+import json
 import socket
 import sys
 import time
 import unittest
+import urllib.request
 from pathlib import Path
 
 from clients import BrowserClients, Closed, NodeClients, PythonClients, Refused
@@ -162,6 +164,31 @@ class Promises:
         self.assertEqual(one.take(), ["+2 two"])
         two.close()
         self.assertEqual(one.take(), ["-2"])
+
+    def test_json_messages_say_whom_they_are_for_and_who_they_are_from(self):
+        server = self.serve("--json", "--cache", "8", "--api", "--metrics", *CAT)
+        one, two = self.clients.open(server.url()), self.clients.open(server.url())
+        self.assertEqual(one.take(2), ['{"t":"Join","_from":1}', '{"t":"Join","_from":2}'])
+        two.send('{"_from":1, "z": 1, "a": "\\u00fc"}', "no JSON", '{"_to":1, "secret":true}')
+        two.send('{"_to":"x"}', '{"_except":[2]}')
+        said = [json.loads(text) for text in one.take(3)]
+        self.assertEqual(said[0], {"_from": 2, "z": 1, "a": "ü"})
+        self.assertEqual(said[1:], [{"_from": 2, "_to": 1, "secret": True}, {"_from": 2, "_except": [2]}])
+        three = self.clients.open(server.url())
+        replayed = three.take(5)
+        self.assertEqual(replayed[-1], '{"t":"Join","_from":3}')
+        self.assertNotIn("secret", "".join(replayed))
+        with urllib.request.urlopen(f"http://{server.address}/api/room/connections", timeout=PATIENCE) as answer:
+            self.assertEqual(json.load(answer), 3)
+        with urllib.request.urlopen(f"http://{server.address}/metrics", timeout=PATIENCE) as answer:
+            self.assertTrue(answer.read().endswith(b"# EOF\n"))
+
+    def test_a_program_that_listens_on_tcp_is_waited_for(self):
+        server = self.serve("--tcp", sys.executable, PROGRAMS / "tcp.py")
+        one, two = self.clients.open(server.url("a")), self.clients.open(server.url("b"))
+        one.send("over TCP")
+        two.send("on a port of its own")
+        self.assertEqual((one.take(), two.take()), (["over TCP"], ["on a port of its own"]))
 
     def test_refusals_come_before_the_upgrade(self):
         server = self.serve(*CAT)
