@@ -23,7 +23,7 @@ use crate::service::Service;
 use crate::sink::Door;
 use crate::sys::deadline::Deadline;
 use crate::sys::limits;
-use crate::sys::process::thread;
+use crate::sys::process::{children_are_reaped_unseen, thread};
 use crate::ws::connection;
 
 /// What a shutdown may take beside `--grace`: the end of input, what is still said, and the closes.
@@ -44,6 +44,8 @@ pub enum StartError {
     Files(std::path::PathBuf, io::Error),
     /// The system denies a thread or a descriptor.
     System(io::Error),
+    /// It was started with SIGCHLD ignored.
+    ChildrenUnseen,
     /// INT, TERM and HUP cannot be handled.
     Signals(ctrlc::Error),
 }
@@ -54,6 +56,10 @@ impl fmt::Display for StartError {
             Self::Listen(e) => e.fmt(f),
             Self::Files(path, e) => write!(f, "cannot open the directory {}: {e}", path.display()),
             Self::System(e) => write!(f, "cannot start: {e}"),
+            Self::ChildrenUnseen => f.write_str(
+                "started with SIGCHLD ignored, so that the end of a program cannot be seen; \
+                 start it with SIGCHLD at its default",
+            ),
             Self::Signals(e) => write!(f, "cannot handle signals: {e}"),
         }
     }
@@ -64,6 +70,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Listen(e) => Some(e),
             Self::Files(_, e) | Self::System(e) => Some(e),
+            Self::ChildrenUnseen => None,
             Self::Signals(e) => Some(e),
         }
     }
@@ -89,6 +96,9 @@ enum Source {
 /// # Errors
 /// When it cannot start; nothing has been left behind then.
 pub fn run(config: Config) -> Result<Outcome, StartError> {
+    if children_are_reaped_unseen() {
+        return Err(StartError::ChildrenUnseen);
+    }
     // First of all, and before any thread: descriptor 0 is moved, variables are removed.
     let (source, may_log, ends_idle) = match &config.listen {
         Listen::Inetd => {

@@ -82,6 +82,10 @@ pub(super) fn start(program: &Program, occasion: &Occasion) -> Result<Started, S
         .args(&program.arguments)
         .env_clear()
         .envs(program.passed.iter().map(|(name, value)| (name, value)))
+        // Sockets that were handed to the server are not the program's.
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_FDNAMES")
         .envs(occasion.cgi.iter().map(|(name, value)| (name, value)))
         // Last, so that nothing passed on takes their place.
         .env("ROOM", &occasion.room)

@@ -68,6 +68,8 @@ struct State {
     empty_since: Option<Instant>,
     /// In the order of their numbers.
     members: Vec<Arc<Client>>,
+    /// Those who are no members any more, but whose leave the program may not have been told yet.
+    leaving: Vec<Arc<Client>>,
     /// The members as a list, until somebody comes or goes.
     list: Option<Arc<[Arc<Client>]>>,
     /// What is replayed to those who come.
@@ -104,6 +106,15 @@ impl State {
         self.list = None;
         self.members.remove(at);
         true
+    }
+
+    /// Takes a member off the list; its place stays taken until its leave has been told.
+    fn begin_to_leave(&mut self, client: &Arc<Client>) -> bool {
+        let present = self.remove(client.id);
+        if present {
+            self.leaving.push(Arc::clone(client));
+        }
+        present
     }
 
     fn find(&self, id: u64) -> Option<usize> {
@@ -191,6 +202,7 @@ impl Room {
                 places: 0,
                 empty_since: None,
                 members: Vec::new(),
+                leaving: Vec::new(),
                 list: None,
                 history,
                 port,
@@ -223,7 +235,7 @@ impl Room {
     }
 
     pub(super) fn give_back(&self) {
-        self.vacate(|_| true);
+        self.vacate(|_| {});
         if let Some(table) = self.table.upgrade() {
             table.not_taken();
         }
@@ -469,6 +481,9 @@ impl Room {
     /// Takes a client out. The child sees the leave after its last message, because both come from the
     /// client's own thread; and before the end of its input, because the place is given back after.
     fn leave(&self, client: &Arc<Client>, child: &Arc<Child>) {
+        // Off the list first: what the program says of its leave is not for itself. A client whose process
+        // has ended is on no list, and its place is free already.
+        let present = lock(&self.state).begin_to_leave(client);
         client.leave_once(|| {
             if client.is_greeted()
                 && let Some(notice) = self.leave_notice(client)
@@ -489,19 +504,17 @@ impl Room {
                 .number("dropped", client.dropped.load(Ordering::Relaxed))
                 .write();
         }
-        // A client whose process has ended is on no list, and its place is free already.
-        self.vacate(|state| state.remove(client.id));
+        if present {
+            self.vacate(|state| state.leaving.retain(|leaving| leaving.id != client.id));
+        }
         child.look_again();
     }
 
-    /// Gives one place back, if `change` says that there is one. If it was the last one and nobody is to
-    /// be waited for, the process ends.
-    fn vacate(&self, change: impl FnOnce(&mut State) -> bool) {
+    /// Gives one place back. If it was the last one and nobody is to be waited for, the process ends.
+    fn vacate(&self, change: impl FnOnce(&mut State)) {
         let linger = self.table.upgrade().map_or(Duration::ZERO, |table| table.settings.linger);
         let mut state = lock(&self.state);
-        if !change(&mut state) {
-            return;
-        }
+        change(&mut state);
         state.places -= 1;
         if state.places > 0 {
             return;
@@ -545,7 +558,7 @@ impl Room {
         if matches!(state.phase, Phase::Running(_)) {
             state.phase = Phase::Stopping(Arc::clone(&child));
         }
-        let members = state.members.clone();
+        let members: Vec<_> = state.members.iter().chain(&state.leaving).cloned().collect();
         drop(state);
         let mut leaves = Vec::new();
         for client in members {

@@ -126,6 +126,16 @@ impl Drop for Process {
     }
 }
 
+/// Whether this process was started with SIGCHLD ignored, which a program hands on to those it starts. The
+/// kernel reaps children by itself then (sigaction(2)): nobody learns how they ended, and their numbers
+/// are somebody else's at once.
+pub fn children_are_reaped_unseen() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (Signal::CHILD.as_raw() - 1) & 1 == 1
+}
+
 /// Starts a named thread with a small stack.
 ///
 /// # Errors
