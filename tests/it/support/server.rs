@@ -203,6 +203,11 @@ impl Server {
         }
     }
 
+    /// A client in a room, or how it is refused.
+    pub(crate) fn ask_upgrade(&self, target: &str) -> Result<Client, Response> {
+        Client::connect_with(self.address(), target, "")
+    }
+
     pub(crate) fn raw(&self) -> Raw {
         Raw::connect(self.address())
     }
