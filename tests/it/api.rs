@@ -28,9 +28,9 @@ fn rooms(server: &Server) -> Value {
 fn rooms_are_told_with_their_clients_and_metadata_as_they_come_and_go() {
     let server = Server::with(&["--api", "--serverframe=json"]).cat();
     assert_eq!(server.ask("GET", "/api/rooms/", "").text(), "[]");
-    let mut first = server.join("/one");
-    let second = server.join("/one");
-    let _third = server.join("/ro%20om'<>&");
+    let mut first = server.member("/one");
+    let second = server.member("/one");
+    let _third = server.member("/ro%20om'<>&");
     first.send_text(r#"{"_meta":true,"players":[1,2]}"#);
     first.expect_alive();
     // It has passed through the program when the next thing has.
@@ -70,7 +70,7 @@ fn rooms_are_told_with_their_clients_and_metadata_as_they_come_and_go() {
 #[test]
 fn reading_creates_nothing() {
     let server = Server::with(&["--api", "--metrics"]).cat();
-    let client = server.join("/room");
+    let client = server.member("/room");
     let (listing, before) = (rooms(&server), scrape(&server));
     let mut raw = server.raw();
     for number in 0..200 {

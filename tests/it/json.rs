@@ -29,8 +29,8 @@ fn texts_before(client: &mut Client, mark: &str) -> Vec<String> {
 fn from_comes_first_and_is_ours_and_all_else_is_kept_byte_for_byte() {
     // Clients see the program's input as it is.
     let server = Server::with(&["--clientframe=json"]).cat();
-    let mut client = server.join("/room");
-    let mut other = server.join("/room");
+    let mut client = server.member("/room");
+    let mut other = server.member("/room");
     for (message, wanted) in [
         ("{}", r#"{"_from":1}"#),
         ("  { }  ", r#"{"_from":1}"#),
@@ -50,7 +50,7 @@ fn from_comes_first_and_is_ours_and_all_else_is_kept_byte_for_byte() {
         ),
         (r#"{"a": [ 1,  2 ] ,"a":3}"#, r#"{"_from":1,"a": [ 1,  2 ],"a":3}"#),
         // One message is one line.
-        ("{\n\t\"a\" :\r\n[1,\n{\"b\"\n:2}]\n}\n", "{\"_from\":1,\t\"a\" :  [1, {\"b\" :2}]}"),
+        ("{\n\t\"a\" :\r\n[1,\n{\"b\"\n:2}]\n}\n", "{\"_from\":1,\"a\" :  [1, {\"b\" :2}]}"),
         (r#"{"a":"\n{\"_from\":9}\n"}"#, r#"{"_from":1,"a":"\n{\"_from\":9}\n"}"#),
     ] {
         client.send_text(message);
@@ -107,7 +107,7 @@ fn what_is_no_json_object_is_dropped_and_counted_and_its_client_stays() {
 #[test]
 fn a_message_goes_to_those_whom_it_names_and_to_nobody_else() {
     let server = program_is_a_mirror(&[]);
-    let mut clients: Vec<_> = (0..4).map(|_| server.join("/room")).collect();
+    let mut clients = server.members("/room", 4);
     let mut elsewhere = server.join("/elsewhere");
     for (number, (message, wanted)) in [
         (r#"{"a":1}"#, &[1usize, 2, 3, 4] as &[usize]),
@@ -155,7 +155,7 @@ fn a_message_goes_to_those_whom_it_names_and_to_nobody_else() {
 #[test]
 fn an_address_that_is_none_is_never_a_broadcast() {
     let server = program_is_a_mirror(&["--metrics", "--cache=all:99"]);
-    let mut clients: Vec<_> = (0..2).map(|_| server.join("/room")).collect();
+    let mut clients = server.members("/room", 2);
     let bad = [
         r#"{"_to":"2"}"#,
         r#"{"_to":-1}"#,
@@ -188,7 +188,7 @@ fn an_address_that_is_none_is_never_a_broadcast() {
 #[test]
 fn a_private_message_is_private_however_deep_it_is() {
     let server = program_is_a_mirror(&["--cache=99"]);
-    let mut clients: Vec<_> = (0..2).map(|_| server.join("/room")).collect();
+    let mut clients = server.members("/room", 2);
     for depth in [1, 100, 126, 127, 128, 129, 200, 10_000] {
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
         clients[0].send_text(&format!(r#"{{"_to":1,"a":{open}{close}}}"#));
@@ -281,7 +281,7 @@ fn json_tells_of_joins_and_leaves_and_other_messages_can_be_given() {
 #[test]
 fn clientframe_alone_frames_what_clients_say_and_serverframe_alone_what_the_program_says() {
     let server = Server::with(&["--clientframe=json"]).cat();
-    let (mut first, mut second) = (server.join("/room"), server.join("/room"));
+    let (mut first, mut second) = (server.member("/room"), server.member("/room"));
     first.send_text("no object");
     first.send_text(r#"{"_to":1,"_meta":true}"#);
     for client in [&mut first, &mut second] {
@@ -289,7 +289,7 @@ fn clientframe_alone_frames_what_clients_say_and_serverframe_alone_what_the_prog
     }
 
     let server = program_is_a_mirror(&[]);
-    let (mut first, mut second) = (server.join("/room"), server.join("/room"));
+    let (mut first, mut second) = (server.member("/room"), server.member("/room"));
     first.send_text("no object");
     first.send_text(r#"{"_to":2,"_from":7}"#);
     first.send_text("end");
@@ -350,7 +350,7 @@ fn of_a_burst_each_gets_exactly_its_own_and_in_order() {
     let file = scratch.file("lines", lines);
     let server = Server::with(&["--serverframe=json", "--patience=60"])
         .sh(&format!("read -r go; cat {}", file.display()));
-    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.join("/room")).collect();
+    let mut clients = server.members("/room", CLIENTS);
     clients[0].send_text("go");
     std::thread::scope(|scope| {
         for (index, mut client) in clients.into_iter().enumerate() {
@@ -373,7 +373,7 @@ fn of_a_burst_each_gets_exactly_its_own_and_in_order() {
 fn a_header_holds_with_other_delimiters_too_and_in_text_that_is_mended() {
     let server = Server::with(&["--serverframe=json", "--null", "--metrics"])
         .sh(r#"read -r go; printf '{"_to":2}\0\n{"_to":1,\n"a":1}\0{"_to":1,"a":"\377"}\0end\0'; cat"#);
-    let (mut first, mut second) = (server.join("/room"), server.join("/room"));
+    let (mut first, mut second) = (server.member("/room"), server.member("/room"));
     first.send_text("go");
     first.expect_text("\n{\"_to\":1,\n\"a\":1}");
     first.expect_text("{\"_to\":1,\"a\":\"\u{fffd}\"}");

@@ -49,8 +49,8 @@ fn clients_rooms_messages_and_their_ends_are_counted() {
     assert_eq!(counter(&start, "scalesocket_clients_joined_total", &[]), 0);
     assert_eq!(start.get(OPEN, &[("room", "echo")]), None);
 
-    let mut first = server.join("/echo");
-    let mut second = server.join("/echo");
+    let mut first = server.member("/echo");
+    let mut second = server.member("/echo");
     first.send_text("12345");
     first.send_binary(b"678");
     for client in [&mut first, &mut second] {
@@ -163,7 +163,7 @@ fn gauges_die_with_the_room_and_its_counter_goes_on_when_it_comes_back() {
     let server = Server::with(&["--metrics"]).cat();
     let room = [("room", "room")];
     for round in 1..4u8 {
-        let client = server.join("/room");
+        let client = server.member("/room");
         let metrics = scrape(&server);
         assert_eq!(metrics.get(JOINED, &room), Some(f64::from(round)));
         assert_eq!(metrics.get(OPEN, &room), Some(1.0));
@@ -180,8 +180,8 @@ fn gauges_die_with_the_room_and_its_counter_goes_on_when_it_comes_back() {
 #[test]
 fn global_shows_no_room() {
     let server = Server::with(&["--metrics=global"]).cat();
-    let _client = server.join("/secret-room");
-    server.join("/another").leave();
+    let _client = server.member("/secret-room");
+    server.member("/another").leave();
     let response = server.ask("GET", "/metrics", "");
     let metrics = Metrics::parse(response.text());
     assert!(!response.text().contains("secret-room") && !response.text().contains("another"));
@@ -193,7 +193,7 @@ fn global_shows_no_room() {
 fn names_cannot_break_out_of_their_label() {
     let server = Server::with(&["--metrics"]).cat();
     let names = ["a'}1", "{room=,", "#HELP", "a%22%0A", "b\u{fc}cher", "a=b,c={d}", "\u{2028}"];
-    let clients: Vec<_> = names.iter().map(|name| server.join(&format!("/{name}"))).collect();
+    let clients: Vec<_> = names.iter().map(|name| server.member(&format!("/{name}"))).collect();
     let metrics = scrape(&server);
     let seen: BTreeSet<_> = metrics.labels(OPEN, "room").into_iter().collect();
     assert_eq!(seen, names.into_iter().collect());

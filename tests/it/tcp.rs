@@ -379,7 +379,7 @@ fn messages_end_over_tcp_as_they_do_over_pipes() {
     assert_eq!(client.texts_to_close(1000), ["a", "b", "c\n", "last"]);
 
     let server = serve(&["--frame=json"], 1, &["listen", "accept", "echo"]);
-    let (mut first, mut second) = (server.join("/room"), server.join("/room"));
+    let (mut first, mut second) = (server.member("/room"), server.member("/room"));
     first.send_text("dropped");
     first.send_text(r#"{"_to":2}"#);
     first.send_text("{}");
