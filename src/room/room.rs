@@ -217,9 +217,6 @@ impl Room {
 
     pub(super) fn give_back(&self) {
         self.vacate(|_| true);
-        if let Some(table) = self.table.upgrade() {
-            table.not_taken();
-        }
     }
 
     /// Where its programs listen.
