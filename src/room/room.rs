@@ -396,8 +396,10 @@ impl Room {
                 state.phase = Phase::Idle;
                 state.failures += 1;
                 state.failure = Arc::clone(&reason);
+                // Then it was not the program that failed.
+                let shutting_down = state.shutting_down;
                 drop(state);
-                Err(JoinError::Start(reason))
+                Err(if shutting_down { JoinError::ShuttingDown } else { JoinError::Start(reason) })
             }
         };
         self.changed.notify_all();
