@@ -176,6 +176,22 @@ impl Place {
         granted
     }
 
+    /// It was refused: it is nobody's client, however long it takes to go.
+    pub fn give_address_back(&self) {
+        self.release_address(&mut lock(&self.all.state));
+    }
+
+    fn release_address(&self, state: &mut State) {
+        if let Some(address) = self.address.take()
+            && let Entry::Occupied(mut count) = state.by_address.entry(address)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
     /// It belongs to a room now, which sees it to its end.
     pub fn is_upgraded(&self) {
         let mut state = lock(&self.all.state);
@@ -198,14 +214,7 @@ impl Drop for Place {
             if self.upgraded.get() {
                 state.clients -= 1;
             }
-            if let Some(address) = self.address.get()
-                && let Entry::Occupied(mut count) = state.by_address.entry(address)
-            {
-                *count.get_mut() -= 1;
-                if *count.get() == 0 {
-                    count.remove();
-                }
-            }
+            self.release_address(&mut state);
         }
         // Rung already: then whoever waits will look.
         let _ = self.all.changed.try_send(());

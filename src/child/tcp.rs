@@ -20,6 +20,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is asked whether anybody still wants it.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
+/// Bytes of one read, and how many of them a full pipe takes (pipe(7)).
+const READ_MOST: usize = 8 * 1024;
+const PIPE_READS: usize = 64 * 1024 / READ_MOST;
+
 /// Waits for this long; what the child prints meanwhile is logged. A child that has ended is not waited for.
 pub(super) fn wait(
     process: &Process,
@@ -53,8 +57,11 @@ pub(super) fn connect(
     loop {
         look(process, journal, next)?;
         if let Some(exit) = process.exited() {
-            while journal.fd().is_some_and(has_more) {
-                look(process, journal, next)?;
+            // Its last words, which wait in the pipe; not what somebody goes on printing who holds it too.
+            for _ in 0..PIPE_READS {
+                if journal.fd().is_some_and(has_more) {
+                    look(process, journal, next)?;
+                }
             }
             return Err(StartError::NotListening(format!(
                 "it ended ({exit}) before it listened on port {port}"
@@ -101,7 +108,7 @@ fn look(process: &Process, journal: &mut Journal, until: Instant) -> Result<(), 
         fds.get(1).is_some_and(|fd| !fd.revents().is_empty())
     };
     if printed {
-        journal.read(&mut vec![0; 8 * 1024]);
+        journal.read(&mut vec![0; READ_MOST]);
     }
     Ok(())
 }

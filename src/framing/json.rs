@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use super::address::Address;
 
-/// How deep a message may be nested. More is no message but an attack on the program's parser.
+/// How deep a message may be nested. More is no message but an attack on the program's parser; and one of the
+/// program whose header is out of reach.
 pub const DEEPEST: usize = 128;
 
 /// What a message of the program says of itself.
@@ -49,8 +50,11 @@ pub fn header(message: &[u8]) -> Header {
             Some(Name::From) | None => {}
         }
     });
-    if scanned.is_none() {
-        return plain;
+    match scanned {
+        Ok(()) => {}
+        // It may be JSON, and private.
+        Err(Refused::TooDeep) => return Header::Malformed,
+        Err(Refused::NoObject) => return plain,
     }
     let (Ok(to), Ok(except), Some(meta)) = (to, except, meta) else {
         return Header::Malformed;
@@ -85,7 +89,7 @@ pub fn write_from(message: &[u8], id: u64, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(&message[member.all.clone()]);
         copied = Some(member.all.end);
     });
-    if body.is_none() || std::str::from_utf8(message).is_err() {
+    if body.is_err() || std::str::from_utf8(message).is_err() {
         out.truncate(before);
         return false;
     }
@@ -186,44 +190,60 @@ struct MemberSpan {
     value: Range<usize>,
 }
 
-/// Scans a JSON object and gives each of its members; `None` if it is none, however far it got.
-fn members(bytes: &[u8], mut each: impl FnMut(&MemberSpan)) -> Option<()> {
-    let mut scan = Scan { bytes, at: 0 };
-    scan.space();
-    scan.expect(b'{')?;
-    scan.space();
-    if scan.peek() == Some(b'}') {
-        scan.at += 1;
-    } else {
-        let mut from = scan.at;
-        loop {
-            scan.space();
-            let name = scan.string()?;
-            scan.space();
-            scan.expect(b':')?;
-            scan.space();
-            let start = scan.at;
-            scan.value()?;
-            let end = scan.at;
-            each(&MemberSpan { all: from..end, name, value: start..end });
-            scan.space();
-            match scan.next()? {
-                b',' => from = scan.at,
-                b'}' => break,
-                _ => return None,
-            }
-        }
-    }
-    scan.space();
-    (scan.at == bytes.len()).then_some(())
+/// Why a message is not taken for a JSON object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// It is none.
+    NoObject,
+    /// It is nested deeper than [`DEEPEST`]; whether it is one was not looked into.
+    TooDeep,
+}
+
+/// Scans a JSON object and gives each of its members, until it turns out to be none.
+fn members(bytes: &[u8], each: impl FnMut(&MemberSpan)) -> Result<(), Refused> {
+    let mut scan = Scan { bytes, at: 0, too_deep: false };
+    let scanned = scan.object(each);
+    scanned.ok_or(if scan.too_deep { Refused::TooDeep } else { Refused::NoObject })
 }
 
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
+    too_deep: bool,
 }
 
 impl Scan<'_> {
+    /// All of it: an object and nothing else.
+    fn object(&mut self, mut each: impl FnMut(&MemberSpan)) -> Option<()> {
+        self.space();
+        self.expect(b'{')?;
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+        } else {
+            let mut from = self.at;
+            loop {
+                self.space();
+                let name = self.string()?;
+                self.space();
+                self.expect(b':')?;
+                self.space();
+                let start = self.at;
+                self.value()?;
+                let end = self.at;
+                each(&MemberSpan { all: from..end, name, value: start..end });
+                self.space();
+                match self.next()? {
+                    b',' => from = self.at,
+                    b'}' => break,
+                    _ => return None,
+                }
+            }
+        }
+        self.space();
+        (self.at == self.bytes.len()).then_some(())
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -312,6 +332,7 @@ impl Scan<'_> {
                     self.at += 1;
                     // The outermost object counts too.
                     if depth + 1 >= DEEPEST {
+                        self.too_deep = true;
                         return None;
                     }
                     depth += 1;

@@ -236,9 +236,6 @@ impl Room {
 
     pub(super) fn give_back(&self) {
         self.vacate(|_| {});
-        if let Some(table) = self.table.upgrade() {
-            table.not_taken();
-        }
     }
 
     /// Where its programs listen.
@@ -418,8 +415,10 @@ impl Room {
                 state.phase = Phase::Idle;
                 state.failures += 1;
                 state.failure = Arc::clone(&reason);
+                // Then it was not the program that failed.
+                let shutting_down = state.shutting_down;
                 drop(state);
-                Err(JoinError::Start(reason))
+                Err(if shutting_down { JoinError::ShuttingDown } else { JoinError::Start(reason) })
             }
         };
         self.changed.notify_all();

@@ -117,7 +117,8 @@ struct Rooms {
     past: Pasts,
     /// Where programs listen, if they talk over TCP.
     ports: Option<Ports>,
-    /// Somebody holds or has held a place.
+    /// Somebody holds or has held a place: it is upgraded, so with `--oneshot` it was the one, whether or not
+    /// it could join.
     taken: bool,
     shutting_down: bool,
 }
@@ -213,13 +214,6 @@ impl Table {
             (None, _) => Ok(None),
             (Some(ports), Some(port)) => ports.keep_or_take(port).map(Some).ok_or(()),
             (Some(ports), None) => ports.take().map(Some).ok_or(()),
-        }
-    }
-
-    /// The client for whom a place was taken did not come after all.
-    pub(super) fn not_taken(&self) {
-        if self.bounds.oneshot {
-            lock(&self.rooms).taken = false;
         }
     }
 

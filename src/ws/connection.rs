@@ -108,6 +108,8 @@ fn upgrade(
     rest: Vec<u8>,
 ) {
     let refuse_with = |reply: &Reply, reason: &dyn Display, count: Count| {
+        // First of all: whoever reads the refusal may come again at once.
+        place.give_address_back();
         service.counters.one(count);
         log_refusal(service, peer, &request.room, &reason.to_string());
         let _ = plain::answer(door.as_fd(), head, reply, true);

@@ -7,17 +7,24 @@
 
 mod support;
 
+mod api;
 mod child_life;
 mod cli;
 mod closing;
+mod gwsocket;
+mod history;
 mod http;
+mod json;
+mod limits;
 mod listening;
 mod liveness;
 mod log;
 mod messages;
+mod metrics;
 mod rooms;
 mod shutdown;
 mod static_files;
+mod tcp;
 
 mod load_churn;
 mod load_slow;

@@ -7,7 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::OpenOptions;
-use std::io::{BufRead as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
@@ -33,6 +34,11 @@ fn main() {
         ["churn", directory] => churn(directory),
         ["read-nothing"] => sleep_for_ever(),
         ["pieces"] => pieces(),
+        ["packets"] => packets(),
+        ["trickle", file, step] => trickle(file, number(step)),
+        ["count", go] => count(go),
+        ["tcp", ..] => tcp(&words[1..]),
+        ["exit"] => std::process::exit(1),
         _ => {
             eprintln!("testprog: unknown command {arguments:?}");
             std::process::exit(2);
@@ -171,8 +177,131 @@ fn pieces() {
     }
 }
 
+/// Speaks gwsocket's packets: says who comes and goes to everybody, and gives each message back to its
+/// sender as it came; one that begins with `TO:` goes to the client of that number instead.
+fn packets() {
+    let (mut input, mut out) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let mut head = [0; 12];
+    let mut send = |client: u32, kind: u32, payload: &[u8]| {
+        let head = [client, kind, payload.len() as u32].map(u32::to_be_bytes).concat();
+        out.write_all(&[&head, payload].concat()).and_then(|()| out.flush()).expect("print a packet");
+    };
+    while input.read_exact(&mut head).is_ok() {
+        let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let (client, kind, length) = (word(0), word(4), word(8));
+        let mut payload = vec![0; length as usize];
+        input.read_exact(&mut payload).expect("a whole packet");
+        match kind {
+            0x10 => {
+                let end = payload.iter().position(|&byte| byte == 0).expect("a NUL behind the address");
+                let address = String::from_utf8_lossy(&payload[..end]);
+                send(0, 1, format!("open {client} {address}").as_bytes());
+            }
+            0x08 => send(0, 1, format!("close {client}").as_bytes()),
+            _ => {
+                let to = payload.iter().take(12).position(|&byte| byte == b':');
+                let to = to.and_then(|at| std::str::from_utf8(&payload[..at]).ok()?.parse().ok());
+                send(to.unwrap_or(client), kind, &payload);
+            }
+        }
+    }
+}
+
+/// Prints a file in so small steps, then waits for the end of its input.
+fn trickle(file: &str, step: usize) {
+    let content = std::fs::read(file).expect("the file");
+    let mut out = std::io::stdout().lock();
+    for part in content.chunks(step) {
+        out.write_all(part).and_then(|()| out.flush()).expect("print a part");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).expect("read to the end");
+}
+
+/// Prints numbers, not faster than they can be sent, until a file is there; then `end`, and it stays.
+fn count(go: &str) {
+    let mut next = 0u64;
+    while !std::path::Path::new(go).exists() {
+        let lines: String = (next..next + 20).map(|number| format!("{number}\n")).collect();
+        std::io::stdout().lock().write_all(lines.as_bytes()).expect("print lines");
+        next += 20;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    say("end");
+    std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).expect("read to the end");
+}
+
+/// Talks over TCP on `$PORT`, one step after the other as they are named.
+fn tcp(mut steps: &[&str]) {
+    let (mut listener, mut stream): (Option<TcpListener>, Option<BufReader<TcpStream>>) = (None, None);
+    loop {
+        let connection = || -> &TcpStream { stream.as_ref().expect("accepted").get_ref() };
+        let taken = match *steps {
+            [] => return,
+            ["await", file, ..] => {
+                await_file(file);
+                2
+            }
+            // Prints so many lines, on both streams.
+            ["chatter", lines, ..] => {
+                for number in 0..number(lines) {
+                    say(&format!("out {number} {}", "x".repeat(100)));
+                    eprintln!("err {number} {}", "x".repeat(100));
+                }
+                2
+            }
+            ["listen", ..] => {
+                let port: u16 =
+                    std::env::var("PORT").ok().and_then(|port| port.parse().ok()).expect("a port");
+                listener = Some(TcpListener::bind(("127.0.0.1", port)).expect("listen"));
+                1
+            }
+            ["accept", ..] => {
+                let (accepted, _) = listener.as_ref().expect("a listener").accept().expect("accept");
+                stream = Some(BufReader::new(accepted));
+                1
+            }
+            // Nobody else comes in.
+            ["deafen", ..] => {
+                listener = None;
+                1
+            }
+            ["say", text, ..] => {
+                connection().write_all(text.as_bytes()).expect("say");
+                2
+            }
+            ["line", ..] => {
+                let mut line = String::new();
+                stream.as_mut().expect("accepted").read_line(&mut line).expect("a line");
+                1
+            }
+            // Gives back what comes until the end of the stream.
+            ["echo", ..] => {
+                let mut out = connection().try_clone().expect("a second handle");
+                std::io::copy(stream.as_mut().expect("accepted"), &mut out).expect("echo");
+                1
+            }
+            // Writes down what comes, and `END` at the end of the stream.
+            ["record", path, ..] => {
+                let mut file = std::fs::File::create(path).expect("create the record");
+                std::io::copy(stream.as_mut().expect("accepted"), &mut file).expect("record");
+                file.write_all(b"END").expect("record the end");
+                2
+            }
+            ["close", ..] => {
+                stream = None;
+                1
+            }
+            ["wait", ..] => sleep_for_ever(),
+            ["exit", status, ..] => std::process::exit(status.parse().expect("a status")),
+            [other, ..] => panic!("unknown step {other}"),
+        };
+        steps = &steps[taken..];
+    }
+}
+
 /// Takes nothing from its standard input.
-fn sleep_for_ever() {
+fn sleep_for_ever() -> ! {
     say("ready");
     loop {
         std::thread::sleep(Duration::from_secs(3600));

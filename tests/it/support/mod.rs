@@ -3,6 +3,8 @@
 pub(crate) mod client;
 pub(crate) mod frame;
 pub(crate) mod load;
+pub(crate) mod openmetrics;
+pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod scratch;

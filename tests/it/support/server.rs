@@ -203,6 +203,26 @@ impl Server {
         }
     }
 
+    /// A client that is in its room for sure: one who comes while the program is being started knows that it
+    /// is let in before it is. For programs that say nothing to one who joins.
+    #[track_caller]
+    pub(crate) fn member(&self, target: &str) -> Client {
+        let mut client = self.join(target);
+        client.expect_alive();
+        client
+    }
+
+    /// So many of them, one after the other.
+    #[track_caller]
+    pub(crate) fn members(&self, target: &str, number: usize) -> Vec<Client> {
+        (0..number).map(|_| self.member(target)).collect()
+    }
+
+    /// A client in a room, or how it is refused.
+    pub(crate) fn ask_upgrade(&self, target: &str) -> Result<Client, Response> {
+        Client::connect_with(self.address(), target, "")
+    }
+
     pub(crate) fn raw(&self) -> Raw {
         Raw::connect(self.address())
     }

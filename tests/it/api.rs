@@ -1,0 +1,166 @@
+//! Rooms as JSON under `/api/`: reading tells what is, and creates nothing.
+
+use serde_json::{Value, json};
+
+use crate::support::openmetrics::scrape;
+use crate::support::{Server, wait_until};
+
+/// The body of a GET, which is JSON.
+#[track_caller]
+fn get(server: &Server, target: &str) -> Value {
+    let response = server.ask("GET", target, "");
+    assert_eq!(
+        (response.status, response.field("content-type")),
+        (200, Some("application/json")),
+        "{target}"
+    );
+    serde_json::from_str(response.text()).unwrap_or_else(|e| panic!("{target}: {e}: {}", response.text()))
+}
+
+/// The list of all rooms, in the order of their names.
+fn rooms(server: &Server) -> Value {
+    let Value::Array(mut rooms) = get(server, "/api/rooms/") else { panic!("no list") };
+    rooms.sort_by_key(|room| room["name"].to_string());
+    Value::Array(rooms)
+}
+
+#[test]
+fn rooms_are_told_with_their_clients_and_metadata_as_they_come_and_go() {
+    let server = Server::with(&["--api", "--serverframe=json"]).cat();
+    assert_eq!(server.ask("GET", "/api/rooms/", "").text(), "[]");
+    let mut first = server.member("/one");
+    let second = server.member("/one");
+    let _third = server.member("/ro%20om'<>&");
+    first.send_text(r#"{"_meta":true,"players":[1,2]}"#);
+    first.expect_alive();
+    // It has passed through the program when the next thing has.
+    first.send_text("mark");
+    first.expect_text("mark");
+    let meta = json!({"_meta": true, "players": [1, 2]});
+    let one = json!({"connections": 2, "metadata": meta, "name": "one"});
+    let other = json!({"connections": 1, "metadata": null, "name": "ro%20om'<>&"});
+    assert_eq!(rooms(&server), json!([one, other]));
+    assert_eq!(get(&server, "/api/rooms"), get(&server, "/api/rooms/"));
+    for (target, wanted) in [
+        ("/api/one/", one.clone()),
+        ("/api/one", one.clone()),
+        ("/api/one?x=y", one.clone()),
+        ("/api/one/anything", one),
+        ("/api/one/connections", json!(2)),
+        ("/api/one/connections/", json!(2)),
+        ("/api/one/metadata", meta.clone()),
+        ("/api/one/metadata/", meta),
+        ("/api/ro%20om'<>&/connections", json!(1)),
+        ("/api/nobody", json!({"connections": 0, "metadata": null, "name": "nobody"})),
+        ("/api/nobody/connections", json!(0)),
+        ("/api/nobody/metadata", Value::Null),
+    ] {
+        assert_eq!(get(&server, target), wanted, "{target}");
+    }
+    for target in ["/api", "/api/", "/api//", "/api/one/two/three", "/apis/one"] {
+        assert_eq!(server.ask("GET", target, "").status, 404, "{target}");
+    }
+    second.leave();
+    assert_eq!(get(&server, "/api/one/connections"), json!(1), "who knows that it has left has left");
+    first.leave();
+    wait_until("the room is gone", || rooms(&server).as_array().is_some_and(|rooms| rooms.len() == 1));
+    assert_eq!(get(&server, "/api/one"), json!({"connections": 0, "metadata": null, "name": "one"}));
+}
+
+#[test]
+fn reading_creates_nothing() {
+    let server = Server::with(&["--api", "--metrics"]).cat();
+    let client = server.member("/room");
+    let (listing, before) = (rooms(&server), scrape(&server));
+    let mut raw = server.raw();
+    for number in 0..200 {
+        let target = match number % 4 {
+            0 => format!("/api/new{number}/connections"),
+            1 => format!("/api/new{number}"),
+            2 => format!("/api/new{number}/metadata"),
+            _ => format!("/new{number}"),
+        };
+        if number % 100 == 50 {
+            raw = server.raw();
+        }
+        let status = raw.ask("GET", &target, "").status;
+        assert_eq!(status, if number % 4 == 3 { 404 } else { 200 }, "{target}");
+    }
+    assert_eq!(rooms(&server), listing);
+    let after = scrape(&server);
+    assert_eq!(after.len(), before.len(), "no series more");
+    assert_eq!(after.labels("scalesocket_websocket_connections_total", "room"), ["room"]);
+    assert_eq!(server.children().len(), 1);
+    drop(client);
+}
+
+#[test]
+fn pages_that_may_connect_may_read() {
+    let allowed = |server: &Server, fields: &str| {
+        let response = server.ask("GET", "/api/rooms/", fields);
+        assert_eq!(response.status, 200, "who is no browser reads anyway");
+        assert!(
+            response.field("access-control-allow-origin") == Some("*")
+                || response.field("vary") == Some("Origin"),
+            "a cache must not mix them up: {response:?}"
+        );
+        response.field("access-control-allow-origin").map(str::to_owned)
+    };
+    let server = Server::with(&["--api"]).cat();
+    for (origin, wanted) in [
+        ("http://localhost", true),
+        ("http://localhost:8080", true),
+        ("https://evil.example", false),
+        ("null", false),
+        ("http://localhost.evil.example", false),
+    ] {
+        let granted = allowed(&server, &format!("Origin: {origin}\r\n"));
+        assert_eq!(granted.as_deref(), wanted.then_some(origin));
+    }
+    assert_eq!(allowed(&server, ""), None);
+    let server = Server::with(&["--api", "--origin=https://game.example"]).cat();
+    for (origin, wanted) in [("https://game.example", true), ("http://localhost", false)] {
+        let granted = allowed(&server, &format!("Origin: {origin}\r\n"));
+        assert_eq!(granted.as_deref(), wanted.then_some(origin));
+    }
+    let server = Server::with(&["--api", "--origin=*"]).cat();
+    assert_eq!(allowed(&server, "Origin: https://evil.example\r\n").as_deref(), Some("*"));
+    assert_eq!(allowed(&server, "").as_deref(), Some("*"));
+}
+
+#[test]
+fn head_has_the_fields_of_get_and_nothing_is_stored() {
+    let server = Server::with(&["--api", "--metrics"]).cat();
+    for target in ["/api/rooms/", "/api/room/", "/api/room/connections", "/api/room/metadata"] {
+        let (get, head) = (server.ask("GET", target, ""), server.ask("HEAD", target, ""));
+        assert_eq!(head.status, 200);
+        for name in ["content-length", "content-type", "cache-control", "vary"] {
+            assert_eq!(get.field(name), head.field(name), "{name} of {target}");
+        }
+        assert_eq!(get.field("cache-control"), Some("no-store"));
+        assert!(head.body.is_empty());
+    }
+    assert_eq!(server.ask("HEAD", "/metrics", "").status, 200);
+    for method in ["POST", "PUT", "DELETE"] {
+        assert_eq!(server.ask(method, "/api/rooms/", "Content-Length: 0\r\n").status, 405, "{method}");
+    }
+}
+
+#[test]
+fn neither_api_nor_metrics_are_there_unless_asked_for() {
+    for (options, api, metrics) in [
+        (&[] as &[&str], 404, 404),
+        (&["--api"], 200, 404),
+        (&["--metrics"], 404, 200),
+        (&["--metrics=global"], 404, 200),
+    ] {
+        let server = Server::with(options).cat();
+        let _client = server.join("/room");
+        for target in ["/api/rooms/", "/api/rooms", "/api/room", "/api/room/connections"] {
+            assert_eq!(server.ask("GET", target, "").status, api, "{target} with {options:?}");
+        }
+        for target in ["/metrics", "/metrics/"] {
+            assert_eq!(server.ask("GET", target, "").status, metrics, "{target} with {options:?}");
+        }
+    }
+}
