@@ -215,7 +215,8 @@ class Tab:
     def __init__(self, browser, url):
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]
         attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
-        self._browser, self.session = browser, attached["sessionId"]
+        self._browser, self._target, self.session = browser, target, attached["sessionId"]
+        self._is_open = True
         self.call("Page.enable")
         self.call("Page.navigate", url=url)
         browser.wait_for("Page.loadEventFired", self.session)
@@ -249,9 +250,26 @@ class Tab:
         self.press_enter()
 
     def press_enter(self):
-        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
-        self.call("Input.dispatchKeyEvent", type="keyDown", **key)
-        self.call("Input.dispatchKeyEvent", type="keyUp", **key)
+        self.press("Enter", windowsVirtualKeyCode=13, text="\r")
+
+    def press(self, key, **more):
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **more)
+
+    def drag(self, places):
+        """Moves the mouse through places of the window with its button held."""
+        moves = [("mousePressed", places[0]), *(("mouseMoved", place) for place in places[1:])]
+        for kind, (x, y) in [*moves, ("mouseReleased", places[-1])]:
+            count = {} if kind == "mouseMoved" else {"clickCount": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, **count)
+
+    def click(self, x, y):
+        self.drag([(x, y)])
+
+    def close(self):
+        if self._is_open:
+            self._is_open = False
+            self._browser.call("Target.closeTarget", targetId=self._target)
 
     def screenshot(self):
         return base64.b64decode(self.call("Page.captureScreenshot")["data"])
