@@ -416,6 +416,8 @@ impl Room {
         occasion.port = match table.port_for(port) {
             Ok(port) => port,
             Err(()) => {
+                // The one it had is given up: it may be another room's by now.
+                lock(&self.state).port = None;
                 return Err(StartError::NotListening("no port of --tcpports is free".to_owned()));
             }
         };
