@@ -447,7 +447,7 @@ fn large_messages_pass_both_ways() {
     }
     let server = serve(&["--binary"], 1, &["listen", "accept", "echo"]);
     let mut client = server.join("/room");
-    let message: Vec<u8> = (0..1 << 20).map(|at| (at % 251) as u8).collect();
+    let message: Vec<u8> = (0..1u32 << 20).map(|at| (at % 251) as u8).collect();
     client.send_binary(&message);
     assert!(client.bytes(message.len()) == message);
 }
