@@ -97,7 +97,6 @@ impl State {
         }
         let at = self.members.partition_point(|member| member.id < client.id);
         self.members.insert(at, Arc::clone(client));
-        self.joined += 1;
         self.list = None;
     }
 
@@ -330,6 +329,7 @@ impl Room {
                 Phase::Running(child) => {
                     let child = Arc::clone(child);
                     state.add(client);
+                    state.joined += 1;
                     drop(state);
                     // A slow client that was alone is not any more.
                     child.look_again();
@@ -394,6 +394,7 @@ impl Room {
                 // and the phase is another process's.
                 let over = state.find(client.id).is_none();
                 let ends = matches!(state.phase, Phase::Starting { ends: true });
+                state.joined += 1;
                 match (over, ends || state.shutting_down) {
                     (true, _) => {}
                     (false, true) => state.phase = Phase::Stopping(Arc::clone(&child)),
@@ -432,12 +433,12 @@ impl Room {
         let mut occasion = occasion.clone();
         // In a statement of its own: the room must not be locked while the table is asked.
         let port = lock(&self.state).port;
-        occasion.port = match table.port_for(port) {
-            Ok(port) => port,
-            Err(()) => {
-                return Err(StartError::NotListening("no port of --tcpports is free".to_owned()));
-            }
+        let Ok(port) = table.port_for(port) else {
+            // The one it had is given up: it may be another room's by now.
+            lock(&self.state).port = None;
+            return Err(StartError::NotListening("no port of --tcpports is free".to_owned()));
         };
+        occasion.port = port;
         lock(&self.state).port = occasion.port;
         table.reader_starts();
         let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
@@ -588,6 +589,10 @@ impl Room {
     fn end(&self, phase: Phase) -> Vec<Arc<Client>> {
         let mut state = lock(&self.state);
         let members = std::mem::take(&mut state.members);
+        if matches!(state.phase, Phase::Starting { .. }) {
+            // It has exited before the one who started it could be counted.
+            state.joined += members.len() as u64;
+        }
         state.list = None;
         state.places -= members.len();
         state.phase = phase;

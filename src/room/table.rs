@@ -296,15 +296,21 @@ impl Table {
         rooms.iter().map(|room| room.facts()).collect()
     }
 
+    /// The same, and how many clients have joined each of the rooms that are gone and remembered. Each name
+    /// is in one of the lists only, whatever comes and goes meanwhile.
+    pub fn facts_and_past(&self) -> (Vec<Facts>, Vec<(String, u64)>) {
+        let (rooms, past): (Vec<_>, Vec<_>) = {
+            let rooms = lock(&self.rooms);
+            let past = rooms.past.joined().map(|(name, joined)| (name.to_string(), joined));
+            (rooms.by_name.values().cloned().collect(), past.collect())
+        };
+        (rooms.iter().map(|room| room.facts()).collect(), past)
+    }
+
     /// One room as it is now, if it is there.
     pub fn facts_of(&self, name: &str) -> Option<Facts> {
         let room = lock(&self.rooms).by_name.get(name).cloned();
         room.map(|room| room.facts())
-    }
-
-    /// How many clients have joined each of the rooms that are gone and remembered.
-    pub fn past_joins(&self) -> Vec<(String, u64)> {
-        lock(&self.rooms).past.joined().map(|(name, joined)| (name.to_string(), joined)).collect()
     }
 
     /// How many programs live.

@@ -44,7 +44,9 @@ fn allow_origin(service: &Service, head: &Head, reply: Reply) -> Reply {
 }
 
 fn state(service: &Service) -> State {
-    let rooms = service.table.facts();
+    let per_room = service.config.metrics == Some(Metrics::Rooms);
+    let (rooms, past) =
+        if per_room { service.table.facts_and_past() } else { (service.table.facts(), Vec::new()) };
     let sum = |index: usize| rooms.iter().map(|room| room.queued[index]).sum();
     let mut state = State {
         rooms: rooms.len(),
@@ -53,11 +55,11 @@ fn state(service: &Service) -> State {
         queued: [sum(0), sum(1)],
         per_room: Vec::new(),
     };
-    if service.config.metrics == Some(Metrics::Rooms) {
+    if per_room {
         state.per_room = rooms
             .iter()
             .map(|room| (room.name.to_string(), Some(room.clients), room.joined))
-            .chain(service.table.past_joins().into_iter().map(|(name, joined)| (name, None, joined)))
+            .chain(past.into_iter().map(|(name, joined)| (name, None, joined)))
             .collect();
     }
     state

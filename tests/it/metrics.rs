@@ -10,7 +10,8 @@ const JOINED: &str = "scalesocket_websocket_connections_total";
 const OPEN: &str = "scalesocket_websocket_connections_open";
 
 fn counter(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> u64 {
-    metrics.get(name, labels).unwrap_or_else(|| panic!("no {name} {labels:?}")) as u64
+    let value = metrics.get(name, labels).unwrap_or_else(|| panic!("no {name} {labels:?}"));
+    value.to_string().parse().expect("a whole number")
 }
 
 #[test]
@@ -142,7 +143,10 @@ fn refusals_and_failed_starts_are_counted() {
     let metrics = scrape(&server);
     assert_eq!(counter(&metrics, "scalesocket_program_start_failures_total", &[]), 1);
     assert_eq!(counter(&metrics, "scalesocket_program_starts_total", &[]), 1);
+    // Who found no program has not joined, whichever way it is counted.
     assert_eq!(counter(&metrics, "scalesocket_clients_joined_total", &[]), 1);
+    wait_until("the room is gone", || scrape(&server).get("scalesocket_rooms", &[]) == Some(0.0));
+    assert_eq!(counter(&scrape(&server), JOINED, &[("room", "room")]), 1);
 }
 
 #[test]
@@ -223,6 +227,7 @@ fn of_rooms_that_are_gone_only_the_last_1024_have_a_series() {
     assert_eq!(counter(&metrics, "scalesocket_clients_joined_total", &[]), 2001);
     let rooms: BTreeSet<_> = metrics.labels(JOINED, "room").into_iter().collect();
     assert_eq!(rooms.len(), 1024);
+    assert!(rooms.iter().all(|room| metrics.get(JOINED, &[("room", room)]) == Some(1.0)), "each once");
     assert!(!rooms.contains("stays"), "the longest gone are forgotten");
     assert!((0..4).all(|thread| rooms.contains(format!("{thread}-499").as_str())), "not the last");
     assert_eq!(metrics.labels(OPEN, "room"), [""; 0]);

@@ -194,13 +194,18 @@ fn output_is_logged_and_never_blocks_the_program() {
     let mut client = server.join("/room");
     client.send_text("hello");
     client.expect_text("hello");
-    server.wait_for_log(|line| line.contains("out 1999"));
     client.leave();
     server.wait_for_line(&["program ended"]);
+    // A log that is not read as fast as it is written drops lines and says how many: none is lost otherwise.
     let lines = server.log.lines();
-    for what in ["out 0 ", "out 1999 ", "err 0 ", "err 1999 "] {
-        assert_eq!(lines.iter().filter(|line| line.contains(what)).count(), 2, "{what}");
-    }
+    let logged =
+        lines.iter().filter(|line| line.contains("line=\"out ") || line.contains("line=\"err ")).count();
+    let dropped: usize = lines
+        .iter()
+        .filter_map(|line| line.split_once(" log lines dropped"))
+        .map(|(count, _)| count.parse::<usize>().expect("a number"))
+        .sum();
+    assert!(logged <= 8000 && logged + dropped >= 8000, "{logged} logged, {dropped} dropped");
 }
 
 #[test]
@@ -224,30 +229,69 @@ fn a_port_that_somebody_else_listens_on_is_skipped() {
 fn a_room_whose_port_somebody_took_meanwhile_gets_another_one() {
     let first = free(2);
     let scratch = Scratch::new();
+    // The first program ends late and listens no more; the next one says where it is.
     let script = format!(
-        "echo port $PORT; [ -e {} ] || {{ echo no; exec sleep 1000; }}; exec $T listen accept say $PORT: echo",
+        "[ -e {0} ] && exec $T listen accept say $PORT: echo; : > {0}; trap '' TERM; \
+         exec $T listen accept deafen await {1}",
+        scratch.name("again"),
         scratch.name("go")
     );
-    let server = serve_sh(&["--connecttimeout=0.5"], &option(first, 2), &script);
+    let server = serve_sh(&["--grace=60", "-v"], &option(first, 2), &script);
+    server.member("/room").leave();
+    server.wait_for_line(&["[room]", "signal to the process group"]);
+    let mut stranger = None;
+    wait_until("a stranger listens on the room's port", || {
+        stranger = TcpListener::bind(("127.0.0.1", first)).ok();
+        stranger.is_some()
+    });
+    let stranger = stranger.expect("bound");
     let mut client = server.join("/room");
-    client.answers = false;
-    server.wait_for_line(&["output", &format!("port {first}")]);
+    client.send_text("secret");
     scratch.file("go", "");
-    let stranger = TcpListener::bind(("127.0.0.1", first));
-    // The server met the stranger, or gave up before: either way it is not the program.
-    drop(client);
-    if let Ok(stranger) = stranger {
-        wait_until("the first program is gone", || {
-            server
-                .log
-                .lines()
-                .iter()
-                .any(|line| line.contains("client left") || line.contains("not admitted"))
+    client.expect_text(&format!("{}:secret", first + 1));
+    stranger.set_nonblocking(true).expect("non-blocking");
+    assert!(stranger.accept().is_err(), "nobody has talked to the stranger");
+    // The port is nobody's now, and another room's when the stranger is gone.
+    assert_eq!(server.refused("/other", "").status, 503);
+    drop(stranger);
+    let mut other = server.join("/other");
+    other.send_text("x");
+    other.expect_text(&format!("{first}:x"));
+}
+
+#[test]
+fn a_room_that_finds_no_port_any_more_fails_its_start_and_the_server_lives() {
+    let first = free(1);
+    let scratch = Scratch::new();
+    let script = format!(
+        "[ -e {0} ] && exec $T listen accept say $PORT: echo; : > {0}; trap '' TERM; \
+         exec $T listen accept deafen await {1}",
+        scratch.name("again"),
+        scratch.name("go")
+    );
+    let server = serve_sh(&["--grace=60", "-v"], &option(first, 1), &script);
+    server.member("/room").leave();
+    server.wait_for_line(&["[room]", "signal to the process group"]);
+    let mut stranger = None;
+    wait_until("a stranger listens on the room's port", || {
+        stranger = TcpListener::bind(("127.0.0.1", first)).ok();
+        stranger.is_some()
+    });
+    let mut client = server.join("/room");
+    scratch.file("go", "");
+    let reason = client.expect_close(1011);
+    assert!(reason.contains("no port"), "{reason}");
+    drop(stranger);
+    for room in ["/room", "/other"] {
+        let mut client = None;
+        wait_until("there is a port again", || {
+            client = server.ask_upgrade(room).ok();
+            client.is_some()
         });
-        let mut next = server.join("/room");
-        next.send_text("x");
-        next.expect_text(&format!("{}:x", first + 1));
-        drop(stranger);
+        let mut client = client.expect("let in");
+        client.send_text("x");
+        client.expect_text(&format!("{first}:x"));
+        client.leave();
     }
 }
 
@@ -408,7 +452,7 @@ fn large_messages_pass_both_ways() {
     }
     let server = serve(&["--binary"], 1, &["listen", "accept", "echo"]);
     let mut client = server.join("/room");
-    let message: Vec<u8> = (0..1 << 20).map(|at| (at % 251) as u8).collect();
+    let message: Vec<u8> = (0..1u32 << 20).map(|at| (at % 251) as u8).collect();
     client.send_binary(&message);
     assert!(client.bytes(message.len()) == message);
 }

@@ -222,8 +222,9 @@ fn trickle(file: &str, step: usize) {
 fn count(go: &str) {
     let mut next = 0u64;
     while !std::path::Path::new(go).exists() {
-        let lines: String = (next..next + 20).map(|number| format!("{number}\n")).collect();
-        std::io::stdout().lock().write_all(lines.as_bytes()).expect("print lines");
+        let lines: Vec<u8> =
+            (next..next + 20).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+        std::io::stdout().lock().write_all(&lines).expect("print lines");
         next += 20;
         std::thread::sleep(Duration::from_millis(1));
     }
