@@ -119,7 +119,7 @@ function understand(message) {
 }
 
 document.addEventListener('keydown', (event) => {
-  if (get('game').hidden || !(event.key in KEYS)) return;
+  if (get('game').hidden || !(event.key in KEYS) || event.altKey || event.ctrlKey || event.metaKey) return;
   event.preventDefault(); // the page would scroll
   send({ t: 'Step', to: KEYS[event.key] });
 });

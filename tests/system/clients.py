@@ -258,6 +258,8 @@ class Tab:
 
     def drag(self, places):
         """Moves the mouse through places of the window with its button held."""
+        # A tab in the background shows no frames, and a move waits for the next one.
+        self.call("Page.bringToFront")
         moves = [("mousePressed", places[0]), *(("mouseMoved", place) for place in places[1:])]
         for kind, (x, y) in [*moves, ("mouseReleased", places[-1])]:
             count = {} if kind == "mouseMoved" else {"clickCount": 1}
