@@ -320,7 +320,11 @@ impl Reader {
             Slow::Drop => Overflow::Drop(&member.dropped),
             Slow::Disconnect | Slow::Block => Overflow::Queue,
         };
-        match member.sink.send(batch, parts, overflow) {
+        let before = member.dropped.load(Ordering::Relaxed);
+        let after = member.sink.send(batch, parts, overflow);
+        let dropped = member.dropped.load(Ordering::Relaxed) - before;
+        self.settings.counters.add(Count::DroppedSlow, dropped);
+        match after {
             After::Clear => {}
             After::Waits { unminded, .. } => {
                 if unminded {

@@ -162,7 +162,12 @@ fn upgrade(
             see_out(service, &client, ending);
         }
         Err(e) => {
-            let code = if e == JoinError::ShuttingDown { 1001 } else { 1011 };
+            let (code, count) = match e {
+                JoinError::ShuttingDown => (1001, Count::ClosedShutdown),
+                JoinError::Gone => (1011, Count::ClosedGone),
+                JoinError::Start(_) | JoinError::Stuck => (1011, Count::ClosedFailure),
+            };
+            service.counters.one(count);
             client.close(code, &e.to_string(), Ending::BreakOff);
             let written = close::write_out(&client);
             service.log.warn("client not admitted").room(&request.room).client(id).field("reason", e).write();
@@ -364,7 +369,6 @@ fn still_there(client: &Client, hung_up: &mut Option<Instant>, moved: Instant) -
 /// The end of a client that has left its room: close frames, then TCP.
 fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
     let log = &service.log;
-    service.counters.add(Count::DroppedSlow, client.dropped.load(Ordering::Relaxed));
     if client.is_open() {
         service.counters.one(match ending {
             Conversation::Closed(_) => Count::ClosedByClient,
