@@ -394,7 +394,7 @@ impl Room {
                 // and the phase is another process's.
                 let over = state.find(client.id).is_none();
                 let ends = matches!(state.phase, Phase::Starting { ends: true });
-                state.joined += 1;
+                state.joined += u64::from(!over);
                 match (over, ends || state.shutting_down) {
                     (true, _) => {}
                     (false, true) => state.phase = Phase::Stopping(Arc::clone(&child)),

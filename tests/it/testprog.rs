@@ -246,8 +246,8 @@ fn tcp(mut steps: &[&str]) {
             // Prints so many lines, on both streams.
             ["chatter", lines, ..] => {
                 for number in 0..number(lines) {
-                    say(&format!("out {number} {}", "x".repeat(100)));
-                    eprintln!("err {number} {}", "x".repeat(100));
+                    say(&format!("out {number} {}", "x".repeat(1000)));
+                    eprintln!("err {number} {}", "x".repeat(1000));
                 }
                 2
             }
