@@ -194,28 +194,13 @@ fn output_is_logged_and_never_blocks_the_program() {
     let mut client = server.join("/room");
     client.send_text("hello");
     client.expect_text("hello");
-<<<<<<< HEAD
-=======
     server.wait_for_log(|line| line.contains("out 199"));
->>>>>>> three
     client.leave();
     server.wait_for_line(&["program ended"]);
-    // A log that is not read as fast as it is written drops lines and says how many: none is lost otherwise.
     let lines = server.log.lines();
-<<<<<<< HEAD
-    let logged =
-        lines.iter().filter(|line| line.contains("line=\"out ") || line.contains("line=\"err ")).count();
-    let dropped: usize = lines
-        .iter()
-        .filter_map(|line| line.split_once(" log lines dropped"))
-        .map(|(count, _)| count.parse::<usize>().expect("a number"))
-        .sum();
-    assert!(logged <= 8000 && logged + dropped >= 8000, "{logged} logged, {dropped} dropped");
-=======
     for what in ["out 0 ", "out 199 ", "err 0 ", "err 199 "] {
         assert_eq!(lines.iter().filter(|line| line.contains(what)).count(), 2, "{what}");
     }
->>>>>>> three
 }
 
 #[test]
