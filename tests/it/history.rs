@@ -1,5 +1,7 @@
 //! What is replayed to those who come later, and for how long it is remembered.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::support::{Client, Event, Scratch, Server, wait_until};
 
 /// What a client sends is what the program prints.
@@ -113,7 +115,9 @@ fn a_joiner_sees_history_then_live_without_gap_or_double() {
         let scratch = Scratch::new();
         let server = Server::with(&[option, "--patience=60"]).testprog(&["count", &scratch.name("go")]);
         let address = server.address().clone();
-        let follow = |mut client: Client| {
+        // How far the first one is: it joins before the flood, and the others in the middle of it.
+        let seen = AtomicU64::new(0);
+        let follow = |mut client: Client, seen: &AtomicU64| {
             let mut next: Option<u64> = None;
             loop {
                 let text = client.text();
@@ -123,11 +127,17 @@ fn a_joiner_sees_history_then_live_without_gap_or_double() {
                 let number: u64 = text.parse().expect("a number");
                 assert_eq!(number, next.unwrap_or(if whole { 0 } else { number }), "{option}");
                 next = Some(number + 1);
+                seen.store(number + 1, Ordering::Relaxed);
             }
             next.unwrap_or(0)
         };
         let ends: Vec<u64> = std::thread::scope(|scope| {
-            let first = scope.spawn(|| follow(Client::connect(&address, "/room")));
+            let first = scope.spawn(|| follow(Client::connect(&address, "/room"), &seen));
+            let await_more = || {
+                let before = seen.load(Ordering::Relaxed);
+                wait_until("the flood goes on", || seen.load(Ordering::Relaxed) > before + 200);
+            };
+            await_more();
             let joiners: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| (0..8).map(|_| Client::connect(&address, "/room")).collect::<Vec<_>>())
@@ -135,9 +145,12 @@ fn a_joiner_sees_history_then_live_without_gap_or_double() {
                 .collect();
             let clients: Vec<Client> =
                 joiners.into_iter().flat_map(|joiner| joiner.join().expect("they join")).collect();
+            await_more();
             scratch.file("go", "");
-            let followers: Vec<_> =
-                clients.into_iter().map(|client| scope.spawn(move || follow(client))).collect();
+            let followers: Vec<_> = clients
+                .into_iter()
+                .map(|client| scope.spawn(|| follow(client, &AtomicU64::new(0))))
+                .collect();
             followers.into_iter().chain([first]).map(|follower| follower.join().expect("in order")).collect()
         });
         assert!(ends[0] > 0 && ends.iter().all(|&end| end == ends[0]), "{ends:?}");
