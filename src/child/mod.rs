@@ -100,6 +100,8 @@ enum Farewell {
     Shutdown,
     /// It closed its connection and can never be heard again.
     Silence,
+    /// It broke the framing and can never be understood again.
+    BrokenFraming,
 }
 
 /// A running child, as its room knows it.
@@ -296,6 +298,7 @@ impl Child {
 fn close_of(exit: Option<Exit>, farewell: Farewell) -> (u16, String) {
     match (farewell, exit) {
         (Farewell::Shutdown, _) => (1001, "server is shutting down".to_owned()),
+        (Farewell::BrokenFraming, _) => (1011, "program broke the framing".to_owned()),
         (Farewell::Silence, _) => (1011, "program closed its connection".to_owned()),
         (Farewell::Exit, Some(exit)) if exit.success() => (1000, String::new()),
         (Farewell::Exit, Some(exit)) => (1011, exit.to_string()),

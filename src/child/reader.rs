@@ -354,8 +354,7 @@ impl Reader {
 
     /// Logs what had to be thrown away or replaced; a broken framing ends the child.
     fn note_damage(&mut self) {
-        let Found { overlong, bad_text, malformed, broken, .. } = &self.found;
-        let (overlong, bad_text, malformed, broken) = (*overlong, *bad_text, *malformed, *broken);
+        let Found { overlong, bad_text, malformed, unfinished, broken, .. } = self.found;
         let (log, counters) = (&self.settings.log, &self.settings.counters);
         counters.add(Count::DroppedOverlong, overlong);
         counters.add(Count::DroppedMalformed, malformed);
@@ -379,6 +378,11 @@ impl Reader {
                 .write();
         }
         self.bad_text += bad_text;
+        if unfinished > 0 {
+            warn("program ended in the middle of a packet, which is thrown away")
+                .number("bytes", unfinished)
+                .write();
+        }
         if let Some(broken) = broken {
             log.error("program ended: it broke the framing")
                 .room(self.audience.name())
@@ -386,7 +390,16 @@ impl Reader {
                 .field("reason", broken)
                 .write();
             self.stdout = None;
+            self.blame(Farewell::BrokenFraming);
             self.sequence.hurry(Instant::now());
+        }
+    }
+
+    /// Has the clients told that the program is ended for this, unless the server ends anyway.
+    fn blame(&self, farewell: Farewell) {
+        let mut orders = lock(&self.child.orders);
+        if orders.farewell == Farewell::Exit {
+            orders.farewell = farewell;
         }
     }
 
@@ -444,10 +457,7 @@ impl Reader {
                 match self.sequence.due(now) {
                     Some(Due::Signal) => {
                         if self.silent {
-                            let mut orders = lock(&self.child.orders);
-                            if orders.farewell == Farewell::Exit {
-                                orders.farewell = Farewell::Silence;
-                            }
+                            self.blame(Farewell::Silence);
                         }
                         self.signal(Signal::from_named_raw(self.settings.program.stop_signal));
                     }

@@ -25,6 +25,8 @@ pub struct Found {
     pub bad_text: u64,
     /// Messages thrown away because their header could not be understood.
     pub malformed: u64,
+    /// Bytes of a packet that was never ended.
+    pub unfinished: usize,
     /// The framing is broken: nothing more can be understood.
     pub broken: Option<gwsocket::Broken>,
 }
@@ -35,7 +37,8 @@ impl Found {
         self.addresses.clear();
         self.tagged.clear();
         self.metadata = None;
-        (self.overlong, self.bad_text, self.malformed, self.broken) = (0, 0, 0, None);
+        (self.overlong, self.bad_text, self.malformed) = (0, 0, 0);
+        (self.unfinished, self.broken) = (0, None);
     }
 }
 
@@ -86,8 +89,10 @@ impl Decoder {
 
     /// The output has ended: adds the last message, if it was not terminated.
     pub fn finish(&mut self, batch: &mut Batch, found: &mut Found) {
-        if let Self::Items(splitter, json) = self {
-            splitter.finish(|item| add_item(item, *json, batch, found));
+        match self {
+            Self::Items(splitter, json) => splitter.finish(|item| add_item(item, *json, batch, found)),
+            Self::Chunks => {}
+            Self::Packets(packets) => found.unfinished = packets.unfinished(),
         }
     }
 }

@@ -352,22 +352,23 @@ impl Room {
                     return self.started(client, started);
                 }
                 Phase::Starting { .. } | Phase::Stopping(_) => {
-                    // That takes long enough to be told that the handshake is over; and while it does, the
-                    // reader has to know that somebody waits.
-                    let child = match &state.phase {
-                        Phase::Stopping(child) => Some(Arc::clone(child)),
-                        _ => None,
-                    };
-                    drop(state);
-                    client.sink.flush(false);
-                    if let Some(child) = child {
+                    // An end takes long enough to be told that the handshake is over; and while it does, the
+                    // reader has to know that somebody waits. A start usually does not: the client is told
+                    // when it is on the list, so that it misses nothing.
+                    if let Phase::Stopping(child) = &state.phase {
+                        let child = Arc::clone(child);
+                        drop(state);
+                        client.sink.flush(false);
                         child.look_again();
+                        state = lock(&self.state);
                     }
-                    state = lock(&self.state);
                     // Woken by whoever starts or the reader that ends; both take bounded time.
                     while matches!(state.phase, Phase::Starting { .. } | Phase::Stopping(_)) {
                         let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
                         drop(waited.unwrap_or_else(PoisonError::into_inner).0);
+                        if came.elapsed() >= LOOK_AGAIN {
+                            client.sink.flush(false);
+                        }
                         if came.elapsed() > WAITING_PATIENCE && !stay(came) {
                             return Err(JoinError::Gone);
                         }
@@ -433,16 +434,18 @@ impl Room {
         let mut occasion = occasion.clone();
         // In a statement of its own: the room must not be locked while the table is asked.
         let port = lock(&self.state).port;
-        let Ok(port) = table.port_for(port) else {
-            // The one it had is given up: it may be another room's by now.
-            lock(&self.state).port = None;
-            return Err(StartError::NotListening("no port of --tcpports is free".to_owned()));
-        };
-        occasion.port = port;
-        lock(&self.state).port = occasion.port;
+        let port = table.port_for(port);
+        // Without one, the one it had is given up: it may be another room's by now.
+        lock(&self.state).port = port.unwrap_or(None);
         table.reader_starts();
-        let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
-        let started = Child::start(&table.settings, &occasion, audience);
+        let started = match port {
+            Ok(port) => {
+                occasion.port = port;
+                let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
+                Child::start(&table.settings, &occasion, audience)
+            }
+            Err(()) => Err(StartError::NotListening("no port of --tcpports is free".to_owned())),
+        };
         if let Ok(child) = &started {
             table.note(child);
         }
