@@ -61,6 +61,7 @@ impl Log {
     }
 
     /// A line of the given level; nothing happens before [`Entry::write`].
+    #[inline(never)]
     pub fn at(&self, level: Level, message: &str) -> Entry<'_> {
         let body = self.shows(level).then(|| {
             let mut body = Body { text: String::with_capacity(160), config: self.inner.config };
@@ -117,6 +118,7 @@ pub struct Entry<'a> {
 
 impl Entry<'_> {
     /// The room it is about.
+    #[inline(never)]
     pub fn room(mut self, room: &str) -> Self {
         if self.body.is_some() {
             self.room = Some(room.to_owned());
@@ -132,30 +134,31 @@ impl Entry<'_> {
 
     /// One more thing worth knowing. Keys are plain words; values may be anything, hostile included.
     pub fn field(mut self, key: &str, value: impl Display) -> Self {
-        if let Some((body, _)) = &self.body {
-            match body.config.format {
-                LogFormat::Text => {
-                    let _ = write!(self.fields, " {key}=");
-                    push_text_value(&mut self.fields, &value.to_string());
-                }
-                LogFormat::Json => {
-                    let _ = write!(self.fields, ",\"{key}\":");
-                    push_json_string(&mut self.fields, &value.to_string());
-                }
-            }
-        }
+        self.push(key, &value, true);
         self
     }
 
     /// The same for a number: bare in JSON.
     pub fn number(mut self, key: &str, value: impl Display) -> Self {
-        if let Some((body, _)) = &self.body {
-            let _ = match body.config.format {
-                LogFormat::Text => write!(self.fields, " {key}={value}"),
-                LogFormat::Json => write!(self.fields, ",\"{key}\":{value}"),
-            };
-        }
+        self.push(key, &value, false);
         self
+    }
+
+    /// Not for each kind of value anew, and not in line: logging is everywhere, and never hot.
+    #[inline(never)]
+    fn push(&mut self, key: &str, value: &dyn Display, quoted: bool) {
+        let Some((body, _)) = &self.body else { return };
+        let fields = &mut self.fields;
+        let _ = match (body.config.format, quoted) {
+            (LogFormat::Text, true) => {
+                write!(fields, " {key}=").map(|()| push_text_value(fields, &value.to_string()))
+            }
+            (LogFormat::Json, true) => {
+                write!(fields, ",\"{key}\":").map(|()| push_json_string(fields, &value.to_string()))
+            }
+            (LogFormat::Text, false) => write!(fields, " {key}={value}"),
+            (LogFormat::Json, false) => write!(fields, ",\"{key}\":{value}"),
+        };
     }
 
     /// The same for a time, in seconds, to the millisecond.
@@ -164,6 +167,7 @@ impl Entry<'_> {
     }
 
     /// Hands the line over.
+    #[inline(never)]
     pub fn write(self) {
         let Some((mut body, message)) = self.body else { return };
         match body.config.format {
