@@ -1,11 +1,15 @@
 //! Rooms: who is in, which process answers, what happens when they come and go. Knows nothing of HTTP.
 
+mod audience;
 mod history;
+mod member;
 mod past;
 mod ports;
 mod room;
+mod state;
 mod table;
 mod template;
 
-pub use self::room::{JoinError, Member, Room};
+pub use self::member::Member;
+pub use self::room::{JoinError, Room};
 pub use self::table::{Bounds, Facts, Hooks, ReserveError, Table, Ticket};

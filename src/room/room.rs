@@ -15,16 +15,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::history::History;
-use super::past::Past;
-use super::table::{Facts, Hooks, ReserveError, Ticket, WeakTable};
+use super::member::Member;
+use super::state::{Phase, State};
+use super::table::{Hooks, ReserveError, Ticket, WeakTable};
 use super::template::{Subject, render};
 use crate::child::{Audience, Child, Occasion, StartError};
 use crate::client::Client;
-use crate::config::Keep;
 use crate::counters::Count;
 use crate::framing::gwsocket;
-use crate::framing::output::Found;
-use crate::sink::{After, Batch};
 use crate::sys::lock;
 
 /// A client that waits for the old process to end is woken at the latest after this to look again.
@@ -34,91 +32,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// client like any other: it joins, and it leaves.
 const WAITING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where a room's process is in its life.
-enum Phase {
-    /// There is none.
-    Idle,
-    /// One of the clients is starting it. `ends`: it has exited already.
-    Starting {
-        /// It has exited before its start was over.
-        ends: bool,
-    },
-    /// It answers.
-    Running(Arc<Child>),
-    /// It is on its way out; who comes now waits for the next one.
-    Stopping(Arc<Child>),
-    /// It cannot be ended; nobody comes in.
-    Stuck,
-}
-
 /// See the module's documentation.
 pub struct Room {
-    name: Arc<str>,
-    table: WeakTable,
-    state: Mutex<State>,
+    pub(super) name: Arc<str>,
+    pub(super) table: WeakTable,
+    pub(super) state: Mutex<State>,
     /// The phase has changed.
-    changed: Condvar,
-}
-
-struct State {
-    phase: Phase,
-    /// Members, and those who hold a ticket.
-    places: usize,
-    /// Since when there are none.
-    empty_since: Option<Instant>,
-    /// In the order of their numbers.
-    members: Vec<Arc<Client>>,
-    /// Those who are no members any more, but whose leave the program may not have been told yet.
-    leaving: Vec<Arc<Client>>,
-    /// The members as a list, until somebody comes or goes.
-    list: Option<Arc<[Arc<Client>]>>,
-    /// What is replayed to those who come.
-    history: History,
-    /// Where its programs listen, if they talk over TCP.
-    port: Option<u16>,
-    /// How many clients have joined, ever.
-    joined: u64,
-    /// What the program said of the room: JSON.
-    metadata: Option<Arc<[u8]>>,
-    /// How many starts have failed, and why the last one did.
-    failures: u64,
-    failure: Arc<str>,
-    shutting_down: bool,
-    /// Nothing is to live any more.
-    killed: bool,
-}
-
-impl State {
-    /// Adds a member. It gets the history before anything else, because nothing is sent to it before it is
-    /// on the list; held, not written, because the room is locked.
-    fn add(&mut self, client: &Arc<Client>) {
-        if let Some(batch) = self.history.replay() {
-            client.sink.hold(&Arc::new(batch));
-        }
-        let at = self.members.partition_point(|member| member.id < client.id);
-        self.members.insert(at, Arc::clone(client));
-        self.list = None;
-    }
-
-    fn remove(&mut self, id: u64) -> bool {
-        let Some(at) = self.find(id) else { return false };
-        self.list = None;
-        self.members.remove(at);
-        true
-    }
-
-    /// Takes a member off the list; its place stays taken until its leave has been told.
-    fn begin_to_leave(&mut self, client: &Arc<Client>) -> bool {
-        let present = self.remove(client.id);
-        if present {
-            self.leaving.push(Arc::clone(client));
-        }
-        present
-    }
-
-    fn find(&self, id: u64) -> Option<usize> {
-        self.members.binary_search_by_key(&id, |member| member.id).ok()
-    }
+    pub(super) changed: Condvar,
 }
 
 /// Why a client could not join.
@@ -145,46 +65,6 @@ impl fmt::Display for JoinError {
     }
 }
 
-/// A client's membership: it leaves the room when this is dropped, whatever happens to its thread.
-pub struct Member {
-    room: Arc<Room>,
-    child: Arc<Child>,
-    client: Arc<Client>,
-}
-
-impl Member {
-    /// The client.
-    pub fn client(&self) -> &Arc<Client> {
-        &self.client
-    }
-
-    /// Has the end of a client that was closed seen through: written out, answered, ended.
-    pub fn see_through(&self) {
-        self.child.see_through(&self.client);
-    }
-
-    /// Passes a message on to the program, all parts together or none: see [`Child::input`].
-    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
-        // Its join was not taken: the client was gone by then.
-        if !self.client.is_greeted() {
-            return (false, false);
-        }
-        self.child.input(&self.client, parts, stay)
-    }
-
-    /// Has the client's sink minded if something waits in it.
-    pub fn mind(&self, after: After) {
-        self.child.mind(&self.client, after);
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.client.finish();
-        self.room.leave(&self.client, &self.child);
-    }
-}
-
 impl Room {
     pub(super) fn new(
         name: &str,
@@ -196,22 +76,7 @@ impl Room {
         Self {
             name: name.into(),
             table,
-            state: Mutex::new(State {
-                phase: Phase::Idle,
-                places: 0,
-                empty_since: None,
-                members: Vec::new(),
-                leaving: Vec::new(),
-                list: None,
-                history,
-                port,
-                joined,
-                metadata: None,
-                failures: 0,
-                failure: "".into(),
-                shutting_down: false,
-                killed: false,
-            }),
+            state: Mutex::new(State::new(port, joined, history)),
             changed: Condvar::new(),
         }
     }
@@ -240,37 +105,6 @@ impl Room {
     /// Where its programs listen.
     pub(super) fn port(&self) -> Option<u16> {
         lock(&self.state).port
-    }
-
-    /// How it stands.
-    pub(super) fn facts(&self) -> Facts {
-        let (mut facts, members, child) = {
-            let state = lock(&self.state);
-            let child = match &state.phase {
-                Phase::Running(child) | Phase::Stopping(child) => Some(Arc::clone(child)),
-                Phase::Idle | Phase::Starting { .. } | Phase::Stuck => None,
-            };
-            let facts = Facts {
-                name: Arc::clone(&self.name),
-                clients: state.members.len(),
-                joined: state.joined,
-                metadata: state.metadata.clone(),
-                queued: [0; 2],
-            };
-            (facts, state.members.clone(), child)
-        };
-        // Each with its own lock, and none while the room is locked.
-        let waiting = members.iter().map(|client| client.sink.look().held).sum();
-        facts.queued = [waiting, child.map_or(0, |child| child.queued())];
-        facts
-    }
-
-    /// What is to be remembered of it once it is gone.
-    pub(super) fn past(&self, with_history: bool) -> Past {
-        let mut state = lock(&self.state);
-        let nothing = History::new(Keep::Nothing, 0);
-        let history = with_history.then(|| std::mem::replace(&mut state.history, nothing));
-        Past { joined: state.joined, history }
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -483,7 +317,7 @@ impl Room {
 
     /// Takes a client out. The child sees the leave after its last message, because both come from the
     /// client's own thread; and before the end of its input, because the place is given back after.
-    fn leave(&self, client: &Arc<Client>, child: &Arc<Child>) {
+    pub(super) fn leave(&self, client: &Arc<Client>, child: &Arc<Child>) {
         // Off the list first: what the program says of its leave is not for itself. A client whose process
         // has ended is on no list, and its place is free already.
         let present = lock(&self.state).begin_to_leave(client);
@@ -543,7 +377,7 @@ impl Room {
         }
     }
 
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         if let Some(table) = self.table.upgrade() {
             table.forget_if_gone(self);
         }
@@ -587,27 +421,6 @@ impl Room {
         };
         child.kill();
     }
-
-    /// The process is gone: the members go with it, the next to come gets a new one.
-    fn end(&self, phase: Phase) -> Vec<Arc<Client>> {
-        let mut state = lock(&self.state);
-        let members = std::mem::take(&mut state.members);
-        if matches!(state.phase, Phase::Starting { .. }) {
-            // It has exited before the one who started it could be counted.
-            state.joined += members.len() as u64;
-        }
-        state.list = None;
-        state.places -= members.len();
-        state.phase = phase;
-        state.metadata = None;
-        if !self.table.upgrade().is_some_and(|table| table.history.persist) {
-            state.history.clear();
-        }
-        drop(state);
-        self.changed.notify_all();
-        self.forget();
-        members
-    }
 }
 
 /// Whether programs are told of clients that come or go.
@@ -615,75 +428,5 @@ fn tells(hooks: &Hooks) -> bool {
     match hooks {
         Hooks::Templates { join, leave } => join.is_some() || leave.is_some(),
         Hooks::Gwsocket => true,
-    }
-}
-
-impl Audience for Room {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn take(&self, batch: &Batch, found: &Found) -> Arc<[Arc<Client>]> {
-        let mut state = lock(&self.state);
-        state.history.add(batch, found);
-        if let Some(list) = &state.list {
-            return Arc::clone(list);
-        }
-        let list: Arc<[Arc<Client>]> = state.members.as_slice().into();
-        state.list = Some(Arc::clone(&list));
-        list
-    }
-
-    fn describe(&self, metadata: Vec<u8>) {
-        lock(&self.state).metadata = Some(metadata.into());
-    }
-
-    fn is_shared(&self) -> bool {
-        lock(&self.state).places > 1
-    }
-
-    fn is_wanted(&self) -> bool {
-        !lock(&self.state).shutting_down
-    }
-
-    fn empty_since(&self) -> Option<Instant> {
-        lock(&self.state).empty_since
-    }
-
-    fn give_up_waiting(&self, since: Instant) -> bool {
-        let mut state = lock(&self.state);
-        match &state.phase {
-            Phase::Running(child) if state.empty_since == Some(since) => {
-                state.phase = Phase::Stopping(Arc::clone(child));
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn child_ends(&self) {
-        let mut state = lock(&self.state);
-        match &mut state.phase {
-            Phase::Running(child) => {
-                let child = Arc::clone(child);
-                state.phase = Phase::Stopping(child);
-            }
-            Phase::Starting { ends } => *ends = true,
-            Phase::Idle | Phase::Stopping(_) | Phase::Stuck => {}
-        }
-    }
-
-    fn child_ended(&self) -> Vec<Arc<Client>> {
-        self.end(Phase::Idle)
-    }
-
-    fn child_is_stuck(&self) -> Vec<Arc<Client>> {
-        self.end(Phase::Stuck)
-    }
-
-    fn reader_ended(&self) {
-        if let Some(table) = self.table.upgrade() {
-            table.reader_ends();
-        }
     }
 }

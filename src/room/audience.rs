@@ -1,0 +1,140 @@
+//! The room as others see it: its process, which talks to it and ends, and whoever asks how it stands.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::history::History;
+use super::past::Past;
+use super::room::Room;
+use super::state::Phase;
+use super::table::Facts;
+use crate::child::Audience;
+use crate::client::Client;
+use crate::config::Keep;
+use crate::framing::output::Found;
+use crate::sink::Batch;
+use crate::sys::lock;
+
+impl Room {
+    /// How it stands.
+    pub(super) fn facts(&self) -> Facts {
+        let (mut facts, members, child) = {
+            let state = lock(&self.state);
+            let child = match &state.phase {
+                Phase::Running(child) | Phase::Stopping(child) => Some(Arc::clone(child)),
+                Phase::Idle | Phase::Starting { .. } | Phase::Stuck => None,
+            };
+            let facts = Facts {
+                name: Arc::clone(&self.name),
+                clients: state.members.len(),
+                joined: state.joined,
+                metadata: state.metadata.clone(),
+                queued: [0; 2],
+            };
+            (facts, state.members.clone(), child)
+        };
+        // Each with its own lock, and none while the room is locked.
+        let waiting = members.iter().map(|client| client.sink.look().held).sum();
+        facts.queued = [waiting, child.map_or(0, |child| child.queued())];
+        facts
+    }
+
+    /// What is to be remembered of it once it is gone.
+    pub(super) fn past(&self, with_history: bool) -> Past {
+        let mut state = lock(&self.state);
+        let nothing = History::new(Keep::Nothing, 0);
+        let history = with_history.then(|| std::mem::replace(&mut state.history, nothing));
+        Past { joined: state.joined, history }
+    }
+
+    /// The process is gone: the members go with it, the next to come gets a new one.
+    fn end(&self, phase: Phase) -> Vec<Arc<Client>> {
+        let mut state = lock(&self.state);
+        let members = std::mem::take(&mut state.members);
+        if matches!(state.phase, Phase::Starting { .. }) {
+            // It has exited before the one who started it could be counted.
+            state.joined += members.len() as u64;
+        }
+        state.list = None;
+        state.places -= members.len();
+        state.phase = phase;
+        state.metadata = None;
+        if !self.table.upgrade().is_some_and(|table| table.history.persist) {
+            state.history.clear();
+        }
+        drop(state);
+        self.changed.notify_all();
+        self.forget();
+        members
+    }
+}
+
+impl Audience for Room {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn take(&self, batch: &Batch, found: &Found) -> Arc<[Arc<Client>]> {
+        let mut state = lock(&self.state);
+        state.history.add(batch, found);
+        if let Some(list) = &state.list {
+            return Arc::clone(list);
+        }
+        let list: Arc<[Arc<Client>]> = state.members.as_slice().into();
+        state.list = Some(Arc::clone(&list));
+        list
+    }
+
+    fn describe(&self, metadata: Vec<u8>) {
+        lock(&self.state).metadata = Some(metadata.into());
+    }
+
+    fn is_shared(&self) -> bool {
+        lock(&self.state).places > 1
+    }
+
+    fn is_wanted(&self) -> bool {
+        !lock(&self.state).shutting_down
+    }
+
+    fn empty_since(&self) -> Option<Instant> {
+        lock(&self.state).empty_since
+    }
+
+    fn give_up_waiting(&self, since: Instant) -> bool {
+        let mut state = lock(&self.state);
+        match &state.phase {
+            Phase::Running(child) if state.empty_since == Some(since) => {
+                state.phase = Phase::Stopping(Arc::clone(child));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn child_ends(&self) {
+        let mut state = lock(&self.state);
+        match &mut state.phase {
+            Phase::Running(child) => {
+                let child = Arc::clone(child);
+                state.phase = Phase::Stopping(child);
+            }
+            Phase::Starting { ends } => *ends = true,
+            Phase::Idle | Phase::Stopping(_) | Phase::Stuck => {}
+        }
+    }
+
+    fn child_ended(&self) -> Vec<Arc<Client>> {
+        self.end(Phase::Idle)
+    }
+
+    fn child_is_stuck(&self) -> Vec<Arc<Client>> {
+        self.end(Phase::Stuck)
+    }
+
+    fn reader_ended(&self) {
+        if let Some(table) = self.table.upgrade() {
+            table.reader_ends();
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A client's hold on its room: what it can do there, and that it leaves, whatever happens.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::room::Room;
+use crate::child::Child;
+use crate::client::Client;
+use crate::sink::After;
+
+/// A client's membership: it leaves the room when this is dropped, whatever happens to its thread.
+pub struct Member {
+    pub(super) room: Arc<Room>,
+    pub(super) child: Arc<Child>,
+    pub(super) client: Arc<Client>,
+}
+
+impl Member {
+    /// The client.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// Has the end of a client that was closed seen through: written out, answered, ended.
+    pub fn see_through(&self) {
+        self.child.see_through(&self.client);
+    }
+
+    /// Passes a message on to the program, all parts together or none: see [`Child::input`].
+    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
+        // Its join was not taken: the client was gone by then.
+        if !self.client.is_greeted() {
+            return (false, false);
+        }
+        self.child.input(&self.client, parts, stay)
+    }
+
+    /// Has the client's sink minded if something waits in it.
+    pub fn mind(&self, after: After) {
+        self.child.mind(&self.client, after);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.client.finish();
+        self.room.leave(&self.client, &self.child);
+    }
+}

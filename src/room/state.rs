@@ -1,0 +1,106 @@
+//! What a room knows while it is locked: where its process is in its life, and who is in.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::history::History;
+use crate::child::Child;
+use crate::client::Client;
+
+/// Where a room's process is in its life.
+pub(super) enum Phase {
+    /// There is none.
+    Idle,
+    /// One of the clients is starting it. `ends`: it has exited already.
+    Starting {
+        /// It has exited before its start was over.
+        ends: bool,
+    },
+    /// It answers.
+    Running(Arc<Child>),
+    /// It is on its way out; who comes now waits for the next one.
+    Stopping(Arc<Child>),
+    /// It cannot be ended; nobody comes in.
+    Stuck,
+}
+
+pub(super) struct State {
+    pub(super) phase: Phase,
+    /// Members, and those who hold a ticket.
+    pub(super) places: usize,
+    /// Since when there are none.
+    pub(super) empty_since: Option<Instant>,
+    /// In the order of their numbers.
+    pub(super) members: Vec<Arc<Client>>,
+    /// Those who are no members any more, but whose leave the program may not have been told yet.
+    pub(super) leaving: Vec<Arc<Client>>,
+    /// The members as a list, until somebody comes or goes.
+    pub(super) list: Option<Arc<[Arc<Client>]>>,
+    /// What is replayed to those who come.
+    pub(super) history: History,
+    /// Where its programs listen, if they talk over TCP.
+    pub(super) port: Option<u16>,
+    /// How many clients have joined, ever.
+    pub(super) joined: u64,
+    /// What the program said of the room: JSON.
+    pub(super) metadata: Option<Arc<[u8]>>,
+    /// How many starts have failed, and why the last one did.
+    pub(super) failures: u64,
+    pub(super) failure: Arc<str>,
+    pub(super) shutting_down: bool,
+    /// Nothing is to live any more.
+    pub(super) killed: bool,
+}
+
+impl State {
+    /// A room without anybody or anything, that goes on where its past ended.
+    pub(super) fn new(port: Option<u16>, joined: u64, history: History) -> Self {
+        Self {
+            phase: Phase::Idle,
+            places: 0,
+            empty_since: None,
+            members: Vec::new(),
+            leaving: Vec::new(),
+            list: None,
+            history,
+            port,
+            joined,
+            metadata: None,
+            failures: 0,
+            failure: "".into(),
+            shutting_down: false,
+            killed: false,
+        }
+    }
+
+    /// Adds a member. It gets the history before anything else, because nothing is sent to it before it is
+    /// on the list; held, not written, because the room is locked.
+    pub(super) fn add(&mut self, client: &Arc<Client>) {
+        if let Some(batch) = self.history.replay() {
+            client.sink.hold(&Arc::new(batch));
+        }
+        let at = self.members.partition_point(|member| member.id < client.id);
+        self.members.insert(at, Arc::clone(client));
+        self.list = None;
+    }
+
+    pub(super) fn remove(&mut self, id: u64) -> bool {
+        let Some(at) = self.find(id) else { return false };
+        self.list = None;
+        self.members.remove(at);
+        true
+    }
+
+    /// Takes a member off the list; its place stays taken until its leave has been told.
+    pub(super) fn begin_to_leave(&mut self, client: &Arc<Client>) -> bool {
+        let present = self.remove(client.id);
+        if present {
+            self.leaving.push(Arc::clone(client));
+        }
+        present
+    }
+
+    pub(super) fn find(&self, id: u64) -> Option<usize> {
+        self.members.binary_search_by_key(&id, |member| member.id).ok()
+    }
+}
