@@ -69,7 +69,7 @@ fn a_client_that_never_reads_holds_the_others_up_once_and_is_told_why() {
 #[test]
 fn a_client_that_takes_nothing_for_five_more_seconds_is_cut_off() {
     const LENGTH: usize = 1_000_000;
-    let options = ["--joinmsg", "+", "--ping", "0", "--patience", "0.2"];
+    let options = ["--joinmsg", "+", "--ping", "0", "--patience", "2"];
     let server = Server::with(&options).testprog(&["burst", "2", "50", "1000000"]);
     let start = Holds::now(&server);
     let mut stuck = Peer::join_small(&server, "/room");
