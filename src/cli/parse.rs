@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::arguments::{Arguments, Print, Shell};
+use super::arguments::{Arguments, MessageFrame, Print, Shell};
 use super::flags::{Default, Flag, Value, by_name, by_short, nearest};
 use super::table::FLAGS;
 use super::{Action, Environment, Failure, completions, help, man, meaning};
@@ -192,6 +192,17 @@ fn check_conflicts(arguments: &Arguments) -> Result<(), String> {
             return Err(format!("--{one} and --{other} cannot be given together"));
         }
     }
+    // What depends on a value: packets know of no other notices and no other ends.
+    let packets = |frame| frame == Some(MessageFrame::Gwsocket);
+    let (frame, client, server) = (arguments.frame, arguments.client_frame, arguments.server_frame);
+    for (meaningless, names) in [
+        (packets(frame) || packets(client), ["joinmsg", "leavemsg"]),
+        (packets(frame) || packets(server), ["delimiters", "null"]),
+    ] {
+        if let Some(name) = names.into_iter().find(|name| meaningless && arguments.gave(name)) {
+            return Err(format!("--{name} means nothing with gwsocket's packets, which have their own"));
+        }
+    }
     Ok(())
 }
 
@@ -302,6 +313,10 @@ pub(super) mod tests {
             (&["--bianry", "cat"], &["unknown option --bianry", "did you mean --binary?"]),
             (&["-addr", ":1", "cat"], &["unknown option -addr", "did you mean --addr?"]),
             (&["-x", "cat"], &["unknown option -x"]),
+            (&["--frame=gwsocket", "--joinmsg=x", "cat"], &["--joinmsg means nothing"]),
+            (&["--clientframe=gwsocket", "--leavemsg=x", "cat"], &["--leavemsg means nothing"]),
+            (&["--serverframe=gwsocket", "--null", "cat"], &["--null means nothing"]),
+            (&["--json", "--frame=json", "cat"], &["--json and --frame cannot be given together"]),
             (&["-vx", "cat"], &["unknown option -vx"]),
             (&["-b=1", "cat"], &["-b takes no value"]),
             (&["-bv=1", "cat"], &["unknown option -bv=1"]),
