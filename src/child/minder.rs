@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::client::{CLOSE_PATIENCE, Client};
+use crate::client::{CLOSE_PATIENCE, Client, TRY_AGAIN};
 use crate::config::Slow;
 use crate::sink::{After, Ending, Phase};
 
@@ -29,6 +29,8 @@ struct Minded {
     /// When its close was queued, and when that was written out.
     closing: Option<Instant>,
     written: Option<Instant>,
+    /// When it was last written to.
+    tried: Instant,
     /// Nothing that was said to it is owed to it: without an answer it is reset.
     broken_off: bool,
 }
@@ -83,6 +85,7 @@ impl Minder {
                 behind: None,
                 closing: None,
                 written: None,
+                tried: Instant::now(),
                 broken_off: false,
             });
             self.minded.len() - 1
@@ -123,9 +126,14 @@ impl Minder {
     /// Goes on writing where that is possible.
     pub(super) fn serve(&mut self, mut ready: impl Iterator<Item = bool>) {
         self.minded.retain_mut(|minded| {
-            if minded.written.is_some() || !ready.next().unwrap_or(false) {
+            if minded.written.is_some() {
                 return true;
             }
+            let ready = ready.next().unwrap_or(false);
+            if !ready && minded.tried.elapsed() < TRY_AGAIN {
+                return true;
+            }
+            minded.tried = Instant::now();
             // A broken one stays for `judge`.
             minded.client.sink.flush(true) != After::Clear || minded.closing.is_some()
         });
@@ -173,7 +181,7 @@ impl Minder {
                     if until <= now {
                         slow.push(Arc::clone(client));
                     } else {
-                        alarm(until);
+                        alarm(until.min(minded.tried + TRY_AGAIN));
                     }
                     true
                 }
@@ -185,7 +193,7 @@ impl Minder {
                         client.cut();
                         return false;
                     }
-                    alarm(until);
+                    alarm(until.min(minded.tried + TRY_AGAIN));
                     true
                 }
                 Phase::Ended => {

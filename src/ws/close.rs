@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use crate::client::{CLOSE_PATIENCE, Client};
+use crate::client::{CLOSE_PATIENCE, Client, TRY_AGAIN};
 use crate::sink::{After, Phase};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
@@ -26,9 +26,10 @@ pub(super) fn write_out(client: &Arc<Client>) -> bool {
             After::Refused => return false,
             After::Waits { .. } => {
                 let until = client.sink.look().moved.max(started) + CLOSE_PATIENCE;
-                match ready(client.door.as_fd(), PollFlags::OUT, Deadline::at(until)) {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => return false,
+                let now = Instant::now();
+                let until = until.min(now + TRY_AGAIN);
+                if until <= now || ready(client.door.as_fd(), PollFlags::OUT, Deadline::at(until)).is_err() {
+                    return false;
                 }
             }
         }

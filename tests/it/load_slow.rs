@@ -170,6 +170,26 @@ fn a_lone_client_at_one_megabyte_a_second_gets_all_of_a_burst_of_five() {
 }
 
 #[test]
+fn a_client_that_takes_a_little_all_the_time_is_not_taken_for_one_that_takes_nothing() {
+    const SLICE: usize = 10_000;
+    // More than the kernel's buffers hold, and then the end: the close waits behind all of it.
+    let options = ["--joinmsg", "+", "--ping", "0"];
+    let server = Server::with(&options).testprog(&["burst", "1", "5000", "1000"]);
+    let wire = lines(5000, 1000);
+    let mut peer = Peer::join_small(&server, "/room");
+    peer.read_at_most(4096);
+    let mut crowd = Crowd::new([peer], &wire);
+    let start = Instant::now();
+    // At 100 kB/s the kernel says only every eight seconds that there is room; five are the limit.
+    for slice in 1..=80 {
+        crowd.hear(slice * SLICE);
+        let due = start + Duration::from_millis(100) * slice as u32;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    crowd.hear_all();
+}
+
+#[test]
 fn pings_and_pongs_go_ahead_of_what_waits() {
     const LINES: usize = 60_000;
     let options = ["--joinmsg", "+", "--ping", "2", "--maxqueue", "32m", "--patience", "60"];
