@@ -79,7 +79,6 @@ pub fn write_from(message: &[u8], id: u64, out: &mut Vec<u8>) -> bool {
     let before = out.len();
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"_from\":{id}");
-    let mut copied = None;
     let body = members(message, |member| {
         if name(&message[member.name.clone()]) == Some(Name::From) {
             return;
@@ -87,7 +86,6 @@ pub fn write_from(message: &[u8], id: u64, out: &mut Vec<u8>) -> bool {
         out.push(b',');
         // The white space before a member goes with it.
         out.extend_from_slice(&message[member.all.clone()]);
-        copied = Some(member.all.end);
     });
     if body.is_err() || std::str::from_utf8(message).is_err() {
         out.truncate(before);

@@ -51,11 +51,6 @@ pub fn check(allowed: &Origin, head: &Head) -> Result<(), Refused> {
     if welcome { Ok(()) } else { Err(Refused::Origin(origin.to_string())) }
 }
 
-/// Whether `--origin` takes this as an entry: `host`, `host:port` or `scheme://host[:port]`.
-pub fn is_entry(text: &str) -> bool {
-    Pattern::parse(text).is_some()
-}
-
 /// An origin, or an entry of the list: a host, perhaps a port, perhaps a scheme.
 struct Pattern {
     scheme: Option<String>,

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use listenfd::ListenFd;
 use rustix::net::{SocketType, sockopt};
 
-use super::{Announced, ListenError, Listener, bind};
+use super::{ListenError, Listener, bind};
 
 /// The most descriptors that are believed to be handed over.
 const MOST: usize = 64;
@@ -97,11 +97,4 @@ fn look(socket: OwnedFd, fd: i32) -> Result<Inherited, ListenError> {
     // A connection is read with blocking calls.
     rustix::io::ioctl_fionbio(&socket, false).map_err(|e| failed(&e.to_string()))?;
     Ok(Inherited::Connection(socket))
-}
-
-impl Listener {
-    /// Whether its address is known.
-    pub fn is_named(&self) -> bool {
-        self.announced != Announced::Unnamed
-    }
 }
