@@ -27,7 +27,7 @@ use crate::sys::process::{children_are_reaped_unseen, thread};
 use crate::ws::connection;
 
 /// What a shutdown may take beside `--grace`: the end of input, what is still said, and the closes.
-const SHUTDOWN: Duration = Duration::from_millis(250 + 1000 + 500).saturating_add(CLOSE_PATIENCE);
+const SHUTDOWN: Duration = Duration::from_millis(250 + 1000).saturating_add(CLOSE_PATIENCE);
 
 /// Signals that come this soon after the first are not another one.
 const SAME_SIGNAL: Duration = Duration::from_millis(50);
