@@ -220,18 +220,17 @@ fn a_port_that_somebody_else_listens_on_is_skipped() {
     other.expect_text(&format!("{first}:x"));
 }
 
-#[test]
-fn a_room_whose_port_somebody_took_meanwhile_gets_another_one() {
-    let first = free(2);
+/// A room whose program is on its way out and listens no more, until there is a file `go`; meanwhile a
+/// stranger has come to listen on the room's port, the first of so many. The next program says where it is.
+fn while_a_stranger_takes(first: u16, ports: u16) -> (Server, Scratch, TcpListener) {
     let scratch = Scratch::new();
-    // The first program ends late and listens no more; the next one says where it is.
     let script = format!(
         "[ -e {0} ] && exec $T listen accept say $PORT: echo; : > {0}; trap '' TERM; \
          exec $T listen accept deafen await {1}",
         scratch.name("again"),
         scratch.name("go")
     );
-    let server = serve_sh(&["--grace=60", "-v"], &option(first, 2), &script);
+    let server = serve_sh(&["--grace=60", "-v"], &option(first, ports), &script);
     server.member("/room").leave();
     server.wait_for_line(&["[room]", "signal to the process group"]);
     let mut stranger = None;
@@ -239,7 +238,13 @@ fn a_room_whose_port_somebody_took_meanwhile_gets_another_one() {
         stranger = TcpListener::bind(("127.0.0.1", first)).ok();
         stranger.is_some()
     });
-    let stranger = stranger.expect("bound");
+    (server, scratch, stranger.expect("bound"))
+}
+
+#[test]
+fn a_room_whose_port_somebody_took_meanwhile_gets_another_one() {
+    let first = free(2);
+    let (server, scratch, stranger) = while_a_stranger_takes(first, 2);
     let mut client = server.join("/room");
     client.send_text("secret");
     scratch.file("go", "");
@@ -257,21 +262,7 @@ fn a_room_whose_port_somebody_took_meanwhile_gets_another_one() {
 #[test]
 fn a_room_that_finds_no_port_any_more_fails_its_start_and_the_server_lives() {
     let first = free(1);
-    let scratch = Scratch::new();
-    let script = format!(
-        "[ -e {0} ] && exec $T listen accept say $PORT: echo; : > {0}; trap '' TERM; \
-         exec $T listen accept deafen await {1}",
-        scratch.name("again"),
-        scratch.name("go")
-    );
-    let server = serve_sh(&["--grace=60", "-v"], &option(first, 1), &script);
-    server.member("/room").leave();
-    server.wait_for_line(&["[room]", "signal to the process group"]);
-    let mut stranger = None;
-    wait_until("a stranger listens on the room's port", || {
-        stranger = TcpListener::bind(("127.0.0.1", first)).ok();
-        stranger.is_some()
-    });
+    let (server, scratch, stranger) = while_a_stranger_takes(first, 1);
     let mut client = server.join("/room");
     scratch.file("go", "");
     let reason = client.expect_close(1011);
