@@ -13,6 +13,10 @@ TARGET = x86_64-unknown-linux-musl
 STATICFLAGS = -C linker=rust-lld -C link-arg=--icf=all -C link-arg=--pack-dyn-relocs=relr
 # Where `make demo` listens.
 ADDR = localhost:9000
+# Where `make bench-peers` puts the servers that `make bench` compares with; those in PATH are found too.
+PEERS = $${XDG_CACHE_HOME:-$$HOME/.cache}/scalesocket-peers
+# More for the load generator: `make bench BENCHFLAGS='--only fan-out --before OLD'`.
+BENCHFLAGS = --out benches/RESULTS.md
 
 BINDIR = $(DESTDIR)$(PREFIX)/bin
 MANDIR = $(DESTDIR)$(PREFIX)/share/man/man1
@@ -20,9 +24,10 @@ BASHDIR = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHDIR = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISHDIR = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-SCRIPTS = .ci/run tests/system/prepare tests/system/static tests/system/programs/*.sh
+SCRIPTS = .ci/run benches/peers tests/system/prepare tests/system/static tests/system/programs/*.sh
 
-.PHONY: build static static-target test test-system test-static lint demo install uninstall clean help
+.PHONY: build static static-target test test-system test-static bench bench-peers bench-smoke lint demo \
+	install uninstall clean help
 
 build: ## build target/release/scalesocket
 	$(CARGO) build --release --locked
@@ -54,6 +59,17 @@ test-system: ## run scalesocket against browsers, inetd, systemd and others' cli
 
 test-static: static ## run the static binary in an empty directory that is its whole world (root)
 	python3 tests/system/chroot.py "$${CARGO_TARGET_DIR:-target}/$(TARGET)/release/scalesocket" $(TARGET)
+
+bench: static ## measure the static binary beside the machine's limit and whatever peers are here (15 minutes)
+	$(CARGO) bench --quiet --locked --bench load -- --peers "$(PEERS)" \
+		--server "$${CARGO_TARGET_DIR:-target}/$(TARGET)/release/scalesocket" $(BENCHFLAGS)
+
+bench-smoke: build ## run every measurement once and short: whether it works, not how fast
+	$(CARGO) bench --quiet --locked --bench load -- --smoke \
+		--server "$${CARGO_TARGET_DIR:-target}/release/scalesocket"
+
+bench-peers: ## install the servers that `make bench` compares with, under $(PEERS)
+	benches/peers "$(PEERS)"
 
 lint: ## check format, lints, the man page and the scripts
 	$(CARGO) fmt --check

@@ -1,0 +1,180 @@
+//! What is measured: each case a mode with its numbers.
+
+use std::io;
+use std::time::Duration;
+
+use crate::figures::Outcome;
+use crate::modes::{self, Visit};
+use crate::server::{Binary, Kind, Server, Task};
+
+type Run = Box<dyn Fn(&Server, &Binary) -> io::Result<Outcome>>;
+
+/// See the module's documentation.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) task: Task,
+    pub(crate) rounds: usize,
+    pub(crate) unit: &'static str,
+    pub(crate) figure: fn(&Outcome) -> f64,
+    pub(crate) less_is_better: bool,
+    /// Whether others are measured as well.
+    pub(crate) peers: bool,
+    pub(crate) run: Run,
+}
+
+impl Case {
+    pub(crate) fn wants(&self, kind: Kind) -> bool {
+        self.peers || !kind.is_peer()
+    }
+}
+
+/// How long and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    Full,
+    /// Whether it works at all.
+    Smoke,
+}
+
+impl Scale {
+    fn time(self) -> Duration {
+        Duration::from_millis(if self == Self::Full { 1000 } else { 50 })
+    }
+
+    fn count(self, full: usize) -> usize {
+        if self == Self::Full { full } else { full.div_ceil(20) }
+    }
+}
+
+fn case(name: &str, title: String, task: Task, unit: &'static str, run: Run) -> Case {
+    let (name, figure) = (name.to_owned(), Outcome::rate);
+    Case { name, title, task, rounds: 5, unit, figure, less_is_better: false, peers: true, run }
+}
+
+fn fan_out(scale: Scale, name: &str, clients: usize, window: u64) -> Case {
+    let (clients, time) = (scale.count(clients), scale.time());
+    let title = format!("fan-out, 100 B, {clients} clients, window {window}");
+    let run: Run = Box::new(move |server, _| modes::fan_out(server, clients, 100, window, time));
+    Case { rounds: 9, ..case(name, title, Task::Room(clients), "deliveries/s", run) }
+}
+
+fn echo(scale: Scale, name: &str, clients: usize) -> Case {
+    let (clients, time) = (scale.count(clients), scale.time());
+    let title = format!("echo, 64 B, {clients} clients in rooms of their own");
+    let run: Run = Box::new(move |server, _| modes::echo(server, clients, 64, time));
+    case(name, title, Task::Cat, "echoes/s", run)
+}
+
+fn pipeline(scale: Scale, name: &str, size: usize, window: u64) -> Case {
+    let time = scale.time();
+    let title = format!("pipeline, {} through cat, window {window}", bytes(size));
+    let run: Run = Box::new(move |server, _| modes::pipeline(server, size, window, time));
+    let case = case(name, title, Task::Cat, "messages/s", run);
+    if size < 4096 {
+        return case;
+    }
+    let figure = |outcome: &Outcome| outcome.bytes as f64 / 1e6 / outcome.time.as_secs_f64();
+    Case { unit: "MB/s", figure, ..case }
+}
+
+fn bytes(size: usize) -> String {
+    match size {
+        0..1024 => format!("{size} B"),
+        1024..1_048_576 => format!("{} KiB", size / 1024),
+        _ => format!("{} MiB", size / 1_048_576),
+    }
+}
+
+fn flood(scale: Scale) -> Case {
+    let lines = scale.count(1_000_000) as u64;
+    let title = format!("flood, `seq 1 {lines}` to one client");
+    let run: Run = Box::new(move |server, _| modes::flood(server, lines));
+    case("flood", title, Task::Flood(lines), "lines/s", run)
+}
+
+fn connect(scale: Scale, name: &str, at_once: usize) -> Case {
+    let (count, at_once) = (scale.count(5000), scale.count(at_once));
+    let title = format!("connect, {count} clients to one room, {at_once} in flight");
+    let run: Run = Box::new(move |server, _| modes::arrive(server, count, at_once, Visit::Stay));
+    case(name, title, Task::Door, "connections/s", run)
+}
+
+fn rooms(scale: Scale) -> Case {
+    let count = scale.count(1500);
+    let title = format!("{count} new rooms, each with its program and a first echo, 16 in flight");
+    let run: Run = Box::new(move |server, _| modes::arrive(server, count, 16, Visit::Echo));
+    case("rooms", title, Task::Cat, "rooms/s", run)
+}
+
+fn own_figure(outcome: &Outcome) -> f64 {
+    outcome.figure.unwrap_or(f64::NAN)
+}
+
+fn idle(scale: Scale, name: &str, count: usize) -> Case {
+    let count = scale.count(count);
+    let title = format!("idle, {count} clients in one room");
+    let run: Run = Box::new(move |server, _| modes::idle(server, count));
+    let case = case(name, title, Task::Door, "kB RSS each", run);
+    Case { figure: own_figure, less_is_better: true, rounds: 5, ..case }
+}
+
+fn start(scale: Scale) -> Case {
+    let run: Run = Box::new(|server, binary| Ok(modes::start(server, binary.size())));
+    let case = case("start", "start to first connection accepted".to_owned(), Task::Door, "ms", run);
+    Case { figure: own_figure, less_is_better: true, rounds: scale.count(40), ..case }
+}
+
+/// On the whole machine.
+pub(crate) fn all(scale: Scale) -> Vec<Case> {
+    vec![
+        fan_out(scale, "fan-out-1", 1000, 1),
+        fan_out(scale, "fan-out-32", 1000, 32),
+        echo(scale, "echo-1", 1),
+        echo(scale, "echo-64", 64),
+        echo(scale, "echo-500", 500),
+        pipeline(scale, "pipeline-64B", 64, 256),
+        pipeline(scale, "pipeline-64KiB", 64 * 1024, 16),
+        flood(scale),
+        connect(scale, "connect-64", 64),
+        connect(scale, "connect-1000", 1000),
+        rooms(scale),
+        idle(scale, "idle-1000", 1000),
+        idle(scale, "idle-5000", 5000),
+        start(scale),
+    ]
+}
+
+/// On one core, as on the smallest server there is to rent.
+pub(crate) fn pinned(scale: Scale) -> Vec<Case> {
+    vec![
+        fan_out(scale, "pinned-fan-out-1", 1000, 1),
+        fan_out(scale, "pinned-fan-out-32", 1000, 32),
+        echo(scale, "pinned-echo-1", 1),
+        echo(scale, "pinned-echo-64", 64),
+        pipeline(scale, "pinned-pipeline-64B", 64, 256),
+        pipeline(scale, "pinned-pipeline-64KiB", 64 * 1024, 16),
+        flood(scale),
+        connect(scale, "pinned-connect-64", 64),
+        rooms(scale),
+    ]
+}
+
+/// This server alone (and the limit), with more and more of one thing.
+pub(crate) fn growth(scale: Scale) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for clients in [10, 100, 1000, 10_000] {
+        cases.push(fan_out(scale, &format!("grow-clients-{clients}"), clients, 1));
+    }
+    for rooms in [1, 10, 100, 500, 1000, 2000] {
+        cases.push(echo(scale, &format!("grow-rooms-{rooms}"), rooms));
+    }
+    for size in [16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576] {
+        let window = (1_048_576 / size as u64).clamp(4, 256);
+        cases.push(pipeline(scale, &format!("grow-size-{size}"), size, window));
+    }
+    for count in [100, 1000, 5000, 10_000] {
+        cases.push(idle(scale, &format!("grow-idle-{count}"), count));
+    }
+    cases.into_iter().map(|case| Case { peers: false, rounds: 3, ..case }).collect()
+}

@@ -1,0 +1,542 @@
+//! The modes: what the clients do, and what is counted. Every message that comes back is looked at.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
+
+use crate::figures::Outcome;
+use crate::server::{Server, number};
+use crate::wire::{Client, Inbox, Messages, Order, PATIENCE, close, is_timeout, nanoseconds, request};
+
+/// Bytes of one read where much comes.
+const READ: usize = 256 * 1024;
+
+/// Bytes handed to one write.
+const WRITE: usize = 256 * 1024;
+
+/// How long one run of a mode that counts may take.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// One message in flight a client, each client in a room of its own.
+pub(crate) fn echo(server: &Server, clients: usize, size: usize, time: Duration) -> io::Result<Outcome> {
+    let messages = Messages::new(size, server.binary);
+    let mut all = Vec::with_capacity(clients);
+    for index in 0..clients {
+        let mut client = Client::open(server.address, &format!("/room{index}"), messages.room())?;
+        // Its program runs from here on.
+        echo_once(&mut client, &messages, 0)?;
+        all.push(client);
+    }
+    let mut outcome = Outcome::default();
+    let cpu = server.cpu();
+    let began = Instant::now();
+    if let [client] = all.as_mut_slice() {
+        let mut number = 0;
+        while began.elapsed() < time {
+            number += 1;
+            let sent = Instant::now();
+            echo_once(client, &messages, number)?;
+            outcome.latencies.push(nanoseconds(sent));
+        }
+        outcome.done = number;
+    } else {
+        echo_many(&mut all, &messages, began + time, &mut outcome)?;
+    }
+    outcome.time = began.elapsed();
+    outcome.cpu = server.cpu().saturating_sub(cpu);
+    Ok(outcome)
+}
+
+fn echo_once(client: &mut Client, messages: &Messages, number: u64) -> io::Result<()> {
+    client.send(&messages.one(number))?;
+    loop {
+        while let Some(frame) = client.inbox.next() {
+            if frame.is_data() {
+                let came = messages.number(frame.payload)?;
+                return if came == number { Ok(()) } else { Err(out_of_turn(came, number)) };
+            }
+        }
+        client.fill()?;
+    }
+}
+
+fn out_of_turn(came: u64, awaited: u64) -> io::Error {
+    io::Error::other(format!("message {came} came where {awaited} was due"))
+}
+
+fn echo_many(
+    clients: &mut [Client],
+    messages: &Messages,
+    until: Instant,
+    outcome: &mut Outcome,
+) -> io::Result<()> {
+    let poll = Events::new()?;
+    let mut sent = Vec::with_capacity(clients.len());
+    let mut numbers = vec![1; clients.len()];
+    for (index, client) in clients.iter_mut().enumerate() {
+        poll.add(&client.stream, index, epoll::EventFlags::IN)?;
+        client.send(&messages.one(1))?;
+        sent.push(Instant::now());
+    }
+    let mut flying = clients.len();
+    let mut ready = Vec::with_capacity(256);
+    while flying > 0 {
+        poll.wait(&mut ready)?;
+        for event in &ready {
+            let index = event.data.u64() as usize;
+            let client = &mut clients[index];
+            client.fill()?;
+            while let Some(frame) = client.inbox.next() {
+                if !frame.is_data() {
+                    continue;
+                }
+                let came = messages.number(frame.payload)?;
+                if came != numbers[index] {
+                    return Err(out_of_turn(came, numbers[index]));
+                }
+                outcome.latencies.push(nanoseconds(sent[index]));
+                outcome.done += 1;
+                if Instant::now() >= until {
+                    flying -= 1;
+                } else {
+                    numbers[index] += 1;
+                    sent[index] = Instant::now();
+                    client.stream.write_all(&messages.one(numbers[index]))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One room: its first client says `window` messages, and more when all have heard them. Every client checks
+/// the order and that nothing is missing. What is counted are deliveries to clients.
+pub(crate) fn fan_out(
+    server: &Server,
+    clients: usize,
+    size: usize,
+    window: u64,
+    time: Duration,
+) -> io::Result<Outcome> {
+    let messages = Messages::new(size, server.binary);
+    let room = messages.room() * (window as usize + 1);
+    let mut all = Vec::with_capacity(clients);
+    for _ in 0..clients {
+        all.push(Client::open(server.address, "/room", room)?);
+    }
+    // Not every server lets the one who speaks hear himself.
+    let first = usize::from(!hears_itself(&mut all, &messages)?);
+    let mut orders = vec![Order { next: 1, lost: 0 }; clients];
+    let mut outcome = Outcome::default();
+    let (mut next, mut batch, mut broken) = (1, Vec::new(), false);
+    let cpu = server.cpu();
+    let began = Instant::now();
+    while began.elapsed() < time && !broken {
+        batch.clear();
+        for number in next..next + window {
+            messages.put(number, &mut batch);
+        }
+        next += window;
+        all[0].send(&batch)?;
+        let sent = Instant::now();
+        for (client, order) in all.iter_mut().zip(&mut orders).skip(first) {
+            if broken {
+                // Nobody else is waited for: whatever has not come by now is lost.
+                client.stream.set_nonblocking(true)?;
+            }
+            hear(client, order, &messages, next)?;
+            outcome.latencies.push(nanoseconds(sent));
+            broken |= order.next < next;
+        }
+        outcome.done += window * (clients - first) as u64;
+    }
+    outcome.time = began.elapsed();
+    outcome.cpu = server.cpu().saturating_sub(cpu);
+    let heard = orders.iter().skip(first);
+    outcome.lost = heard.map(|order| order.lost + (next - order.next)).sum();
+    outcome.done -= outcome.lost.min(outcome.done);
+    outcome.bytes = outcome.done * messages.size() as u64;
+    Ok(outcome)
+}
+
+/// Says message 0 and has everybody hear it; whether the one who says it does too.
+fn hears_itself(clients: &mut [Client], messages: &Messages) -> io::Result<bool> {
+    clients[0].send(&messages.one(0))?;
+    for client in &mut clients[1..] {
+        hear(client, &mut Order::default(), messages, 1)?;
+    }
+    let mut order = Order::default();
+    clients[0].stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+    hear(&mut clients[0], &mut order, messages, 1)?;
+    clients[0].stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(order.next == 1)
+}
+
+/// Reads up to message `end`, or until nothing comes any more.
+fn hear(client: &mut Client, order: &mut Order, messages: &Messages, end: u64) -> io::Result<()> {
+    loop {
+        while let Some(frame) = client.inbox.next() {
+            if frame.is_data() {
+                order.take(messages.number(frame.payload)?)?;
+            }
+        }
+        if order.next >= end {
+            return Ok(());
+        }
+        match client.fill() {
+            Err(e) if is_timeout(&e) => return Ok(()),
+            result => result?,
+        };
+    }
+}
+
+/// One client with so many messages in flight.
+pub(crate) fn pipeline(server: &Server, size: usize, window: u64, time: Duration) -> io::Result<Outcome> {
+    let messages = Messages::new(size, server.binary);
+    let mut client = Client::open(server.address, "/room", READ.max(2 * messages.room()))?;
+    echo_once(&mut client, &messages, 0)?;
+    client.stream.set_nonblocking(true)?;
+    let Client { stream, mut inbox } = client;
+    let mut outcome = Outcome::default();
+    let (mut out, mut written) = (Vec::with_capacity(2 * WRITE), 0);
+    let (mut next, mut order) = (1, Order { next: 1, lost: 0 });
+    let mut sent: VecDeque<(u64, Instant)> = VecDeque::new();
+    let mut last = Instant::now();
+    let cpu = server.cpu();
+    let began = Instant::now();
+    let until = began + time;
+    loop {
+        let now = Instant::now();
+        if written == out.len() && now < until && next - order.next < window {
+            out.clear();
+            written = 0;
+            while next - order.next < window && out.len() < WRITE {
+                messages.put(next, &mut out);
+                next += 1;
+            }
+            sent.push_back((next, now));
+        }
+        if order.next == next && now >= until {
+            break;
+        }
+        let mut moved = false;
+        if written < out.len() {
+            match (&stream).write(&out[written..]) {
+                Ok(count) => (written, moved) = (written + count, true),
+                Err(e) if is_timeout(&e) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        match inbox.fill(&stream) {
+            Ok(_) => moved = true,
+            Err(e) if is_timeout(&e) => {}
+            Err(e) => return Err(e),
+        }
+        while let Some(frame) = inbox.next() {
+            if frame.is_data() {
+                order.take(messages.number(frame.payload)?)?;
+                if let Some(&(end, at)) = sent.front() {
+                    if outcome.latencies.len() < 1 << 20 {
+                        outcome.latencies.push(nanoseconds(at));
+                    }
+                    if order.next >= end {
+                        sent.pop_front();
+                    }
+                }
+            }
+        }
+        if moved {
+            last = now;
+        } else if last.elapsed() > PATIENCE {
+            break;
+        } else {
+            let more = if written < out.len() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            poll_for(&mut [PollFd::new(&stream, more)], PATIENCE)?;
+        }
+    }
+    outcome.time = began.elapsed();
+    outcome.cpu = server.cpu().saturating_sub(cpu);
+    outcome.lost = order.lost + (next - order.next);
+    outcome.done = next - 1 - outcome.lost;
+    outcome.bytes = outcome.done * messages.size() as u64;
+    Ok(outcome)
+}
+
+/// A program that prints `1` to `lines`, a line each; the client gets them all.
+pub(crate) fn flood(server: &Server, lines: u64) -> io::Result<Outcome> {
+    let mut client = Client::open(server.address, "/room", READ)?;
+    let mut outcome = Outcome::default();
+    let mut awaited = b"1".to_vec();
+    let cpu = server.cpu();
+    let began = Instant::now();
+    client.send(&Messages::new(16, server.binary).one(0))?;
+    'all: while outcome.done + outcome.lost < lines {
+        while let Some(frame) = client.inbox.next() {
+            if !frame.is_data() {
+                if frame.opcode == 8 {
+                    break 'all;
+                }
+                continue;
+            }
+            // A server that takes output for a stream puts many lines in one message.
+            for line in frame.payload.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+                if line != awaited {
+                    let text = std::str::from_utf8(line).ok().and_then(|line| line.parse::<u64>().ok());
+                    let due = outcome.done + outcome.lost + 1;
+                    let number = text.filter(|&number| number > due && number <= lines);
+                    let number = number.ok_or_else(|| {
+                        io::Error::other(format!("{:?} where {due} was due", String::from_utf8_lossy(line)))
+                    })?;
+                    outcome.lost += number - due;
+                    awaited = line.to_vec();
+                }
+                outcome.done += 1;
+                outcome.bytes += line.len() as u64;
+                count_up(&mut awaited);
+            }
+        }
+        if outcome.done + outcome.lost == lines || began.elapsed() > LONGEST {
+            break;
+        }
+        // An end of any kind: what has not come by then is lost.
+        if client.fill().is_err() {
+            break;
+        }
+    }
+    outcome.time = began.elapsed();
+    outcome.cpu = server.cpu().saturating_sub(cpu);
+    outcome.lost = lines - outcome.done;
+    Ok(outcome)
+}
+
+/// The next number in decimal.
+fn count_up(number: &mut Vec<u8>) {
+    for digit in number.iter_mut().rev() {
+        if *digit < b'9' {
+            *digit += 1;
+            return;
+        }
+        *digit = b'0';
+    }
+    number.insert(0, b'1');
+}
+
+/// Readiness of many sockets.
+struct Events(OwnedFd);
+
+impl Events {
+    fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+    }
+
+    fn add(&self, source: impl std::os::fd::AsFd, index: usize, flags: epoll::EventFlags) -> io::Result<()> {
+        Ok(epoll::add(&self.0, source, epoll::EventData::new_u64(index as u64), flags)?)
+    }
+
+    fn change(
+        &self,
+        source: impl std::os::fd::AsFd,
+        index: usize,
+        flags: epoll::EventFlags,
+    ) -> io::Result<()> {
+        Ok(epoll::modify(&self.0, source, epoll::EventData::new_u64(index as u64), flags)?)
+    }
+
+    /// At least one, or an error when nothing happens for too long.
+    fn wait(&self, ready: &mut Vec<epoll::Event>) -> io::Result<()> {
+        ready.clear();
+        let patience = timespec(LONGEST);
+        loop {
+            match epoll::wait(&self.0, rustix::buffer::spare_capacity(ready), Some(&patience)) {
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came any more")),
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: i64::from(time.subsec_nanos()) }
+}
+
+fn poll_for(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<()> {
+    match rustix::event::poll(fds, Some(&timespec(time))) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Where a client is that has just come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Connecting,
+    Asking,
+    Echo,
+}
+
+/// A client that has just come.
+struct Arrival {
+    number: usize,
+    stream: TcpStream,
+    inbox: Inbox,
+    stage: Stage,
+    began: Instant,
+}
+
+/// What an arrival does once it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visit {
+    /// Everybody comes to one room and stays.
+    Stay,
+    /// Each has a room of its own, says one thing, hears it and goes.
+    Echo,
+}
+
+/// `count` clients come, at most `at_once` of them not in yet; the time of each from its SYN to its answer.
+pub(crate) fn arrive(server: &Server, count: usize, at_once: usize, visit: Visit) -> io::Result<Outcome> {
+    let messages = Messages::new(64, server.binary);
+    let poll = Events::new()?;
+    let mut outcome = Outcome::default();
+    let mut arrivals: Vec<Option<Arrival>> = Vec::new();
+    let (mut begun, mut free) = (0, Vec::new());
+    let mut ready = Vec::with_capacity(1024);
+    let mut stay = Vec::new();
+    let cpu = server.cpu();
+    let start = Instant::now();
+    while outcome.done < count as u64 {
+        while begun < count && begun - (outcome.done as usize) < at_once {
+            let index = free.pop().unwrap_or(arrivals.len());
+            let arrival = set_out(server, begun)?;
+            poll.add(&arrival.stream, index, epoll::EventFlags::OUT)?;
+            if index == arrivals.len() {
+                arrivals.push(None);
+            }
+            arrivals[index] = Some(arrival);
+            begun += 1;
+        }
+        if start.elapsed() > LONGEST {
+            break;
+        }
+        poll.wait(&mut ready)?;
+        for event in &ready {
+            let index = event.data.u64() as usize;
+            let Some(arrival) = &mut arrivals[index] else { continue };
+            let path = match visit {
+                Visit::Stay => "/room".to_owned(),
+                Visit::Echo => format!("/room{}", arrival.number),
+            };
+            match arrival.stage {
+                Stage::Connecting => {
+                    rustix::net::sockopt::socket_error(&arrival.stream)??;
+                    (&arrival.stream).write_all(&request(server.address, &path))?;
+                    arrival.stage = Stage::Asking;
+                    poll.change(&arrival.stream, index, epoll::EventFlags::IN)?;
+                    continue;
+                }
+                Stage::Asking => {
+                    arrival.inbox.fill(&arrival.stream)?;
+                    if !arrival.inbox.is_in()? {
+                        continue;
+                    }
+                    if visit == Visit::Echo {
+                        (&arrival.stream).write_all(&messages.one(1))?;
+                        arrival.stage = Stage::Echo;
+                        continue;
+                    }
+                }
+                Stage::Echo => {
+                    arrival.inbox.fill(&arrival.stream)?;
+                    let Some(frame) = arrival.inbox.next() else { continue };
+                    if messages.number(frame.payload)? != 1 {
+                        return Err(out_of_turn(0, 1));
+                    }
+                    (&arrival.stream).write_all(&close())?;
+                }
+            }
+            outcome.latencies.push(nanoseconds(arrival.began));
+            outcome.done += 1;
+            if let Some(arrival) = arrivals[index].take()
+                && visit == Visit::Stay
+            {
+                epoll::delete(&poll.0, &arrival.stream)?;
+                stay.push(arrival.stream);
+            }
+            free.push(index);
+        }
+    }
+    outcome.time = start.elapsed();
+    outcome.cpu = server.cpu().saturating_sub(cpu);
+    outcome.lost = count as u64 - outcome.done;
+    Ok(outcome)
+}
+
+/// Begins to connect.
+fn set_out(server: &Server, number: usize) -> io::Result<Arrival> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket =
+        rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    let began = Instant::now();
+    match rustix::net::connect(&socket, &server.address) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(Arrival { number, stream, inbox: Inbox::new(512), stage: Stage::Connecting, began })
+}
+
+/// `count` clients in one room that say nothing: resident bytes of the server for each, then what the whole
+/// system holds for them. One message to all of them shows that they are there.
+pub(crate) fn idle(server: &Server, count: usize) -> io::Result<Outcome> {
+    let messages = Messages::new(64, server.binary);
+    let mut first = Client::open(server.address, "/room", messages.room())?;
+    let mut second = Client::open(server.address, "/room", messages.room())?;
+    first.send(&messages.one(0))?;
+    hear(&mut second, &mut Order::default(), &messages, 1)?;
+    let (rss, system, threads) = (server.rss(), kernel_bytes()?, server.threads());
+    let mut all = Vec::with_capacity(count);
+    let began = Instant::now();
+    for _ in 0..count {
+        all.push(Client::open(server.address, "/room", 512)?);
+    }
+    let mut outcome = Outcome { done: count as u64, time: began.elapsed(), ..Outcome::default() };
+    first.send(&messages.one(1))?;
+    for client in &mut all {
+        let mut order = Order { next: 1, lost: 0 };
+        hear(client, &mut order, &messages, 2)?;
+        outcome.lost += 2 - order.next;
+    }
+    let each = |bytes: u64| bytes as f64 / count as f64 / 1e3;
+    outcome.figure = Some(each(server.rss().saturating_sub(rss)));
+    outcome.remarks = vec![
+        ("kB RSS before", rss as f64 / 1e3),
+        ("kB of kernel memory each, both ends", each(kernel_bytes()?.saturating_sub(system))),
+        ("threads", (server.threads() - threads) as f64),
+    ];
+    Ok(outcome)
+}
+
+/// What the kernel holds for everybody: structures, stacks, page tables, sockets.
+fn kernel_bytes() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    Ok(["Slab:", "KernelStack:", "PageTables:"].iter().map(|name| 1024 * number(&text, name)).sum())
+}
+
+/// From the start of the process to the first connection accepted, in milliseconds.
+pub(crate) fn start(server: &Server, size: u64) -> Outcome {
+    Outcome {
+        done: 1,
+        figure: Some(server.start.as_secs_f64() * 1e3),
+        remarks: vec![("kB of binary", size as f64 / 1e3), ("kB RSS", server.rss() as f64 / 1e3)],
+        ..Outcome::default()
+    }
+}
