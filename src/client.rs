@@ -110,11 +110,12 @@ impl Client {
 
     /// Notes that its thread is done with it.
     pub fn finish(&self) {
-        self.finished.store(true, Ordering::Release);
+        // Before looking whether the reader minds it: see `Child::members_changed`.
+        self.finished.store(true, Ordering::SeqCst);
     }
 
     /// Whether its thread is done with it.
     pub fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::Acquire)
+        self.finished.load(Ordering::SeqCst)
     }
 }

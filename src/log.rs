@@ -18,6 +18,13 @@ use crate::config::{Level, LogConfig, LogFormat};
 /// Lines that may wait for standard error.
 const BACKLOG: usize = 1024;
 
+/// Bytes of lines handed to one `write`.
+const WRITE_MOST: usize = 64 * 1024;
+
+/// How long the log thread rests when it has written all there was: the lines of a burst are written together
+/// and wake it once, not each by itself.
+const REST: Duration = Duration::from_millis(1);
+
 /// How long the last lines may take at the end of the program.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -62,32 +69,34 @@ impl Log {
 
     /// A line of the given level; nothing happens before [`Entry::write`].
     #[inline(never)]
-    pub fn at(&self, level: Level, message: &str) -> Entry<'_> {
-        let body = self.shows(level).then(|| {
-            let mut body = Body { text: String::with_capacity(160), config: self.inner.config };
+    pub fn at<'a>(&'a self, level: Level, message: &'a str) -> Entry<'a> {
+        let shown = self.shows(level);
+        let body = shown.then(|| {
+            let mut body = Body { text: String::with_capacity(256), config: self.inner.config };
             body.begin(level, self.inner.colour);
-            (body, message.to_owned())
+            body
         });
-        Entry { log: self, body, room: None, client: None, fields: String::new() }
+        let fields = String::with_capacity(if shown { 128 } else { 0 });
+        Entry { log: self, body, message, room: None, client: None, fields }
     }
 
     /// Something failed that somebody has to mend.
-    pub fn error(&self, message: &str) -> Entry<'_> {
+    pub fn error<'a>(&'a self, message: &'a str) -> Entry<'a> {
         self.at(Level::Error, message)
     }
 
     /// Something was refused, dropped or given up.
-    pub fn warn(&self, message: &str) -> Entry<'_> {
+    pub fn warn<'a>(&'a self, message: &'a str) -> Entry<'a> {
         self.at(Level::Warn, message)
     }
 
     /// Joins, leaves, starts, exits.
-    pub fn info(&self, message: &str) -> Entry<'_> {
+    pub fn info<'a>(&'a self, message: &'a str) -> Entry<'a> {
         self.at(Level::Info, message)
     }
 
     /// Plain requests, signals, decisions.
-    pub fn debug(&self, message: &str) -> Entry<'_> {
+    pub fn debug<'a>(&'a self, message: &'a str) -> Entry<'a> {
         self.at(Level::Debug, message)
     }
 
@@ -110,19 +119,18 @@ impl Log {
 #[must_use = "nothing is logged before `write`"]
 pub struct Entry<'a> {
     log: &'a Log,
-    body: Option<(Body, String)>,
-    room: Option<String>,
+    /// The beginning of the line, if it is to be written.
+    body: Option<Body>,
+    message: &'a str,
+    room: Option<&'a str>,
     client: Option<u64>,
     fields: String,
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
     /// The room it is about.
-    #[inline(never)]
-    pub fn room(mut self, room: &str) -> Self {
-        if self.body.is_some() {
-            self.room = Some(room.to_owned());
-        }
+    pub fn room(mut self, room: &'a str) -> Self {
+        self.room = Some(room);
         self
     }
 
@@ -147,18 +155,20 @@ impl Entry<'_> {
     /// Not for each kind of value anew, and not in line: logging is everywhere, and never hot.
     #[inline(never)]
     fn push(&mut self, key: &str, value: &dyn Display, quoted: bool) {
-        let Some((body, _)) = &self.body else { return };
+        let Some(body) = &self.body else { return };
         let fields = &mut self.fields;
-        let _ = match (body.config.format, quoted) {
-            (LogFormat::Text, true) => {
-                write!(fields, " {key}=").map(|()| push_text_value(fields, &value.to_string()))
-            }
-            (LogFormat::Json, true) => {
-                write!(fields, ",\"{key}\":").map(|()| push_json_string(fields, &value.to_string()))
-            }
-            (LogFormat::Text, false) => write!(fields, " {key}={value}"),
-            (LogFormat::Json, false) => write!(fields, ",\"{key}\":{value}"),
+        let _ = match body.config.format {
+            LogFormat::Text => write!(fields, " {key}="),
+            LogFormat::Json => write!(fields, ",\"{key}\":"),
         };
+        let start = fields.len();
+        let _ = write!(fields, "{value}");
+        if quoted {
+            match body.config.format {
+                LogFormat::Text => quote_text_value(fields, start),
+                LogFormat::Json => quote_json_string(fields, start),
+            }
+        }
     }
 
     /// The same for a time, in seconds, to the millisecond.
@@ -169,34 +179,33 @@ impl Entry<'_> {
     /// Hands the line over.
     #[inline(never)]
     pub fn write(self) {
-        let Some((mut body, message)) = self.body else { return };
+        let Some(mut body) = self.body else { return };
         match body.config.format {
             LogFormat::Text => {
                 match (self.room, self.client) {
                     (Some(room), Some(id)) => {
-                        let _ = write!(body.text, " [{} {id}]", Plain(&room));
+                        let _ = write!(body.text, " [{} {id}]", Plain(room));
                     }
                     (Some(room), None) => {
-                        let _ = write!(body.text, " [{}]", Plain(&room));
+                        let _ = write!(body.text, " [{}]", Plain(room));
                     }
                     (None, Some(id)) => {
                         let _ = write!(body.text, " [{id}]");
                     }
                     (None, None) => {}
                 }
-                let _ = write!(body.text, " {}{}", Plain(&message), self.fields);
-                body.text.push('\n');
+                let _ = writeln!(body.text, " {}{}", Plain(self.message), self.fields);
             }
             LogFormat::Json => {
                 if let Some(room) = self.room {
                     body.text.push_str(",\"room\":");
-                    push_json_string(&mut body.text, &room);
+                    push_json_string(&mut body.text, room);
                 }
                 if let Some(id) = self.client {
                     let _ = write!(body.text, ",\"client\":{id}");
                 }
                 body.text.push_str(",\"message\":");
-                push_json_string(&mut body.text, &message);
+                push_json_string(&mut body.text, self.message);
                 body.text.push_str(&self.fields);
                 body.text.push_str("}\n");
             }
@@ -219,7 +228,7 @@ impl Body {
             Level::Debug => ("DEBUG", "34"),
             Level::Trace => ("TRACE", "35"),
         };
-        let time = timestamp(SystemTime::now());
+        let time = Timestamp(SystemTime::now());
         let _ = match (self.config.format, colour) {
             (LogFormat::Json, _) => {
                 write!(self.text, "{{\"time\":\"{time}\",\"level\":\"{}\"", name.to_ascii_lowercase())
@@ -232,21 +241,33 @@ impl Body {
 
 /// The body of the log thread.
 fn write_lines(queue: &Receiver<Line>, silent: bool, dropped: impl Fn() -> u64) {
+    let (mut text, mut answers) = (String::new(), Vec::new());
     // Ends when the last handle is gone.
-    while let Ok(line) = queue.recv() {
-        match line {
-            Line::Text(_) if silent => {}
-            Line::Text(line) => {
-                let mut stderr = std::io::stderr().lock();
-                let _ = stderr.write_all(line.as_bytes());
-                let lost = dropped();
-                if lost > 0 {
-                    let _ = writeln!(stderr, "{lost} log lines dropped: standard error was not read in time");
-                }
+    while let Ok(first) = queue.recv() {
+        let mut next = Some(first);
+        while let Some(line) = next.take() {
+            match line {
+                Line::Text(line) => text.push_str(&line),
+                Line::Flush(done) => answers.push(done),
             }
-            Line::Flush(done) => {
-                let _ = done.try_send(());
+            if text.len() < WRITE_MOST {
+                next = queue.try_recv().ok();
             }
+        }
+        if !silent {
+            let mut stderr = std::io::stderr().lock();
+            let _ = stderr.write_all(text.as_bytes());
+            let lost = dropped();
+            if lost > 0 {
+                let _ = writeln!(stderr, "{lost} log lines dropped: standard error was not read in time");
+            }
+        }
+        text.clear();
+        for done in answers.drain(..) {
+            let _ = done.try_send(());
+        }
+        if queue.is_empty() {
+            std::thread::sleep(REST);
         }
     }
 }
@@ -267,15 +288,21 @@ impl Display for Plain<'_> {
     }
 }
 
-/// Bare where it reads unmistakably, quoted and escaped otherwise.
-fn push_text_value(out: &mut String, value: &str) {
+/// What stands behind `start` stays bare where it reads unmistakably, and is quoted and escaped otherwise.
+fn quote_text_value(out: &mut String, start: usize) {
+    let value = &out[start..];
     let bare =
         !value.is_empty() && value.chars().all(|c| !c.is_control() && !matches!(c, ' ' | '"' | '\\' | '='));
-    if bare {
-        out.push_str(value);
-    } else {
+    if !bare {
+        let value = out.split_off(start);
         let _ = write!(out, "\"{}\"", value.escape_debug());
     }
+}
+
+/// What stands behind `start` becomes a JSON string.
+fn quote_json_string(out: &mut String, start: usize) {
+    let value = out.split_off(start);
+    push_json_string(out, &value);
 }
 
 fn push_json_string(out: &mut String, value: &str) {
@@ -284,26 +311,32 @@ fn push_json_string(out: &mut String, value: &str) {
 }
 
 /// `2026-11-23T01:10:20.123Z`: RFC 3339, UTC, milliseconds.
-fn timestamp(now: SystemTime) -> String {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Days to civil date in the proleptic Gregorian calendar, counted from 0000-03-01 so that the
-    // leap day is a year's last.
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60,
-        since.subsec_millis()
-    )
+struct Timestamp(SystemTime);
+
+impl Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+        // Days to civil date in the proleptic Gregorian calendar, counted from 0000-03-01 so that the
+        // leap day is a year's last.
+        let z = days + 719_468;
+        let (era, day_of_era) = (z / 146_097, z % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60,
+            since.subsec_millis()
+        )
+    }
 }
 
 #[cfg(test)]
@@ -313,7 +346,7 @@ mod tests {
     #[test]
     fn timestamps_are_utc_dates_leap_years_included() {
         let at = |seconds, millis| {
-            timestamp(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis))
+            Timestamp(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis)).to_string()
         };
         assert_eq!(at(0, 0), "1970-01-01T00:00:00.000Z");
         assert_eq!(at(951_782_399, 999), "2000-02-28T23:59:59.999Z");
@@ -324,13 +357,15 @@ mod tests {
 
     #[test]
     fn a_hostile_value_stays_inside_its_quotes() {
+        let quoted = |value: &str| {
+            let mut out = format!("key={value}");
+            quote_text_value(&mut out, 4);
+            out
+        };
+        assert_eq!(quoted("a\nb \"c\x1b[31m"), "key=\"a\\nb \\\"c\\u{1b}[31m\"");
+        assert_eq!(quoted(""), "key=\"\"");
+        assert_eq!(quoted("plain"), "key=plain");
         let mut out = String::new();
-        push_text_value(&mut out, "a\nb \"c\x1b[31m");
-        assert_eq!(out, "\"a\\nb \\\"c\\u{1b}[31m\"");
-        out.clear();
-        push_text_value(&mut out, "plain");
-        assert_eq!(out, "plain");
-        out.clear();
         push_json_string(&mut out, "a\n\"");
         assert_eq!(out, "\"a\\n\\\"\"");
     }

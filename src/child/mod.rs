@@ -10,7 +10,7 @@ mod tcp;
 mod writer;
 
 use std::io;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -115,6 +115,8 @@ pub struct Child {
     writer: Waker,
     /// Wakes the reader.
     reader: Waker,
+    /// The reader minds somebody, so that it matters to it who comes and who is gone.
+    minding: AtomicBool,
     orders: Mutex<Orders>,
 }
 
@@ -165,6 +167,7 @@ impl Child {
                 probe: settings.probe,
                 writer: Waker::new()?,
                 reader: Waker::new()?,
+                minding: AtomicBool::new(false),
                 orders: Mutex::new(Orders {
                     stop: false,
                     kill: false,
@@ -288,9 +291,17 @@ impl Child {
         self.reader.wake();
     }
 
-    /// Somebody came, went or is done: the reader looks anew.
+    /// The reader looks anew: at its orders, and whether anybody is there.
     pub fn look_again(&self) {
         self.reader.wake();
+    }
+
+    /// Somebody came, or is done: the reader looks anew if it minds somebody. Either it sees what is new
+    /// when it looks after saying that it does, or this sees that it does (hence `SeqCst`, on both sides).
+    pub fn members_changed(&self) {
+        if self.minding.load(Ordering::SeqCst) {
+            self.reader.wake();
+        }
     }
 }
 

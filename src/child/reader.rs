@@ -416,6 +416,10 @@ impl Reader {
     /// Whether the output has to wait for somebody; the time of waiting does not count as draining.
     fn judge_slow(&mut self) {
         let (audience, log, counters) = (&self.audience, &self.settings.log, &self.settings.counters);
+        // Said before looking at who is there and who is done: see `Child::members_changed`.
+        if self.child.minding.load(Ordering::Relaxed) == self.minder.is_empty() {
+            self.child.minding.store(!self.minder.is_empty(), Ordering::SeqCst);
+        }
         self.minder.judge(
             || audience.is_shared(),
             |client| {

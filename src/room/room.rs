@@ -166,7 +166,7 @@ impl Room {
                     state.joined += 1;
                     drop(state);
                     // A slow client that was alone is not any more.
-                    child.look_again();
+                    child.members_changed();
                     return Ok(child);
                 }
                 Phase::Stuck => return Err(JoinError::Stuck),
@@ -344,7 +344,7 @@ impl Room {
         if present {
             self.vacate(|state| state.leaving.retain(|leaving| leaving.id != client.id));
         }
-        child.look_again();
+        child.members_changed();
     }
 
     /// Gives one place back. If it was the last one and nobody is to be waited for, the process ends.
