@@ -140,11 +140,13 @@ pub fn children_are_reaped_unseen() -> bool {
 ///
 /// # Errors
 /// The system's, when it has no memory, no process number or no memory map left (EAGAIN).
-pub fn thread<T: Send + 'static>(
+pub fn thread(
     name: &str,
     stack: usize,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<std::thread::JoinHandle<T>> {
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    // All that std does around a thread's body is in the program once, not for each kind of thread anew.
+    let body: Box<dyn FnOnce() + Send> = Box::new(body);
     // A NUL in a thread's name would be a panic; a room's name cannot hold one, but prove it here.
     let name: String = name.chars().filter(|&c| c != '\0').collect();
     std::thread::Builder::new().name(name).stack_size(stack).spawn(body)
