@@ -1,19 +1,21 @@
 //! Log lines, text or JSON, on standard error. Nothing else in the program prints.
 //!
 //! A line is formatted by the thread that has something to say and written by one thread of its
-//! own, behind a bounded channel: a standard error that nobody reads drops lines and counts them,
+//! own, behind a bounded queue: a standard error that nobody reads drops lines and counts them,
 //! and never holds anybody up.
 
+use std::collections::VecDeque;
 use std::fmt::{Display, Write as _};
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use crate::config::{Level, LogConfig, LogFormat};
+use crate::sys::bell::Bell;
+use crate::sys::deadline::Deadline;
+use crate::sys::lock;
+use crate::sys::process::thread;
 
 /// Lines that may wait for standard error.
 const BACKLOG: usize = 1024;
@@ -23,8 +25,42 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 enum Line {
     Text(String),
-    /// Answered when all lines before it have been written.
-    Flush(Sender<()>),
+    /// Rung when all lines before it have been written.
+    Flush(Arc<Bell>),
+    /// The last handle is gone.
+    End,
+}
+
+/// What is on its way to standard error.
+#[derive(Default)]
+struct Queue {
+    lines: Mutex<VecDeque<Line>>,
+    /// Rung when there is something to write.
+    filled: Bell,
+    dropped: AtomicU64,
+}
+
+impl Queue {
+    fn push(&self, line: Line) {
+        let mut lines = lock(&self.lines);
+        if lines.len() >= BACKLOG && matches!(line, Line::Text(_)) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        lines.push_back(line);
+        drop(lines);
+        self.filled.ring();
+    }
+
+    /// Waits without a deadline for [`Queue::push`].
+    fn pop(&self) -> Line {
+        loop {
+            if let Some(line) = lock(&self.lines).pop_front() {
+                return line;
+            }
+            self.filled.wait(Deadline::NEVER);
+        }
+    }
 }
 
 /// A handle to the log; cheap to clone.
@@ -36,23 +72,25 @@ pub struct Log {
 struct Inner {
     config: LogConfig,
     colour: bool,
-    lines: Sender<Line>,
-    dropped: AtomicU64,
+    queue: Arc<Queue>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.push(Line::End);
+    }
 }
 
 impl Log {
     /// Starts the log thread. With `silent`, lines go nowhere (standard error is the client).
     pub fn start(config: LogConfig, silent: bool) -> std::io::Result<Self> {
-        let (lines, queue) = bounded(BACKLOG);
         let colour = !silent && config.format == LogFormat::Text && std::io::stderr().is_terminal();
-        let inner = Arc::new(Inner { config, colour, lines, dropped: AtomicU64::new(0) });
-        let counter = Arc::downgrade(&inner);
-        let dropped = move || counter.upgrade().map_or(0, |inner| inner.dropped.swap(0, Ordering::Relaxed));
-        let _: JoinHandle<()> =
-            std::thread::Builder::new().name("log".into()).stack_size(64 * 1024).spawn(move || {
-                write_lines(&queue, silent, dropped);
-            })?;
-        Ok(Self { inner })
+        let queue = Arc::<Queue>::default();
+        thread("log", 64 * 1024, {
+            let queue = Arc::clone(&queue);
+            move || write_lines(&queue, silent)
+        })?;
+        Ok(Self { inner: Arc::new(Inner { config, colour, queue }) })
     }
 
     /// Whether a line of this level would be written.
@@ -93,16 +131,9 @@ impl Log {
 
     /// Waits, for a bounded time, until all lines so far have been written.
     pub fn flush(&self) {
-        let (done, wait) = bounded(1);
-        if self.inner.lines.send_timeout(Line::Flush(done), LAST_LINES).is_ok() {
-            let _ = wait.recv_timeout(LAST_LINES);
-        }
-    }
-
-    fn push(&self, line: String) {
-        if self.inner.lines.try_send(Line::Text(line)).is_err() {
-            self.inner.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        let written = Arc::<Bell>::default();
+        self.inner.queue.push(Line::Flush(Arc::clone(&written)));
+        written.wait(Deadline::after(LAST_LINES));
     }
 }
 
@@ -201,7 +232,7 @@ impl Entry<'_> {
                 body.text.push_str("}\n");
             }
         }
-        self.log.push(body.text);
+        self.log.inner.queue.push(Line::Text(body.text));
     }
 }
 
@@ -231,22 +262,20 @@ impl Body {
 }
 
 /// The body of the log thread.
-fn write_lines(queue: &Receiver<Line>, silent: bool, dropped: impl Fn() -> u64) {
-    // Ends when the last handle is gone.
-    while let Ok(line) = queue.recv() {
-        match line {
+fn write_lines(queue: &Queue, silent: bool) {
+    loop {
+        match queue.pop() {
             Line::Text(_) if silent => {}
             Line::Text(line) => {
                 let mut stderr = std::io::stderr().lock();
                 let _ = stderr.write_all(line.as_bytes());
-                let lost = dropped();
+                let lost = queue.dropped.swap(0, Ordering::Relaxed);
                 if lost > 0 {
                     let _ = writeln!(stderr, "{lost} log lines dropped: standard error was not read in time");
                 }
             }
-            Line::Flush(done) => {
-                let _ = done.try_send(());
-            }
+            Line::Flush(written) => written.ring(),
+            Line::End => return,
         }
     }
 }

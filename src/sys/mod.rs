@@ -1,5 +1,6 @@
 //! Thin names over the system calls that std does not have, all without `unsafe` (rustix).
 
+pub mod bell;
 pub mod deadline;
 pub mod limits;
 pub mod poll;
