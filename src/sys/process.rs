@@ -145,8 +145,15 @@ pub fn thread(
     stack: usize,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<std::thread::JoinHandle<()>> {
-    // All that std does around a thread's body is in the program once, not for each kind of thread anew.
-    let body: Box<dyn FnOnce() + Send> = Box::new(body);
+    spawn(name, stack, Box::new(body))
+}
+
+/// All that std does around a thread's body is in the program once, not for each kind of thread anew.
+fn spawn(
+    name: &str,
+    stack: usize,
+    body: Box<dyn FnOnce() + Send>,
+) -> io::Result<std::thread::JoinHandle<()>> {
     // A NUL in a thread's name would be a panic; a room's name cannot hold one, but prove it here.
     let name: String = name.chars().filter(|&c| c != '\0').collect();
     std::thread::Builder::new().name(name).stack_size(stack).spawn(body)
