@@ -6,6 +6,7 @@ use std::fs;
 use super::body::Body;
 use super::respond::Reply;
 use crate::counters::{Counters, FAMILIES};
+use crate::sys::kernel;
 
 /// The content type that OpenMetrics demands.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -89,7 +90,7 @@ fn escaped(value: &str) -> String {
 
 /// What every process is asked for, under the usual names.
 fn write_process(text: &mut String) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let stat = kernel::read("/proc/self/stat").unwrap_or_default();
     // The second field is the name, in parentheses, and may hold anything (proc(5)).
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let fields: Vec<u64> = fields.map(|field| field.parse().unwrap_or(0)).collect();

@@ -10,6 +10,7 @@ use rustix::event::PollFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::deadline::Deadline;
+use super::kernel;
 use super::poll::ready;
 
 /// How a process ended.
@@ -130,7 +131,7 @@ impl Drop for Process {
 /// kernel reaps children by itself then (sigaction(2)): nobody learns how they ended, and their numbers
 /// are somebody else's at once.
 pub fn children_are_reaped_unseen() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = kernel::read("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask >> (Signal::CHILD.as_raw() - 1) & 1 == 1
