@@ -9,10 +9,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
 
-use crossbeam_channel::Sender;
 use rustix::net::Shutdown;
 
 use crate::sink::Door;
+use crate::sys::bell::Bell;
 use crate::sys::lock;
 
 /// The connections of a server.
@@ -21,7 +21,7 @@ pub struct Connections {
     most: usize,
     state: Mutex<State>,
     /// Rung when a connection has ended.
-    changed: Sender<()>,
+    changed: Arc<Bell>,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ pub struct Place {
 
 impl Connections {
     /// At most `most` at once; `changed` is rung whenever one has ended.
-    pub fn new(most: usize, changed: Sender<()>) -> Arc<Self> {
+    pub fn new(most: usize, changed: Arc<Bell>) -> Arc<Self> {
         Arc::new(Self { most, state: Mutex::default(), changed })
     }
 
@@ -216,8 +216,7 @@ impl Drop for Place {
             }
             self.release_address(&mut state);
         }
-        // Rung already: then whoever waits will look.
-        let _ = self.all.changed.try_send(());
+        self.all.changed.ring();
     }
 }
 
@@ -237,11 +236,14 @@ mod tests {
     use super::*;
     use std::io::Read as _;
     use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use crate::sys::deadline::Deadline;
 
     #[test]
     fn the_longest_silent_goes_for_a_new_one_and_askers_stay() {
-        let (changed, ring) = crossbeam_channel::bounded(1);
-        let connections = Connections::new(4, changed);
+        let changed = Arc::new(Bell::default());
+        let connections = Connections::new(4, Arc::clone(&changed));
         let connect = || {
             let (ours, theirs) = UnixStream::pair().expect("socket pair");
             (Arc::new(Door::Socket(ours.into())), theirs)
@@ -256,14 +258,13 @@ mod tests {
         (&silent.1).read_to_end(&mut end).expect("the oldest silent one is ended");
         assert_eq!(connections.admit(&connect().0).expect_err("all places are taken"), Full);
         drop(second);
-        ring.try_recv().expect("rung");
+        assert!(changed.wait(Deadline::after(Duration::ZERO)), "rung");
         connections.admit(&connect().0).expect("a place again");
     }
 
     #[test]
     fn an_address_has_so_many_places_and_a_network_of_ipv6_is_one_address() {
-        let (changed, _ring) = crossbeam_channel::bounded(1);
-        let connections = Connections::new(100, changed);
+        let connections = Connections::new(100, Arc::default());
         let place = || {
             let (ours, _) = UnixStream::pair().expect("socket pair");
             connections.admit(&Arc::new(Door::Socket(ours.into()))).expect("a place")

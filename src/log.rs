@@ -7,16 +7,18 @@
 use std::fmt::{Display, Write as _};
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::config::{Level, LogConfig, LogFormat};
+use crate::sys::bell::Bell;
+use crate::sys::deadline::Deadline;
+use crate::sys::process::thread;
 
-/// Lines that may wait for standard error.
-const BACKLOG: usize = 1024;
+/// Bytes of lines that may wait for standard error.
+const BACKLOG: usize = 256 * 1024;
 
 /// Bytes of lines handed to one `write`.
 const WRITE_MOST: usize = 64 * 1024;
@@ -30,8 +32,15 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 enum Line {
     Text(String),
-    /// Answered when all lines before it have been written.
-    Flush(Sender<()>),
+    /// Rung when all lines before it have been written.
+    Flush(Arc<Bell>),
+}
+
+/// What is on its way to standard error.
+#[derive(Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    dropped: AtomicU64,
 }
 
 /// A handle to the log; cheap to clone.
@@ -44,22 +53,20 @@ struct Inner {
     config: LogConfig,
     colour: bool,
     lines: Sender<Line>,
-    dropped: AtomicU64,
+    waiting: Arc<Waiting>,
 }
 
 impl Log {
     /// Starts the log thread. With `silent`, lines go nowhere (standard error is the client).
     pub fn start(config: LogConfig, silent: bool) -> std::io::Result<Self> {
-        let (lines, queue) = bounded(BACKLOG);
+        let (lines, queue) = unbounded();
         let colour = !silent && config.format == LogFormat::Text && std::io::stderr().is_terminal();
-        let inner = Arc::new(Inner { config, colour, lines, dropped: AtomicU64::new(0) });
-        let counter = Arc::downgrade(&inner);
-        let dropped = move || counter.upgrade().map_or(0, |inner| inner.dropped.swap(0, Ordering::Relaxed));
-        let _: JoinHandle<()> =
-            std::thread::Builder::new().name("log".into()).stack_size(64 * 1024).spawn(move || {
-                write_lines(&queue, silent, dropped);
-            })?;
-        Ok(Self { inner })
+        let waiting = Arc::<Waiting>::default();
+        thread("log", 64 * 1024, {
+            let waiting = Arc::clone(&waiting);
+            move || write_lines(&queue, silent, &waiting)
+        })?;
+        Ok(Self { inner: Arc::new(Inner { config, colour, lines, waiting }) })
     }
 
     /// Whether a line of this level would be written.
@@ -102,15 +109,21 @@ impl Log {
 
     /// Waits, for a bounded time, until all lines so far have been written.
     pub fn flush(&self) {
-        let (done, wait) = bounded(1);
-        if self.inner.lines.send_timeout(Line::Flush(done), LAST_LINES).is_ok() {
-            let _ = wait.recv_timeout(LAST_LINES);
+        let written = Arc::<Bell>::default();
+        if self.inner.lines.send(Line::Flush(Arc::clone(&written))).is_ok() {
+            written.wait(Deadline::after(LAST_LINES));
         }
     }
 
     fn push(&self, line: String) {
-        if self.inner.lines.try_send(Line::Text(line)).is_err() {
-            self.inner.dropped.fetch_add(1, Ordering::Relaxed);
+        let Waiting { bytes, dropped } = &*self.inner.waiting;
+        let length = line.len();
+        if bytes.fetch_add(length, Ordering::Relaxed) + length > BACKLOG {
+            bytes.fetch_sub(length, Ordering::Relaxed);
+            dropped.fetch_add(1, Ordering::Relaxed);
+        } else {
+            // It is received for as long as there is a handle.
+            let _ = self.inner.lines.send(Line::Text(line));
         }
     }
 }
@@ -240,7 +253,7 @@ impl Body {
 }
 
 /// The body of the log thread.
-fn write_lines(queue: &Receiver<Line>, silent: bool, dropped: impl Fn() -> u64) {
+fn write_lines(queue: &Receiver<Line>, silent: bool, waiting: &Waiting) {
     let (mut text, mut answers) = (String::new(), Vec::new());
     // Ends when the last handle is gone.
     while let Ok(first) = queue.recv() {
@@ -248,7 +261,7 @@ fn write_lines(queue: &Receiver<Line>, silent: bool, dropped: impl Fn() -> u64) 
         while let Some(line) = next.take() {
             match line {
                 Line::Text(line) => text.push_str(&line),
-                Line::Flush(done) => answers.push(done),
+                Line::Flush(written) => answers.push(written),
             }
             if text.len() < WRITE_MOST {
                 next = queue.try_recv().ok();
@@ -257,14 +270,15 @@ fn write_lines(queue: &Receiver<Line>, silent: bool, dropped: impl Fn() -> u64) 
         if !silent {
             let mut stderr = std::io::stderr().lock();
             let _ = stderr.write_all(text.as_bytes());
-            let lost = dropped();
+            let lost = waiting.dropped.swap(0, Ordering::Relaxed);
             if lost > 0 {
                 let _ = writeln!(stderr, "{lost} log lines dropped: standard error was not read in time");
             }
         }
+        waiting.bytes.fetch_sub(text.len(), Ordering::Relaxed);
         text.clear();
-        for done in answers.drain(..) {
-            let _ = done.try_send(());
+        for written in answers.drain(..) {
+            written.ring();
         }
         if queue.is_empty() {
             std::thread::sleep(REST);

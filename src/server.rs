@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use crate::child::Settings;
 use crate::client::CLOSE_PATIENCE;
 use crate::config::{Config, Input, Listen};
@@ -21,6 +19,7 @@ use crate::log::Log;
 use crate::room::{Bounds, Hooks, Table};
 use crate::service::Service;
 use crate::sink::Door;
+use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::limits;
 use crate::sys::process::{children_are_reaped_unseen, thread};
@@ -121,19 +120,18 @@ pub fn run(config: Config) -> Result<Outcome, StartError> {
         Some(path) => Some(FileServer::open(path).map_err(|e| StartError::Files(path.clone(), e))?),
         None => None,
     };
-    let (ring, changed) = bounded(1);
+    let changed = Arc::new(Bell::default());
     let signals = Arc::new(AtomicUsize::new(0));
     ctrlc::set_handler({
-        let (signals, ring) = (Arc::clone(&signals), ring.clone());
+        let (signals, changed) = (Arc::clone(&signals), Arc::clone(&changed));
         move || {
             signals.fetch_add(1, Ordering::SeqCst);
-            // Rung already: then whoever waits will look.
-            let _ = ring.try_send(());
+            changed.ring();
         }
     })
     .map_err(StartError::Signals)?;
     let log = Log::start(config.log, !may_log).map_err(StartError::System)?;
-    let service = service(config, log.clone(), ring, files);
+    let service = service(config, log.clone(), &changed, files);
     let server = Server { service, acceptors: Vec::new(), signals, changed, ends_idle };
     let outcome = server.serve(source);
     log.flush();
@@ -153,7 +151,7 @@ fn sort(inherited: Vec<Inherited>) -> Source {
 }
 
 /// All that connections share.
-fn service(config: Config, log: Log, ring: Sender<()>, files: Option<FileServer>) -> Arc<Service> {
+fn service(config: Config, log: Log, changed: &Arc<Bell>, files: Option<FileServer>) -> Arc<Service> {
     let (possible, reason) = limits::connections(limits::raise_descriptors());
     let wanted = config.limits.clients;
     let most = wanted.map_or(possible, |wanted| wanted.min(possible));
@@ -191,8 +189,8 @@ fn service(config: Config, log: Log, ring: Sender<()>, files: Option<FileServer>
         room_clients: config.limits.room_clients,
         oneshot: config.oneshot,
     };
-    let table = Table::new(settings, hooks, config.history, bounds, ring.clone());
-    Service::new(config, counters, log, table, Connections::new(most, ring), files)
+    let table = Table::new(settings, hooks, config.history, bounds, Arc::clone(changed));
+    Service::new(config, counters, log, table, Connections::new(most, Arc::clone(changed)), files)
 }
 
 struct Server {
@@ -201,7 +199,7 @@ struct Server {
     /// How many have come.
     signals: Arc<AtomicUsize>,
     /// Rung by the signal handler, and when a connection or a program has ended.
-    changed: Receiver<()>,
+    changed: Arc<Bell>,
     ends_idle: bool,
 }
 
@@ -248,7 +246,7 @@ impl Server {
     fn wait(&self) {
         while self.signals() == 0 {
             // Without a deadline: whoever rings, see `changed`.
-            let _ = self.changed.recv();
+            self.changed.wait(Deadline::NEVER);
             let connections = &self.service.connections;
             if self.ends_idle && connections.served() > 0 && self.is_quiet() {
                 return;
@@ -283,15 +281,15 @@ impl Server {
         let deadline = Deadline::after(self.service.config.times.grace.saturating_add(SHUTDOWN));
         let (began, mut first) = (Instant::now(), self.signals());
         while !self.is_quiet() {
-            let Some(left) = deadline.left().filter(|left| !left.is_zero()) else {
+            if deadline.passed() {
                 log.warn("not everything has ended in time")
                     .number("connections", self.service.connections.len())
                     .number("programs", self.service.table.programs())
                     .write();
                 self.kill();
                 break;
-            };
-            let _ = self.changed.recv_timeout(left);
+            }
+            self.changed.wait(deadline);
             // `timeout`(1), a terminal and a shell send one signal twice, to us and to our group: what comes
             // at once is the first one still.
             if began.elapsed() < SAME_SIGNAL {
@@ -315,9 +313,8 @@ impl Server {
     fn kill(&self) {
         self.service.table.kill();
         let deadline = Deadline::after(HURRY);
-        while self.service.table.programs() > 0 {
-            let Some(left) = deadline.left().filter(|left| !left.is_zero()) else { break };
-            let _ = self.changed.recv_timeout(left);
+        while self.service.table.programs() > 0 && !deadline.passed() {
+            self.changed.wait(deadline);
         }
     }
 }

@@ -151,12 +151,14 @@ fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> 
         // executes it looks it up in `PATH` once more.
         let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
         let candidate = directory.join(name);
+        if !candidate.is_file() {
+            continue;
+        }
         match why_not_executable(&candidate) {
             None => return Ok(candidate),
-            Some(reason) if candidate.is_file() => {
+            Some(reason) => {
                 nearly.get_or_insert(format!("{}: {reason}", candidate.display()));
             }
-            Some(_) => {}
         }
     }
     Err(refused(&nearly.unwrap_or_else(|| {

@@ -12,22 +12,22 @@ use super::head::Head;
 /// vouches for `X-User` cannot vouch for `X_User`). So is `Proxy`: programs take `HTTP_PROXY` for their own
 /// setting ("httpoxy", CVE-2016-5385).
 pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Vec<(String, OsString)> {
-    let text = |name: &str, value: &str| (name.to_owned(), OsString::from(value));
     let host = head.host();
     let name = host.map(|host| host.host.to_string()).unwrap_or_default();
     let port = host.and_then(|host| host.port).unwrap_or(80);
-    let mut variables = vec![
-        text("GATEWAY_INTERFACE", "CGI/1.1"),
-        text("SERVER_SOFTWARE", concat!("scalesocket/", env!("CARGO_PKG_VERSION"))),
-        text("SERVER_NAME", &name),
-        text("SERVER_PORT", &port.to_string()),
-        text("SERVER_PROTOCOL", "HTTP/1.1"),
-        text("REQUEST_METHOD", head.method()),
-        text("REQUEST_URI", head.target()),
-        ("PATH_INFO".to_owned(), OsString::from_vec(decode(head.path()))),
+    let fixed = [
+        ("GATEWAY_INTERFACE", "CGI/1.1"),
+        ("SERVER_SOFTWARE", concat!("scalesocket/", env!("CARGO_PKG_VERSION"))),
+        ("SERVER_NAME", &name),
+        ("SERVER_PORT", &port.to_string()),
+        ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ("REQUEST_METHOD", head.method()),
+        ("REQUEST_URI", head.target()),
     ];
+    let mut variables: Vec<_> = fixed.map(|(name, value)| (name.to_owned(), OsString::from(value))).into();
+    variables.push(("PATH_INFO".to_owned(), OsString::from_vec(decode(head.path()))));
     if let Some(peer) = peer {
-        variables.push(text("REMOTE_PORT", &peer.port().to_string()));
+        variables.push(("REMOTE_PORT".to_owned(), OsString::from(peer.port().to_string())));
     }
     let first = variables.len();
     for (name, value) in head.fields() {

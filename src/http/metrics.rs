@@ -6,6 +6,7 @@ use std::fs;
 use super::body::Body;
 use super::respond::Reply;
 use crate::counters::{Counters, FAMILIES};
+use crate::sys::kernel;
 
 /// The content type that OpenMetrics demands.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -89,20 +90,21 @@ fn escaped(value: &str) -> String {
 
 /// What every process is asked for, under the usual names.
 fn write_process(text: &mut String) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let stat = kernel::read("/proc/self/stat").unwrap_or_default();
     // The second field is the name, in parentheses, and may hold anything (proc(5)).
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<u64>().ok());
-    let ticks = field(14).unwrap_or(0) + field(15).unwrap_or(0);
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let fields: Vec<u64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
+    let ticks = field(14) + field(15);
     head(text, "process_cpu_seconds", "counter", "CPU time of the server, without its programs");
     // USER_HZ is 100 on every Linux that this runs on.
     let _ = writeln!(text, "process_cpu_seconds_total {}.{:02}", ticks / 100, ticks % 100);
     let descriptors = fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64);
-    let resident = field(24).unwrap_or(0) * rustix::param::page_size() as u64;
+    let resident = field(24) * rustix::param::page_size() as u64;
     let gauges = [
         ("process_resident_memory_bytes", "Memory of the server", resident),
         ("process_open_fds", "Descriptors that are open", descriptors),
-        ("process_threads", "Threads", field(20).unwrap_or(0)),
+        ("process_threads", "Threads", field(20)),
     ];
     for (name, help, value) in gauges {
         head(text, name, "gauge", help);

@@ -82,7 +82,6 @@ mod tests {
     use crate::http::respond::busy;
     use crate::http::route::{Offers, Route, route};
     use crate::sys::deadline::Deadline;
-    use crate::sys::process::thread;
 
     /// A connection's life as its thread lives it: requests until it ends. Upgrades are refused.
     fn connection(socket: &UnixStream, files: Option<&FileServer>, most: usize) -> io::Result<usize> {
@@ -119,8 +118,10 @@ mod tests {
     /// as a connection's thread has.
     fn talk(request: &[u8], files: Option<FileServer>, most: usize) -> (String, usize) {
         let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
-        let server =
-            thread("conn", 64 * 1024, move || connection(&ours, files.as_ref(), most)).expect("thread");
+        let server = std::thread::Builder::new()
+            .stack_size(64 * 1024)
+            .spawn(move || connection(&ours, files.as_ref(), most))
+            .expect("thread");
         theirs.write_all(request).expect("write");
         theirs.shutdown(Shutdown::Write).expect("shutdown");
         let mut text = Vec::new();

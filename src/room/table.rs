@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use crossbeam_channel::Sender;
-
 use super::history::History;
 use super::past::Pasts;
 use super::ports::Ports;
@@ -14,6 +12,7 @@ use super::room::Room;
 use crate::child::{Child, Settings};
 use crate::config::{self, Transport};
 use crate::log::Log;
+use crate::sys::bell::Bell;
 use crate::sys::lock;
 
 /// What is written to the program when a client comes and goes.
@@ -109,7 +108,7 @@ pub struct Table {
     /// Reader threads that run: as many programs live.
     readers: AtomicUsize,
     /// Rung when one of them has ended.
-    changed: Sender<()>,
+    changed: Arc<Bell>,
 }
 
 struct Rooms {
@@ -144,7 +143,7 @@ impl Table {
         hooks: Hooks,
         history: config::History,
         bounds: Bounds,
-        changed: Sender<()>,
+        changed: Arc<Bell>,
     ) -> Arc<Self> {
         let ports = match &settings.program.transport {
             Transport::Tcp { ports, .. } => Some(Ports::new(ports.clone())),
@@ -286,8 +285,7 @@ impl Table {
 
     pub(super) fn reader_ends(&self) {
         self.readers.fetch_sub(1, Ordering::SeqCst);
-        // Rung already: then whoever waits will look.
-        let _ = self.changed.try_send(());
+        self.changed.ring();
     }
 
     /// The rooms as they are now.

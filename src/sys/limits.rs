@@ -1,9 +1,10 @@
 //! What this system lets one process hold: descriptors, threads, memory maps.
 
-use std::fs;
 use std::sync::OnceLock;
 
 use rustix::process::{Pid, Resource, Rlimit};
+
+use super::kernel;
 
 /// Memory maps that one thread takes: stack, guard, signal stack and its guard; one to spare.
 const MAPS_PER_THREAD: u64 = 5;
@@ -11,8 +12,8 @@ const MAPS_PER_THREAD: u64 = 5;
 /// Descriptors kept back for standard streams, listeners, the log and static files.
 const RESERVED_DESCRIPTORS: u64 = 32;
 
-/// Threads kept back for everything that is not a connection.
-const RESERVED_THREADS: u64 = 16;
+/// Threads kept back for everything that is not a connection, the three that run already included.
+const RESERVED_THREADS: u64 = 19;
 
 /// The limit on descriptors that the server was started with; children get it back.
 static STARTED_WITH: OnceLock<Rlimit> = OnceLock::new();
@@ -44,8 +45,7 @@ pub fn restore_descriptors(child: u32) {
 /// How many connections, of one thread and one descriptor each, this process can hold, and what
 /// stops it there.
 pub fn connections(descriptors: u64) -> (usize, &'static str) {
-    let own = fs::read_dir("/proc/self/task").map_or(1, |tasks| tasks.count() as u64);
-    let threads = |limit: u64| limit.saturating_sub(own + RESERVED_THREADS);
+    let threads = |limit: u64| limit.saturating_sub(RESERVED_THREADS);
     let processes = rustix::process::getrlimit(Resource::Nproc).current.unwrap_or(u64::MAX);
     let bounds = [
         (descriptors.saturating_sub(RESERVED_DESCRIPTORS), "open files (ulimit -n)"),
@@ -61,7 +61,7 @@ pub fn connections(descriptors: u64) -> (usize, &'static str) {
 
 /// `pids.max` of the control group (version 2) that this process is in, or of one above it.
 fn cgroup_pids() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = kernel::read("/proc/self/cgroup").ok()?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let mut group = std::path::Path::new("/sys/fs/cgroup").join(path);
     let mut least = None;
@@ -78,5 +78,5 @@ fn cgroup_pids() -> Option<u64> {
 
 /// The number in a file of one number; `None` for `max` and for no such file.
 fn number(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    kernel::read(path).ok()?.trim().parse().ok()
 }

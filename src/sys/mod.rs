@@ -1,6 +1,8 @@
 //! Thin names over the system calls that std does not have, all without `unsafe` (rustix).
 
+pub mod bell;
 pub mod deadline;
+pub mod kernel;
 pub mod limits;
 pub mod poll;
 pub mod process;

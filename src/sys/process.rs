@@ -10,6 +10,7 @@ use rustix::event::PollFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::deadline::Deadline;
+use super::kernel;
 use super::poll::ready;
 
 /// How a process ended.
@@ -130,7 +131,7 @@ impl Drop for Process {
 /// kernel reaps children by itself then (sigaction(2)): nobody learns how they ended, and their numbers
 /// are somebody else's at once.
 pub fn children_are_reaped_unseen() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = kernel::read("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask >> (Signal::CHILD.as_raw() - 1) & 1 == 1
@@ -140,11 +141,20 @@ pub fn children_are_reaped_unseen() -> bool {
 ///
 /// # Errors
 /// The system's, when it has no memory, no process number or no memory map left (EAGAIN).
-pub fn thread<T: Send + 'static>(
+pub fn thread(
     name: &str,
     stack: usize,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<std::thread::JoinHandle<T>> {
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    spawn(name, stack, Box::new(body))
+}
+
+/// All that std does around a thread's body is in the program once, not for each kind of thread anew.
+fn spawn(
+    name: &str,
+    stack: usize,
+    body: Box<dyn FnOnce() + Send>,
+) -> io::Result<std::thread::JoinHandle<()>> {
     // A NUL in a thread's name would be a panic; a room's name cannot hold one, but prove it here.
     let name: String = name.chars().filter(|&c| c != '\0').collect();
     std::thread::Builder::new().name(name).stack_size(stack).spawn(body)
