@@ -2,6 +2,7 @@
 
 pub mod deadline;
 pub mod limits;
+pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod socket;
