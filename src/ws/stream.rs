@@ -66,6 +66,7 @@ impl Read for Stream<'_> {
             self.look_at = None;
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        let was_busy = self.is_busy();
         let read = self.ahead.read(buffer, |into| {
             loop {
                 match self.member.client().door.read(into) {
@@ -81,6 +82,11 @@ impl Read for Stream<'_> {
                 }
             }
         })?;
+        if self.is_busy() && !was_busy {
+            // The read after this one must not wait for longer than a busy client is waited for, even if this
+            // message never ends.
+            self.look_at = Some(self.heard);
+        }
         self.walk.go(&buffer[..read]);
         Ok(read)
     }
