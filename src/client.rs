@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::framing::frames;
-use crate::sink::{After, Door, Ending, Phase, Sink};
+use crate::sink::{After, Door, Ending, Sink};
 use crate::sys::{lock, socket};
 
 /// How long the end of a stream may take without the client taking anything, and then without its answer.
@@ -75,7 +75,7 @@ impl Client {
 
     /// Whether the server still sends to it and listens to it.
     pub fn is_open(&self) -> bool {
-        self.sink.look().phase == Phase::Open
+        self.sink.is_open()
     }
 
     /// Ends it without further ado: its thread wakes, and what is unsent is thrown away with a reset.

@@ -24,11 +24,12 @@ use crate::framing::output::{Decoder, Found};
 use crate::sink::{After, Batch, Ending, Overflow, Phase};
 use crate::sys::deadline::Deadline;
 use crate::sys::lock;
+use crate::sys::pipe::{PIPE, PIPE_WIDE, widen};
 use crate::sys::poll::poll;
 use crate::sys::process::{Exit, Process, thread};
 
-/// Bytes of one read.
-const READ_MOST: usize = 64 * 1024;
+/// Bytes of one read: more than a pipe holds at first, so that a full one shows.
+const READ_MOST: usize = PIPE_WIDE;
 
 /// A batch up to this size is kept to be filled again.
 const SPARE_MOST: usize = 512 * 1024;
@@ -278,6 +279,9 @@ impl Reader {
             }
             self.decoder.finish(batch, &mut self.found);
         } else {
+            if read == PIPE {
+                widen(stdout);
+            }
             self.decoder.push(&self.buffer[..read], batch, &mut self.found);
         }
         self.deliver(fresh);

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -141,6 +141,8 @@ pub struct Look {
 pub struct Sink {
     /// Bytes held at which it is behind, or full.
     bound: usize,
+    /// Whether the phase is `Open`, for those who must not wait for a write to end: set under the lock.
+    open: Arc<AtomicBool>,
     state: Mutex<State>,
 }
 
@@ -149,6 +151,7 @@ struct State {
     door: Option<Arc<Door>>,
     queue: Queue,
     phase: Phase,
+    open: Arc<AtomicBool>,
     minded: bool,
     /// Bytes the kernel took since the beginning.
     taken: u64,
@@ -178,12 +181,15 @@ impl Sink {
     }
 
     fn new(door: Arc<Door>, bound: usize, framed: bool) -> Self {
+        let open = Arc::new(AtomicBool::new(true));
         Self {
             bound,
+            open: Arc::clone(&open),
             state: Mutex::new(State {
                 door: Some(door),
                 queue: Queue::new(framed),
                 phase: Phase::Open,
+                open,
                 minded: false,
                 taken: 0,
                 last: 0,
@@ -377,6 +383,11 @@ impl Sink {
         lock(&self.state).door.clone()
     }
 
+    /// Whether it takes data.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
     /// How it stands.
     pub fn look(&self) -> Look {
         let state = lock(&self.state);
@@ -477,6 +488,7 @@ impl State {
 
     fn end(&mut self, bound: usize) -> After {
         self.phase = Phase::Ending;
+        self.open.store(false, Ordering::Release);
         self.queue.drop_controls();
         self.write_queue();
         self.wake_all();
@@ -499,6 +511,7 @@ impl State {
 
     fn break_off(&mut self) {
         self.phase = Phase::Broken;
+        self.open.store(false, Ordering::Release);
         self.queue.clear();
         self.close_input();
         self.wake_all();

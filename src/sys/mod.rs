@@ -4,6 +4,7 @@ pub mod bell;
 pub mod deadline;
 pub mod kernel;
 pub mod limits;
+pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod socket;

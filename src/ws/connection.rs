@@ -17,7 +17,7 @@ use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
 
 use super::close;
 use super::liveness::{Liveness, Verdict};
-use super::stream::Stream;
+use super::stream::{READ_BUFFER, Stream};
 use crate::child::Occasion;
 use crate::client::{CLOSE_PATIENCE, Client};
 use crate::config::Level;
@@ -36,14 +36,14 @@ use crate::sink::{Door, Ending};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::{poll, ready};
 
-/// What tungstenite reads at a time, and holds for each client, in bytes.
-const READ_BUFFER: usize = 4096;
-
 /// The largest control frame, in bytes (RFC 6455 §5.5).
 const CONTROL_FRAME: usize = 125;
 
-/// A message of more bytes leaves a buffer behind that is worth getting rid of.
+/// A message of more bytes leaves a buffer behind that is not kept even for a client that sends much.
 const LARGE: usize = 64 * 1024;
+
+/// A client that sent much and then nothing for so long has its buffers taken away.
+const LULL: Duration = Duration::from_secs(1);
 
 /// How long a client that has hung up is still waited for while the program takes none of its messages.
 const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
@@ -70,7 +70,19 @@ pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>,
         };
         place.has_asked();
         let reply = match route(&head, offers) {
-            Ok(Route::Upgrade(request)) => return upgrade(service, door, peer, place, &head, request, rest),
+            Ok(Route::Upgrade(request)) => {
+                let member = upgrade(service, door, peer, place, &head, request);
+                // A conversation may last for days and needs nothing of its request.
+                drop(head);
+                if let Some(member) = member {
+                    let ending = converse(service, &member, rest);
+                    let client = Arc::clone(member.client());
+                    // The room first: it must not wait for the manners that follow.
+                    drop(member);
+                    see_out(service, &client, ending);
+                }
+                return;
+            }
             Ok(Route::Plain(what)) => super::plain::reply(service, &head, &what),
             Err(refusal) => refusal,
         };
@@ -105,14 +117,14 @@ fn upgrade(
     place: &Place,
     head: &Head,
     request: UpgradeRequest,
-    rest: Vec<u8>,
-) {
+) -> Option<Member> {
     let refuse_with = |reply: &Reply, reason: &dyn Display, count: Count| {
         // First of all: whoever reads the refusal may come again at once.
         place.give_address_back();
         service.counters.one(count);
         log_refusal(service, peer, &request.room, &reason.to_string());
         let _ = plain::answer(door.as_fd(), head, reply, true);
+        None
     };
     if let Err(refused) = origin::check(&service.config.origin, head) {
         return refuse_with(&refuse(403, "Origin not allowed"), &refused, Count::RefusedOrigin);
@@ -154,26 +166,21 @@ fn upgrade(
     place.is_upgraded();
     let mut hung_up = None;
     let joined = Room::join(ticket, &client, &occasion, |moved| still_there(&client, &mut hung_up, moved));
-    match joined {
-        Ok(member) => {
-            let ending = converse(service, &member, rest);
-            // The room first: it must not wait for the manners that follow.
-            drop(member);
-            see_out(service, &client, ending);
-        }
-        Err(e) => {
-            let (code, count) = match e {
-                JoinError::ShuttingDown => (1001, Count::ClosedShutdown),
-                JoinError::Gone => (1011, Count::ClosedGone),
-                JoinError::Start(_) | JoinError::Stuck => (1011, Count::ClosedFailure),
-            };
-            service.counters.one(count);
-            client.close(code, &e.to_string(), Ending::BreakOff);
-            let written = close::write_out(&client);
-            service.log.warn("client not admitted").room(&request.room).client(id).field("reason", e).write();
-            close::end(&client, written, limits.message);
-        }
-    }
+    let e = match joined {
+        Ok(member) => return Some(member),
+        Err(e) => e,
+    };
+    let (code, count) = match e {
+        JoinError::ShuttingDown => (1001, Count::ClosedShutdown),
+        JoinError::Gone => (1011, Count::ClosedGone),
+        JoinError::Start(_) | JoinError::Stuck => (1011, Count::ClosedFailure),
+    };
+    service.counters.one(count);
+    client.close(code, &e.to_string(), Ending::BreakOff);
+    let written = close::write_out(&client);
+    service.log.warn("client not admitted").room(&request.room).client(id).field("reason", e).write();
+    close::end(&client, written, limits.message);
+    None
 }
 
 /// How a conversation came to its end.
@@ -201,17 +208,18 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         // A control frame is no message: one may be larger than those may be.
         .max_frame_size(Some(limits.message.max(CONTROL_FRAME)));
     let mut socket = WebSocket::from_raw_socket(Stream::new(member, rest), Role::Server, Some(config));
-    let (mut items, mut large) = (0u64, false);
+    let (mut items, mut largest) = (0u64, 0);
     let mut liveness = Liveness::new(&service.config.times, Instant::now());
     let mut timeout = None;
     let mut hung_up = None;
     let (mut lost, mut refused) = (0u64, 0u64);
     let ending = loop {
-        if large && socket.get_ref().is_read_out(items) {
+        let too_much = largest > LARGE || largest > READ_BUFFER && !socket.get_ref().is_busy();
+        if too_much && socket.get_ref().is_read_out(items) {
             // tungstenite keeps its buffer as large as the largest message made it, for good. One that holds
             // nothing can be had anew.
             socket = WebSocket::from_raw_socket(socket.into_inner(), Role::Server, Some(config));
-            (scratch, large) = (Vec::new(), false);
+            (scratch, largest) = (Vec::new(), 0);
         }
         if let Some(ending) = keep_time(service, member, &mut liveness, socket.get_mut(), &mut timeout) {
             break ending;
@@ -226,7 +234,7 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             Err(Error::Io(e)) if is_timeout(&e) => continue,
             Err(e) => break after_error(&e),
         };
-        large |= message.len() > LARGE;
+        largest = largest.max(message.len());
         liveness.message(socket.get_ref().heard());
         if !client.is_open() {
             // The server has said its last word already: what comes now is not for the program.
@@ -315,6 +323,8 @@ fn keep_time(
                 continue;
             }
         };
+        stream.look_at(wait.and_then(|wait| Instant::now().checked_add(wait)));
+        let wait = if stream.is_busy() { Some(wait.map_or(LULL, |wait| wait.min(LULL))) } else { wait };
         // A time-out that strikes early costs one more turn; only one that would strike late, or none
         // where one is due, is worth a system call.
         let early_enough = match (*timeout, wait) {
@@ -329,7 +339,6 @@ fn keep_time(
                 *timeout = wait;
             }
         }
-        stream.look_at(wait.and_then(|wait| Instant::now().checked_add(wait)));
         return None;
     }
 }

@@ -45,9 +45,9 @@ impl Liveness {
         news
     }
 
-    /// A message came.
+    /// A message came at this time. It may be looked at only now, after a time in which nobody listened.
     pub(super) fn message(&mut self, at: Instant) {
-        self.message = at;
+        self.message = self.message.max(at);
     }
 
     /// It was not listened to until now: its clocks begin anew.
@@ -113,6 +113,8 @@ mod tests {
         liveness.message(at(29));
         assert_eq!(liveness.judge(at(58)), Verdict::Wait(Some(Duration::from_secs(1))));
         liveness.stood_still(at(100));
+        // This one had come with the one before, whose reader stood still.
+        liveness.message(at(29));
         assert_eq!(liveness.judge(at(129)), Verdict::Wait(Some(Duration::from_secs(1))));
         assert_eq!(liveness.judge(at(130)), Verdict::Idle);
         assert_eq!(Liveness::new(&times(None, None), start).judge(at(9999)), Verdict::Wait(None));

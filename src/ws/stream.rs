@@ -1,6 +1,7 @@
 //! What tungstenite reads from and writes to: the client's socket, and its sink.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -10,11 +11,20 @@ use crate::room::Member;
 /// The first byte of a pong's head: final, opcode 10 (RFC 6455 §5.2).
 const PONG: u8 = 0x8a;
 
+/// What tungstenite reads at a time, and holds for each client, in bytes; with musl's own it is 1008, which is
+/// one of its sizes.
+pub(super) const READ_BUFFER: usize = 1000;
+
+/// What is read at a time of a client that sends much, in bytes.
+const AHEAD: usize = 64 * 1024;
+
+/// After so many small reads in a row a client sends much no more.
+const SMALL_READS: u32 = 16;
+
 /// Reads block, for as long as the socket's receive time-out says; writes never do.
 pub(super) struct Stream<'a> {
     member: &'a Member,
-    /// What came behind the request.
-    rest: Vec<u8>,
+    ahead: Ahead,
     /// When bytes last came.
     heard: Instant,
     /// When the clock has to be looked at, even if bytes keep coming and no message ends.
@@ -25,7 +35,8 @@ pub(super) struct Stream<'a> {
 impl<'a> Stream<'a> {
     /// A client's stream, with what came behind its request.
     pub(super) fn new(member: &'a Member, rest: Vec<u8>) -> Self {
-        Self { member, rest, heard: Instant::now(), look_at: None, walk: Walk::default() }
+        let ahead = Ahead::new(rest);
+        Self { member, ahead, heard: Instant::now(), look_at: None, walk: Walk::default() }
     }
 
     /// When bytes last came.
@@ -40,7 +51,12 @@ impl<'a> Stream<'a> {
 
     /// Whether whoever has read so many messages and control frames holds no byte of another one.
     pub(super) fn is_read_out(&self, items: u64) -> bool {
-        self.rest.is_empty() && self.walk.is_between_messages() && self.walk.items == items
+        self.walk.is_between_messages() && self.walk.items == items
+    }
+
+    /// Whether the client sends much, so that buffers are kept for it; a read that times out ends that.
+    pub(super) fn is_busy(&self) -> bool {
+        self.ahead.is_busy()
     }
 }
 
@@ -50,25 +66,28 @@ impl Read for Stream<'_> {
             self.look_at = None;
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let read = if self.rest.is_empty() {
+        let was_busy = self.is_busy();
+        let read = self.ahead.read(buffer, |into| {
             loop {
-                match self.member.client().door.read(buffer) {
+                match self.member.client().door.read(into) {
                     // A signal: any thread may be the one that takes it, and SO_RCVTIMEO forbids the
                     // kernel to restart the call (signal(7)).
                     Err(Errno::INTR) => {}
-                    result => break result?,
+                    Ok(0) => return Ok(0),
+                    Ok(read) => {
+                        self.heard = Instant::now();
+                        return Ok(read);
+                    }
+                    Err(e) => return Err(e.into()),
                 }
             }
-        } else {
-            let read = self.rest.len().min(buffer.len());
-            buffer[..read].copy_from_slice(&self.rest[..read]);
-            self.rest.drain(..read);
-            read
-        };
-        if read > 0 {
-            self.heard = Instant::now();
-            self.walk.go(&buffer[..read]);
+        })?;
+        if self.is_busy() && !was_busy {
+            // The read after this one must not wait for longer than a busy client is waited for, even if this
+            // message never ends.
+            self.look_at = Some(self.heard);
         }
+        self.walk.go(&buffer[..read]);
         Ok(read)
     }
 }
@@ -85,6 +104,59 @@ impl Write for Stream<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// What was read of a socket before it was asked for. tungstenite reads in steps of one size for good and
+/// holds a buffer of that size: a small one for the sake of those who are idle, and this one for the sake of
+/// those who are not.
+#[derive(Debug)]
+struct Ahead {
+    /// Only a client that sends much has one.
+    buffer: Vec<u8>,
+    /// Where in it the bytes are.
+    full: Range<usize>,
+    /// Reads in a row that brought no more than a small buffer holds.
+    small_reads: u32,
+}
+
+impl Ahead {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { full: 0..bytes.len(), buffer: bytes, small_reads: SMALL_READS }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.small_reads < SMALL_READS
+    }
+
+    /// Gives what is here; if nothing is, has `read` fill a buffer: this one or, for a client that sends
+    /// little, the caller's.
+    fn read(
+        &mut self,
+        into: &mut [u8],
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if self.full.is_empty() {
+            if !self.is_busy() {
+                // Before the read, which may take hours.
+                self.buffer = Vec::new();
+                let read = read(into)?;
+                if read >= READ_BUFFER {
+                    self.small_reads = 0;
+                }
+                return Ok(read);
+            }
+            if self.buffer.len() < AHEAD {
+                self.buffer = vec![0; AHEAD];
+            }
+            let read = read(&mut self.buffer).inspect_err(|_| self.small_reads = SMALL_READS)?;
+            self.small_reads = if read > READ_BUFFER { 0 } else { self.small_reads + 1 };
+            self.full = 0..read;
+        }
+        let step = self.full.len().min(into.len());
+        into[..step].copy_from_slice(&self.buffer[self.full.start..][..step]);
+        self.full.start += step;
+        Ok(step)
     }
 }
 
@@ -176,6 +248,74 @@ mod tests {
         }
         bytes.resize(bytes.len() + 4 + length, 0x5a);
         bytes
+    }
+
+    fn would_block() -> io::Error {
+        io::ErrorKind::WouldBlock.into()
+    }
+
+    /// A socket that has `chunks` to give, each in as many reads as it takes, and a time-out after each.
+    fn socket(chunks: &[Vec<u8>]) -> impl FnMut(&mut [u8]) -> io::Result<usize> {
+        let mut chunks: Vec<Vec<u8>> = chunks.iter().rev().cloned().collect();
+        move |into| {
+            let chunk = chunks.last_mut().ok_or_else(would_block)?;
+            if chunk.is_empty() {
+                chunks.pop();
+                return Err(would_block());
+            }
+            let read = chunk.len().min(into.len());
+            into[..read].copy_from_slice(&chunk[..read]);
+            chunk.drain(..read);
+            Ok(read)
+        }
+    }
+
+    #[test]
+    fn bytes_come_out_as_they_came_in_whatever_the_steps_and_a_time_out_loses_none() {
+        let all: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+        for (behind, chunk) in [(0, 1), (10, 999), (2000, 1000), (0, 1001), (5, 70_000), (0, 300_000)] {
+            for step in [1, 14, 1000, 4096, 100_000] {
+                let chunks: Vec<Vec<u8>> = all[behind..].chunks(chunk).map(<[u8]>::to_vec).collect();
+                let (mut read, mut time_outs) = (socket(&chunks), 0);
+                let mut ahead = Ahead::new(all[..behind].to_vec());
+                let (mut out, mut into) = (Vec::new(), vec![0; step]);
+                while time_outs < chunks.len() {
+                    match ahead.read(&mut into, &mut read) {
+                        Ok(read) => out.extend_from_slice(&into[..read]),
+                        Err(_) => time_outs += 1,
+                    }
+                }
+                assert!(out == all, "chunks of {chunk}, steps of {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_is_held_for_those_who_send_much_and_by_nobody_who_waits_for_long() {
+        let mut into = [0; READ_BUFFER];
+        let mut ahead = Ahead::new(b"behind the request".to_vec());
+        ahead.read(&mut into, |_| unreachable!("there is something")).expect("bytes");
+        let little = |into: &mut [u8]| Ok(into.len().min(100));
+        ahead.read(&mut into, little).expect("bytes");
+        assert_eq!((ahead.buffer.capacity(), ahead.is_busy()), (0, false));
+
+        let much = |into: &mut [u8]| Ok(into.len());
+        ahead.read(&mut into, much).expect("bytes");
+        assert_eq!((ahead.buffer.capacity(), ahead.is_busy()), (0, true), "only when there is more");
+        ahead.read(&mut into, much).expect("bytes");
+        assert_eq!((ahead.buffer.capacity(), ahead.is_busy()), (AHEAD, true));
+        while !ahead.full.is_empty() {
+            ahead.read(&mut into, |_| unreachable!("there is something")).expect("bytes");
+        }
+        ahead.read(&mut into, |_| Err(would_block())).expect_err("a time-out");
+        ahead.read(&mut into, |_| Err(would_block())).expect_err("a time-out");
+        assert_eq!((ahead.buffer.capacity(), ahead.is_busy()), (0, false), "a time-out ends it");
+
+        ahead.read(&mut into, much).expect("bytes");
+        for _ in 0..=SMALL_READS {
+            ahead.read(&mut into, little).expect("bytes");
+        }
+        assert_eq!((ahead.buffer.capacity(), ahead.is_busy()), (0, false), "so do small reads");
     }
 
     #[test]
