@@ -19,6 +19,7 @@ use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use rustix::thread::CpuSet;
 
@@ -28,8 +29,8 @@ use crate::report::{Results, Section};
 use crate::server::{Binary, Kind};
 
 const USAGE: &str = "\
-usage: load [--server PATH] [--before PATH] [--peers DIR] [--only CASE,…] [--rounds N] [--smoke]
-            [--part all|pinned|growth,…] [--out FILE]
+usage: load [--server PATH] [--before PATH] [--peers DIR] [--only CASE,…] [--rounds N] [--seconds N]
+            [--smoke] [--part all|pinned|growth,…] [--out FILE]
        load bare KIND ADDRESS ARGUMENT…
 
   --server PATH  the scalesocket to measure (target/x86_64-unknown-linux-musl/release/scalesocket)
@@ -37,6 +38,7 @@ usage: load [--server PATH] [--before PATH] [--peers DIR] [--only CASE,…] [--r
   --peers DIR    where `make bench-peers` has put the others; those in PATH are found as well
   --only CASE    cases whose names begin so
   --rounds N     how often each is run, instead of five or nine times
+  --seconds N    how long a run takes that is not over when something is done, instead of one second
   --smoke        everything once and short: whether it works, not how fast
   --part PART    the whole machine, one core, or how the cost grows with its causes; all three if not given
   --out FILE     write the tables there, as Markdown";
@@ -80,7 +82,8 @@ fn measure() -> Result<(), Box<dyn Error>> {
     let only = arguments.opt_value_from_str("--only")?.map(list);
     let parts = arguments.opt_value_from_str("--part")?.map(list);
     let rounds = arguments.opt_value_from_str("--rounds")?;
-    let scale = if arguments.contains("--smoke") { Scale::Smoke } else { Scale::Full };
+    let seconds = arguments.opt_value_from_str("--seconds")?.unwrap_or(1);
+    let scale = Scale { smoke: arguments.contains("--smoke"), time: Duration::from_secs(seconds) };
     let out: Option<PathBuf> = arguments.opt_value_from_str("--out")?;
     if let Some(unknown) = arguments.finish().first() {
         return Err(format!("unknown argument {}\n{USAGE}", unknown.display()).into());
@@ -140,7 +143,7 @@ fn run(title: &'static str, plan: &Plan, cases: Vec<Case>) -> Section {
             plan.binaries.iter().filter(|binary| case.wants(binary.kind) && binary.can(case.task)).collect();
         let mut outcomes: BTreeMap<Kind, Vec<Outcome>> = BTreeMap::new();
         let mut failures: BTreeMap<Kind, String> = BTreeMap::new();
-        let rounds = if plan.scale == Scale::Smoke { 1 } else { plan.rounds.unwrap_or(case.rounds) };
+        let rounds = if plan.scale.smoke { 1 } else { plan.rounds.unwrap_or(case.rounds) };
         eprintln!("{}: {}", case.name, case.title);
         for round in 0..rounds {
             // In turns, and each round begins with another one.

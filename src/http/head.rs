@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 
 use super::authority::Authority;
 
@@ -10,6 +11,9 @@ pub const MAX_HEAD: usize = 16 * 1024;
 
 /// The most fields in a head.
 pub const MAX_FIELDS: usize = 100;
+
+/// As many as a browser sends, and some more.
+const USUAL_FIELDS: usize = 24;
 
 /// The version of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +27,15 @@ pub enum Version {
 /// The head of a request that keeps the rules of RFC 9112.
 #[derive(Debug, Clone)]
 pub struct Head {
-    method: String,
-    target: String,
-    /// Where the path begins in `target`; its end when an absolute target has none.
+    /// All of it, as sent: what follows are places in it.
+    bytes: Vec<u8>,
+    method: Range<usize>,
+    target: Range<usize>,
+    /// Where the path begins in the target; its end when an absolute target has none.
     path_at: usize,
     version: Version,
-    fields: Vec<(String, Vec<u8>)>,
+    /// Names and values.
+    fields: Vec<(Range<usize>, Range<usize>)>,
     host: Option<Authority>,
     has_body: bool,
 }
@@ -97,9 +104,20 @@ impl std::error::Error for HeadError {
 impl Head {
     /// Parses what has come so far: the head and its length in bytes, or `None` if more is needed.
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeadError> {
-        // On the heap: a connection's stack is small, and this is 3 KiB.
-        let mut fields = vec![httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut request = httparse::Request::new(&mut fields);
+        match Self::parse_with(bytes, &mut [httparse::EMPTY_HEADER; USUAL_FIELDS]) {
+            // On the heap: a connection's stack is small, and this is 3 KiB.
+            Err(HeadError::TooManyFields) => {
+                Self::parse_with(bytes, &mut vec![httparse::EMPTY_HEADER; MAX_FIELDS])
+            }
+            result => result,
+        }
+    }
+
+    fn parse_with<'a>(
+        bytes: &'a [u8],
+        fields: &mut [httparse::Header<'a>],
+    ) -> Result<Option<(Self, usize)>, HeadError> {
+        let mut request = httparse::Request::new(fields);
         let length = match request.parse(bytes) {
             Ok(httparse::Status::Partial) => return Ok(None),
             Ok(httparse::Status::Complete(length)) => length,
@@ -113,11 +131,13 @@ impl Head {
         else {
             return Ok(None);
         };
-        let fields = request.headers.iter().map(|field| (field.name.to_owned(), field.value.to_owned()));
         let (authority, path_at) = split_target(method, target)?;
+        let place = |part: &[u8]| place(bytes, part);
+        let fields = request.headers.iter().map(|field| (place(field.name.as_bytes()), place(field.value)));
         let mut head = Self {
-            method: method.to_owned(),
-            target: target.to_owned(),
+            bytes: bytes[..length].to_vec(),
+            method: place(method.as_bytes()),
+            target: place(target.as_bytes()),
             path_at,
             version: if version == 0 { Version::Http10 } else { Version::Http11 },
             fields: fields.collect(),
@@ -132,25 +152,30 @@ impl Head {
         Ok(Some((head, length)))
     }
 
+    /// A part that the parser has found to be text.
+    fn text(&self, place: &Range<usize>) -> &str {
+        std::str::from_utf8(&self.bytes[place.clone()]).unwrap_or_default()
+    }
+
     /// The method, as sent: methods have case.
     pub fn method(&self) -> &str {
-        &self.method
+        self.text(&self.method)
     }
 
     /// The target, as sent.
     pub fn target(&self) -> &str {
-        &self.target
+        self.text(&self.target)
     }
 
     /// The path, as sent, not decoded; it begins with `/` (or is `*`, or CONNECT's authority).
     pub fn path(&self) -> &str {
-        let path = self.target[self.path_at..].split('?').next().unwrap_or_default();
+        let path = self.target()[self.path_at..].split('?').next().unwrap_or_default();
         if path.is_empty() { "/" } else { path }
     }
 
     /// What is behind the first `?`, as sent, not decoded.
     pub fn query(&self) -> Option<&str> {
-        self.target[self.path_at..].split_once('?').map(|(_, query)| query)
+        self.target()[self.path_at..].split_once('?').map(|(_, query)| query)
     }
 
     /// The version.
@@ -160,12 +185,13 @@ impl Head {
 
     /// All fields in order: name as sent, value without the white space around it.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+        self.fields.iter().map(|(name, value)| (self.text(name), &self.bytes[value.clone()]))
     }
 
     /// The values of a field, in order; names have no case.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.fields().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let same = move |other: &Range<usize>| self.bytes[other.clone()].eq_ignore_ascii_case(name.as_bytes());
+        self.fields.iter().filter(move |(other, _)| same(other)).map(|(_, value)| &self.bytes[value.clone()])
     }
 
     /// The first value of a field.
@@ -253,6 +279,16 @@ impl Head {
         }
         Ok(chunked || length.is_some_and(|length| length > 0))
     }
+}
+
+/// Where a part of `whole` stands in it.
+fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
+    // An empty one may be anywhere.
+    if part.is_empty() {
+        return 0..0;
+    }
+    let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+    start..start + part.len()
 }
 
 /// A decimal number without sign, as HTTP writes lengths.

@@ -10,7 +10,7 @@ use super::head::{Head, HeadError, MAX_HEAD};
 use crate::sys::deadline::Deadline;
 use crate::sys::socket::recv_by;
 
-/// How much is read at a time, in bytes. A usual head fits; an idle connection holds no more.
+/// How much is read at a time, in bytes. A usual head fits.
 const CHUNK: usize = 1024;
 
 /// Empty lines before a request are tolerated (RFC 9112 §2.2), but not without end, in bytes.
@@ -43,13 +43,12 @@ pub fn receive(
         if had >= MAX_HEAD {
             return Err(HeadError::TooLarge);
         }
-        buffer.resize((had + CHUNK).min(MAX_HEAD), 0);
-        let received = recv_by(socket, &mut buffer[had..], deadline);
-        buffer.truncate(had + received.as_ref().copied().unwrap_or(0));
-        match received {
+        let mut chunk = [0; CHUNK];
+        let most = CHUNK.min(MAX_HEAD - had);
+        match recv_by(socket, &mut chunk[..most], deadline) {
             Ok(0) if had == 0 => return Err(HeadError::Closed),
             Ok(0) => return Err(HeadError::Truncated),
-            Ok(_) => {}
+            Ok(received) => buffer.extend_from_slice(&chunk[..received]),
             Err(e) if e.kind() == io::ErrorKind::TimedOut && had == 0 => return Err(HeadError::Idle),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(HeadError::TimedOut),
             Err(e) => return Err(HeadError::Io(e)),

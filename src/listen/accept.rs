@@ -51,6 +51,9 @@ pub struct Acceptor {
 impl Acceptor {
     /// Starts to accept.
     pub fn start(service: &Arc<Service>, listener: Listener) -> io::Result<Self> {
+        // Small messages must not wait for each other's acknowledgement. Linux hands this on to each
+        // connection; a unix socket has no such thing.
+        let _ = sockopt::set_tcp_nodelay(&listener.socket, true);
         let waker = Arc::new(Waker::new()?);
         let mut accept = Accept {
             service: Arc::clone(service),
@@ -217,10 +220,6 @@ impl Accept {
 
     fn admit(&mut self, socket: OwnedFd, peer: Option<SocketAddrAny>) {
         let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).map(canonical);
-        if peer.is_some() {
-            // Small messages must not wait for each other's acknowledgement.
-            let _ = sockopt::set_tcp_nodelay(&socket, true);
-        }
         let door = Arc::new(Door::Socket(socket));
         let place = match self.service.connections.admit(&door) {
             Ok(place) => place,

@@ -79,7 +79,11 @@ impl State {
         if let Some(batch) = self.history.replay() {
             client.sink.hold(&Arc::new(batch));
         }
-        let at = self.members.partition_point(|member| member.id < client.id);
+        // The newest, nearly always: then nobody else has to be looked at.
+        let at = match self.members.last() {
+            Some(last) if last.id > client.id => self.members.partition_point(|member| member.id < client.id),
+            _ => self.members.len(),
+        };
         self.members.insert(at, Arc::clone(client));
         self.list = None;
     }
