@@ -11,6 +11,9 @@ use crate::config::{Program, Stderr};
 use crate::sys::limits;
 use crate::sys::process::Process;
 
+/// Names and values of an environment.
+pub type Variables = Vec<(String, OsString)>;
+
 /// What the first client of a room brings along for the program's environment.
 #[derive(Debug, Clone, Default)]
 pub struct Occasion {
@@ -23,7 +26,7 @@ pub struct Occasion {
     /// The port that it is to listen on, if it talks over TCP.
     pub port: Option<u16>,
     /// The CGI set, if it was asked for.
-    pub cgi: Vec<(String, OsString)>,
+    pub cgi: Variables,
 }
 
 /// A program that could not be started.

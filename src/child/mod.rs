@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use self::command::Talk;
-pub use self::command::{Occasion, StartError};
+pub use self::command::{Occasion, StartError, Variables};
 use self::journal::Journal;
 use crate::client::Client;
 use crate::config::{Framing, Program, Slow, Transport};

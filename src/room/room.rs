@@ -19,7 +19,7 @@ use super::member::Member;
 use super::state::{Phase, State};
 use super::table::{Hooks, ReserveError, Ticket, WeakTable};
 use super::template::{Subject, render};
-use crate::child::{Audience, Child, Occasion, StartError};
+use crate::child::{Audience, Child, Occasion, StartError, Variables};
 use crate::client::Client;
 use crate::counters::Count;
 use crate::framing::gwsocket;
@@ -113,15 +113,16 @@ impl Room {
     }
 
     /// Brings a client in: to the process that runs, to the next one if that is on its way out, or to
-    /// one that is started for it. The child sees the join before the client's first message.
+    /// one that is started for it, with `cgi` in its environment. The child sees the join before the
+    /// client's first message.
     pub fn join(
         mut ticket: Ticket,
         client: &Arc<Client>,
-        occasion: &Occasion,
+        cgi: &dyn Fn() -> Variables,
         mut stay: impl FnMut(Instant) -> bool,
     ) -> Result<Member, JoinError> {
         let room = Arc::clone(&ticket.room);
-        let child = room.enter(client, occasion, &mut stay)?;
+        let child = room.enter(client, cgi, &mut stay)?;
         ticket.used = true;
         child.mind(client, client.sink.flush(false));
         let member =
@@ -149,7 +150,7 @@ impl Room {
     fn enter(
         self: &Arc<Self>,
         client: &Arc<Client>,
-        occasion: &Occasion,
+        cgi: &dyn Fn() -> Variables,
         stay: &mut impl FnMut(Instant) -> bool,
     ) -> Result<Arc<Child>, JoinError> {
         let came = Instant::now();
@@ -182,7 +183,7 @@ impl Room {
                     client.sink.flush(false);
                     // On the list before the process runs: it may say something at once, and exit.
                     lock(&self.state).add(client);
-                    let started = self.start(occasion);
+                    let started = self.start(client, cgi);
                     return self.started(client, started);
                 }
                 Phase::Starting { .. } | Phase::Stopping(_) => {
@@ -261,11 +262,14 @@ impl Room {
         result
     }
 
-    fn start(self: &Arc<Self>, occasion: &Occasion) -> Result<Arc<Child>, StartError> {
+    fn start(
+        self: &Arc<Self>,
+        client: &Client,
+        cgi: &dyn Fn() -> Variables,
+    ) -> Result<Arc<Child>, StartError> {
         let Some(table) = self.table.upgrade() else {
             return Err(StartError::Resources(std::io::ErrorKind::Interrupted.into()));
         };
-        let mut occasion = occasion.clone();
         // In a statement of its own: the room must not be locked while the table is asked.
         let port = lock(&self.state).port;
         let port = table.port_for(port);
@@ -274,7 +278,13 @@ impl Room {
         table.reader_starts();
         let started = match port {
             Ok(port) => {
-                occasion.port = port;
+                let occasion = Occasion {
+                    room: self.name.to_string(),
+                    query: client.query.clone(),
+                    address: client.address.clone(),
+                    port,
+                    cgi: cgi(),
+                };
                 let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
                 Child::start(&table.settings, &occasion, audience)
             }

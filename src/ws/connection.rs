@@ -18,7 +18,6 @@ use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
 use super::close;
 use super::liveness::{Liveness, Verdict};
 use super::stream::{READ_BUFFER, Stream};
-use crate::child::Occasion;
 use crate::client::{CLOSE_PATIENCE, Client};
 use crate::config::Level;
 use crate::connections::Place;
@@ -146,13 +145,6 @@ fn upgrade(
         Err(e) => return refuse_with(&refuse(503, &e.to_string()), &e, Count::RefusedLimit),
     };
     let address = address(peer);
-    let occasion = Occasion {
-        room: request.room.clone(),
-        query: request.query.clone(),
-        address: address.clone(),
-        port: None,
-        cgi: if service.config.program.cgi_environment { cgi::variables(head, peer) } else { Vec::new() },
-    };
     let id = service.next_id();
     // Seen in `ps -L` and `top -H`; if it fails, it is only a name.
     if let Ok(name) = CString::new(format!("conn {id}")) {
@@ -165,7 +157,10 @@ fn upgrade(
     client.sink.greet(switching_protocols(&request.accept));
     place.is_upgraded();
     let mut hung_up = None;
-    let joined = Room::join(ticket, &client, &occasion, |moved| still_there(&client, &mut hung_up, moved));
+    let cgi = || {
+        if service.config.program.cgi_environment { cgi::variables(head, peer) } else { Vec::new() }
+    };
+    let joined = Room::join(ticket, &client, &cgi, |moved| still_there(&client, &mut hung_up, moved));
     let e = match joined {
         Ok(member) => return Some(member),
         Err(e) => e,
