@@ -116,6 +116,7 @@ pub fn run(config: Config) -> Result<Outcome, StartError> {
             }
         }
     };
+    let descriptors = limits::raise_descriptors();
     let files = match &config.static_dir {
         Some(path) => Some(FileServer::open(path).map_err(|e| StartError::Files(path.clone(), e))?),
         None => None,
@@ -131,7 +132,7 @@ pub fn run(config: Config) -> Result<Outcome, StartError> {
     })
     .map_err(StartError::Signals)?;
     let log = Log::start(config.log, !may_log).map_err(StartError::System)?;
-    let service = service(config, log.clone(), &changed, files);
+    let service = service(config, log.clone(), &changed, files, descriptors);
     let server = Server { service, acceptors: Vec::new(), signals, changed, ends_idle };
     let outcome = server.serve(source);
     log.flush();
@@ -151,8 +152,14 @@ fn sort(inherited: Vec<Inherited>) -> Source {
 }
 
 /// All that connections share.
-fn service(config: Config, log: Log, changed: &Arc<Bell>, files: Option<FileServer>) -> Arc<Service> {
-    let (possible, reason) = limits::connections(limits::raise_descriptors());
+fn service(
+    config: Config,
+    log: Log,
+    changed: &Arc<Bell>,
+    files: Option<FileServer>,
+    descriptors: u64,
+) -> Arc<Service> {
+    let (possible, reason) = limits::connections(descriptors);
     let wanted = config.limits.clients;
     let most = wanted.map_or(possible, |wanted| wanted.min(possible));
     if wanted.is_some_and(|wanted| wanted > possible) {

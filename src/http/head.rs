@@ -190,7 +190,8 @@ impl Head {
 
     /// The values of a field, in order; names have no case.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let same = move |other: &Range<usize>| self.bytes[other.clone()].eq_ignore_ascii_case(name.as_bytes());
+        let same =
+            move |other: &Range<usize>| self.bytes[other.clone()].eq_ignore_ascii_case(name.as_bytes());
         self.fields.iter().filter(move |(other, _)| same(other)).map(|(_, value)| &self.bytes[value.clone()])
     }
 
