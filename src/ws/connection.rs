@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::PollFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use tungstenite::Error;
 use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
 
 use super::close;
+use super::inbound::{Inbound, Waited, still_there};
 use super::liveness::{Liveness, Verdict};
 use super::stream::{READ_BUFFER, Stream};
 use crate::client::{CLOSE_PATIENCE, Client};
@@ -23,7 +24,6 @@ use crate::config::Level;
 use crate::connections::Place;
 use crate::counters::Count;
 use crate::framing::frames::{self, Kind};
-use crate::framing::input;
 use crate::http::head::{Head, HeadError};
 use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
 use crate::http::respond::{Reply, refuse, switching_protocols};
@@ -33,7 +33,7 @@ use crate::room::{JoinError, Member, ReserveError, Room};
 use crate::service::Service;
 use crate::sink::{Door, Ending};
 use crate::sys::deadline::Deadline;
-use crate::sys::poll::{poll, ready};
+use crate::sys::poll::ready;
 
 /// The largest control frame, in bytes (RFC 6455 §5.5).
 const CONTROL_FRAME: usize = 125;
@@ -43,9 +43,6 @@ const LARGE: usize = 64 * 1024;
 
 /// A client that sent much and then nothing for so long has its buffers taken away.
 const LULL: Duration = Duration::from_secs(1);
-
-/// How long a client that has hung up is still waited for while the program takes none of its messages.
-const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves one connection to its end. `peer` is missing on a unix socket.
 pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>, place: &Place) {
@@ -195,7 +192,6 @@ enum Conversation {
 fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
     let client = member.client();
     let limits = &service.config.limits;
-    let mut scratch = Vec::new();
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
@@ -203,21 +199,27 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         // A control frame is no message: one may be larger than those may be.
         .max_frame_size(Some(limits.message.max(CONTROL_FRAME)));
     let mut socket = WebSocket::from_raw_socket(Stream::new(member, rest), Role::Server, Some(config));
+    let mut inbound = Inbound::new(service, member);
     let (mut items, mut largest) = (0u64, 0);
     let mut liveness = Liveness::new(&service.config.times, Instant::now());
     let mut timeout = None;
-    let mut hung_up = None;
-    let (mut lost, mut refused) = (0u64, 0u64);
     let ending = loop {
         let too_much = largest > LARGE || largest > READ_BUFFER && !socket.get_ref().is_busy();
         if too_much && socket.get_ref().is_read_out(items) {
             // tungstenite keeps its buffer as large as the largest message made it, for good. One that holds
             // nothing can be had anew.
             socket = WebSocket::from_raw_socket(socket.into_inner(), Role::Server, Some(config));
-            (scratch, largest) = (Vec::new(), 0);
+            inbound.shrink();
+            largest = 0;
         }
-        if let Some(ending) = keep_time(service, member, &mut liveness, socket.get_mut(), &mut timeout) {
-            break ending;
+        // What has come already is read without waiting.
+        if !socket.get_ref().has_more(items) {
+            if inbound.flush() == Waited::Yes {
+                liveness.stood_still(Instant::now());
+            }
+            if let Some(ending) = keep_time(service, member, &mut liveness, socket.get_mut(), &mut timeout) {
+                break ending;
+            }
         }
         let read = socket.read();
         items += u64::from(read.is_ok());
@@ -236,47 +238,12 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             continue;
         }
         client.received.fetch_add(message.len() as u64, Ordering::Relaxed);
-        let input = service.config.framing.input;
-        let Some(parts) = input::parts(input, client.id, kind, &message, &mut scratch) else {
-            refused += 1;
-            service.counters.one(Count::DroppedNotJson);
-            if refused == 1 {
-                service.log.debug("message dropped: not a JSON object").client(client.id).write();
-            }
-            continue;
-        };
-        let stay = |moved| still_there(client, &mut hung_up, moved);
-        let (taken, waited) = member.input(&parts, stay);
-        if waited {
+        if inbound.take(kind, &message, socket.get_ref().has_more(items)) == Waited::Yes {
             liveness.stood_still(Instant::now());
         }
-        if taken {
-            service.counters.one(Count::MessagesIn);
-            service.counters.add(Count::BytesIn, message.len() as u64);
-        } else {
-            lost += 1;
-            service.counters.one(Count::DroppedUnread);
-            if lost == 1 {
-                service.log.debug("message dropped: the program reads no more").client(client.id).write();
-            }
-        }
     };
-    if lost > 0 {
-        service
-            .log
-            .warn("messages dropped: the program read no more")
-            .client(client.id)
-            .number("messages", lost)
-            .write();
-    }
-    if refused > 0 {
-        service
-            .log
-            .warn("messages dropped: not JSON objects")
-            .client(client.id)
-            .number("messages", refused)
-            .write();
-    }
+    let _ = inbound.flush();
+    inbound.report();
     ending
 }
 
@@ -351,23 +318,6 @@ fn after_error(error: &Error) -> Conversation {
         Error::Capacity(_) => Conversation::Broken(1009, "message too large"),
         _ => Conversation::Gone,
     }
-}
-
-/// Whether a client that waits for the program to read should go on waiting: not when it was reset or
-/// closed by us, and not for ever when it has hung up. `moved` is when the program last read something.
-fn still_there(client: &Client, hung_up: &mut Option<Instant>, moved: Instant) -> bool {
-    let mut fds = [PollFd::new(&client.door, PollFlags::RDHUP)];
-    let broken = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
-    if poll(&mut fds, Deadline::after(Duration::ZERO)).is_err() || fds[0].revents().intersects(broken) {
-        return false;
-    }
-    if fds[0].revents().contains(PollFlags::RDHUP) {
-        let since = *hung_up.get_or_insert_with(Instant::now);
-        if since.max(moved).elapsed() > HUNG_UP_PATIENCE {
-            return false;
-        }
-    }
-    client.is_open()
 }
 
 /// The end of a client that has left its room: close frames, then TCP.

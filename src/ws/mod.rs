@@ -2,6 +2,7 @@
 
 mod close;
 pub mod connection;
+mod inbound;
 mod liveness;
 mod plain;
 mod stream;

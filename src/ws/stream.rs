@@ -35,8 +35,9 @@ pub(super) struct Stream<'a> {
 impl<'a> Stream<'a> {
     /// A client's stream, with what came behind its request.
     pub(super) fn new(member: &'a Member, rest: Vec<u8>) -> Self {
-        let ahead = Ahead::new(rest);
-        Self { member, ahead, heard: Instant::now(), look_at: None, walk: Walk::default() }
+        let mut walk = Walk::default();
+        walk.go(&rest);
+        Self { member, ahead: Ahead::new(rest), heard: Instant::now(), look_at: None, walk }
     }
 
     /// When bytes last came.
@@ -54,6 +55,11 @@ impl<'a> Stream<'a> {
         self.walk.is_between_messages() && self.walk.items == items
     }
 
+    /// Whether more messages and control frames than that have come whole.
+    pub(super) fn has_more(&self, items: u64) -> bool {
+        self.walk.items > items
+    }
+
     /// Whether the client sends much, so that buffers are kept for it; a read that times out ends that.
     pub(super) fn is_busy(&self) -> bool {
         self.ahead.is_busy()
@@ -67,15 +73,17 @@ impl Read for Stream<'_> {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let was_busy = self.is_busy();
-        let read = self.ahead.read(buffer, |into| {
+        let Self { member, ahead, heard, walk, .. } = self;
+        let read = ahead.read(buffer, |into| {
             loop {
-                match self.member.client().door.read(into) {
+                match member.client().door.read(into) {
                     // A signal: any thread may be the one that takes it, and SO_RCVTIMEO forbids the
                     // kernel to restart the call (signal(7)).
                     Err(Errno::INTR) => {}
                     Ok(0) => return Ok(0),
                     Ok(read) => {
-                        self.heard = Instant::now();
+                        *heard = Instant::now();
+                        walk.go(&into[..read]);
                         return Ok(read);
                     }
                     Err(e) => return Err(e.into()),
@@ -87,7 +95,6 @@ impl Read for Stream<'_> {
             // message never ends.
             self.look_at = Some(self.heard);
         }
-        self.walk.go(&buffer[..read]);
         Ok(read)
     }
 }

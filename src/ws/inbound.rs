@@ -1,0 +1,158 @@
+//! A client's messages on their way to its program. Messages that came together go together: what one read
+//! of the socket brought is one write to the program.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::client::Client;
+use crate::counters::Count;
+use crate::framing::frames::Kind;
+use crate::framing::input;
+use crate::room::Member;
+use crate::service::Service;
+use crate::sys::deadline::Deadline;
+use crate::sys::poll::poll;
+
+/// Bytes that are put together before they are passed on, whatever else has come.
+const TOGETHER: usize = 16 * 1024;
+
+/// A message of so many bytes is worth a write of its own, and is not copied.
+const ALONE: usize = 4 * 1024;
+
+/// How long a client that has hung up is still waited for while the program takes none of its messages.
+const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// See the module's documentation.
+pub(super) struct Inbound<'a> {
+    service: &'a Service,
+    member: &'a Member,
+    /// Put together, not passed on yet: bytes, how many messages, and of how many bytes.
+    bytes: Vec<u8>,
+    messages: u64,
+    payload: u64,
+    /// For the framing of one message.
+    scratch: Vec<u8>,
+    hung_up: Option<Instant>,
+    lost: u64,
+    refused: u64,
+}
+
+/// Whether the connection's thread had to wait for the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the client's clocks stood still"]
+pub(super) enum Waited {
+    No,
+    Yes,
+}
+
+impl<'a> Inbound<'a> {
+    pub(super) fn new(service: &'a Service, member: &'a Member) -> Self {
+        Self {
+            service,
+            member,
+            bytes: Vec::new(),
+            messages: 0,
+            payload: 0,
+            scratch: Vec::new(),
+            hung_up: None,
+            lost: 0,
+            refused: 0,
+        }
+    }
+
+    /// Takes a message. It is passed on at once, unless `more` have come already and it can wait for them.
+    pub(super) fn take(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
+        let framing = self.service.config.framing.input;
+        let client = self.member.client().id;
+        let Some(parts) = input::parts(framing, client, kind, message, &mut self.scratch) else {
+            self.refused += 1;
+            self.service.counters.one(Count::DroppedNotJson);
+            if self.refused == 1 {
+                self.service.log.debug("message dropped: not a JSON object").client(client).write();
+            }
+            return Waited::No;
+        };
+        self.messages += 1;
+        self.payload += message.len() as u64;
+        if self.bytes.is_empty() && (!more || message.len() >= ALONE) {
+            let (taken, waited) = pass(self.member, &parts, &mut self.hung_up);
+            self.count(taken);
+            return waited;
+        }
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        if more && self.bytes.len() < TOGETHER { Waited::No } else { self.flush() }
+    }
+
+    /// Passes on what is left.
+    pub(super) fn flush(&mut self) -> Waited {
+        if self.bytes.is_empty() {
+            return Waited::No;
+        }
+        let (taken, waited) = pass(self.member, &[&self.bytes], &mut self.hung_up);
+        self.bytes.clear();
+        self.count(taken);
+        waited
+    }
+
+    /// Gives the memory back that a busy client took.
+    pub(super) fn shrink(&mut self) {
+        self.scratch = Vec::new();
+        if self.bytes.is_empty() {
+            self.bytes = Vec::new();
+        }
+    }
+
+    fn count(&mut self, taken: bool) {
+        let (messages, payload) = (std::mem::take(&mut self.messages), std::mem::take(&mut self.payload));
+        let counters = &self.service.counters;
+        if taken {
+            counters.add(Count::MessagesIn, messages);
+            counters.add(Count::BytesIn, payload);
+            return;
+        }
+        counters.add(Count::DroppedUnread, messages);
+        if self.lost == 0 {
+            let log = &self.service.log;
+            log.debug("message dropped: the program reads no more").client(self.member.client().id).write();
+        }
+        self.lost += messages;
+    }
+
+    /// The last word on what was dropped.
+    pub(super) fn report(&self) {
+        let told = [
+            (self.lost, "messages dropped: the program read no more"),
+            (self.refused, "messages dropped: not JSON objects"),
+        ];
+        for (messages, text) in told.into_iter().filter(|&(messages, _)| messages > 0) {
+            let line = self.service.log.warn(text).client(self.member.client().id);
+            line.number("messages", messages).write();
+        }
+    }
+}
+
+/// Passes bytes on, all of them or none; says whether they were taken.
+fn pass(member: &Member, parts: &[&[u8]], hung_up: &mut Option<Instant>) -> (bool, Waited) {
+    let (taken, waited) = member.input(parts, |moved| still_there(member.client(), hung_up, moved));
+    (taken, if waited { Waited::Yes } else { Waited::No })
+}
+
+/// Whether a client that waits for the program to read should go on waiting: not when it was reset or
+/// closed by us, and not for ever when it has hung up. `moved` is when the program last read something.
+pub(super) fn still_there(client: &Client, hung_up: &mut Option<Instant>, moved: Instant) -> bool {
+    let mut fds = [PollFd::new(&client.door, PollFlags::RDHUP)];
+    let broken = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+    if poll(&mut fds, Deadline::after(Duration::ZERO)).is_err() || fds[0].revents().intersects(broken) {
+        return false;
+    }
+    if fds[0].revents().contains(PollFlags::RDHUP) {
+        let since = *hung_up.get_or_insert_with(Instant::now);
+        if since.max(moved).elapsed() > HUNG_UP_PATIENCE {
+            return false;
+        }
+    }
+    client.is_open()
+}
