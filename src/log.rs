@@ -18,7 +18,7 @@ use crate::sys::deadline::Deadline;
 use crate::sys::process::thread;
 
 /// Bytes of lines that may wait for standard error.
-const BACKLOG: usize = 256 * 1024;
+const BACKLOG: usize = 1024 * 1024;
 
 /// Bytes of lines handed to one `write`.
 const WRITE_MOST: usize = 64 * 1024;
