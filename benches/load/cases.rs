@@ -20,12 +20,18 @@ pub(crate) struct Case {
     pub(crate) less_is_better: bool,
     /// Whether others are measured as well.
     pub(crate) peers: bool,
+    /// Whether there is a least that does this work.
+    pub(crate) limit: bool,
     pub(crate) run: Run,
 }
 
 impl Case {
     pub(crate) fn wants(&self, kind: Kind) -> bool {
-        self.peers || !kind.is_peer()
+        match kind {
+            Kind::Limit => self.limit,
+            Kind::Base | Kind::Ours => true,
+            _ => self.peers,
+        }
     }
 }
 
@@ -50,7 +56,7 @@ impl Scale {
 
 fn case(name: &str, title: String, task: Task, unit: &'static str, run: Run) -> Case {
     let (name, figure) = (name.to_owned(), Outcome::rate);
-    Case { name, title, task, rounds: 5, unit, figure, less_is_better: false, peers: true, run }
+    Case { name, title, task, rounds: 5, unit, figure, less_is_better: false, peers: true, limit: true, run }
 }
 
 fn fan_out(scale: Scale, name: &str, clients: usize, window: u64) -> Case {
@@ -117,13 +123,13 @@ fn idle(scale: Scale, name: &str, count: usize) -> Case {
     let title = format!("idle, {count} clients in one room");
     let run: Run = Box::new(move |server, _| modes::idle(server, count));
     let case = case(name, title, Task::Door, "kB RSS each", run);
-    Case { figure: own_figure, less_is_better: true, rounds: 5, ..case }
+    Case { figure: own_figure, less_is_better: true, limit: false, ..case }
 }
 
 fn start(scale: Scale) -> Case {
     let run: Run = Box::new(|server, binary| Ok(modes::start(server, binary.size())));
     let case = case("start", "start to first connection accepted".to_owned(), Task::Door, "ms", run);
-    Case { figure: own_figure, less_is_better: true, rounds: scale.count(40), ..case }
+    Case { figure: own_figure, less_is_better: true, limit: false, rounds: scale.count(40), ..case }
 }
 
 /// On the whole machine.

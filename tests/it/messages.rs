@@ -241,3 +241,48 @@ fn every_client_of_a_room_gets_every_message_in_its_order() {
         }
     });
 }
+
+#[test]
+fn messages_that_come_together_are_passed_on_whatever_comes_last() {
+    let scratch = Scratch::new();
+    let server = recorder(&[], &scratch);
+    let messages: Vec<Vec<u8>> = (0..500).map(|n| frame::text(&format!("message {n}"))).collect();
+    let half = frame::text("only begun");
+    let lasts: [(&str, Vec<u8>); 5] = [
+        ("nothing", Vec::new()),
+        ("a ping", frame::ping(b"now")),
+        ("a part of a message", half[..half.len() - 1].to_vec()),
+        ("what is against the protocol", frame::unmasked(FIN | frame::TEXT, b"bad")),
+        ("a close", frame::close(1000, "")),
+    ];
+    let lines: String = (0..500).map(|n| format!("message {n}\n")).collect();
+    for (round, (what, last)) in lasts.iter().enumerate() {
+        let mut client = server.join(&format!("/room{round}"));
+        client.send([messages.concat(), last.clone()].concat());
+        // Nobody says anything more: what has come must not wait for it.
+        assert_eq!(scratch.await_bytes("seen", lines.len()), lines.as_bytes(), "{what}");
+        client.reset();
+        wait_until("the program has ended", || server.children().is_empty());
+        scratch.file("seen", "");
+    }
+}
+
+#[test]
+fn messages_of_all_sizes_sent_at_once_come_back_in_order() {
+    let server = Server::cat();
+    let mut client = server.join("/room");
+    // Around what is read at a time, put together at most, passed on alone, and held by a pipe.
+    let sizes = [1, 900, 994, 1000, 1006, 4090, 4096, 4100, 16_384, 65_530, 65_536, 200_000, 3];
+    let texts: Vec<String> =
+        sizes.iter().cycle().take(4 * sizes.len()).map(|&size| "x".repeat(size)).collect();
+    let sender = client.sender();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let all: Vec<u8> = texts.iter().flat_map(|text| frame::text(text)).collect();
+            sender.try_send(&all).expect("sent");
+        });
+        for text in &texts {
+            client.expect_text(text);
+        }
+    });
+}
