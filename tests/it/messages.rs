@@ -255,7 +255,7 @@ fn messages_that_come_together_are_passed_on_whatever_comes_last() {
         ("what is against the protocol", frame::unmasked(FIN | frame::TEXT, b"bad")),
         ("a close", frame::close(1000, "")),
     ];
-    let lines: String = (0..500).map(|n| format!("message {n}\n")).collect();
+    let lines = (0..500).map(|n| format!("message {n}\n")).collect::<Vec<_>>().concat();
     for (round, (what, last)) in lasts.iter().enumerate() {
         let mut client = server.join(&format!("/room{round}"));
         client.send([messages.concat(), last.clone()].concat());
