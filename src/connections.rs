@@ -13,12 +13,14 @@ use rustix::net::Shutdown;
 
 use crate::sink::Door;
 use crate::sys::bell::Bell;
+use crate::sys::limits::{Held, Maps};
 use crate::sys::lock;
 
 /// The connections of a server.
 #[derive(Debug)]
 pub struct Connections {
     most: usize,
+    maps: Arc<Maps>,
     state: Mutex<State>,
     /// Rung when a connection has ended.
     changed: Arc<Bell>,
@@ -69,12 +71,13 @@ pub struct Place {
     all: Arc<Connections>,
     upgraded: Cell<bool>,
     address: Cell<Option<IpAddr>>,
+    _maps: Held,
 }
 
 impl Connections {
     /// At most `most` at once; `changed` is rung whenever one has ended.
-    pub fn new(most: usize, changed: Arc<Bell>) -> Arc<Self> {
-        Arc::new(Self { most, state: Mutex::default(), changed })
+    pub fn new(most: usize, maps: Arc<Maps>, changed: Arc<Bell>) -> Arc<Self> {
+        Arc::new(Self { most, maps, state: Mutex::default(), changed })
     }
 
     /// How many there may be.
@@ -92,6 +95,7 @@ impl Connections {
         if state.live.len() >= self.most || state.shutting_down {
             return Err(Full);
         }
+        let maps = self.maps.hold(1).ok_or(Full)?;
         let id = state.next;
         state.next += 1;
         state.live.insert(id, Live { door: Arc::clone(door), silent: true, upgraded: false });
@@ -101,7 +105,13 @@ impl Connections {
             let State { silent, live, .. } = &mut *state;
             silent.retain(|id| live.get(id).is_some_and(|live| live.silent));
         }
-        Ok(Place { id, all: Arc::clone(self), upgraded: Cell::new(false), address: Cell::new(None) })
+        Ok(Place {
+            id,
+            all: Arc::clone(self),
+            upgraded: Cell::new(false),
+            address: Cell::new(None),
+            _maps: maps,
+        })
     }
 
     /// How many there are.
@@ -243,7 +253,7 @@ mod tests {
     #[test]
     fn the_longest_silent_goes_for_a_new_one_and_askers_stay() {
         let changed = Arc::new(Bell::default());
-        let connections = Connections::new(4, Arc::clone(&changed));
+        let connections = Connections::new(4, Maps::of(100), Arc::clone(&changed));
         let connect = || {
             let (ours, theirs) = UnixStream::pair().expect("socket pair");
             (Arc::new(Door::Socket(ours.into())), theirs)
@@ -264,7 +274,7 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_places_and_a_network_of_ipv6_is_one_address() {
-        let connections = Connections::new(100, Arc::default());
+        let connections = Connections::new(100, Maps::of(100), Arc::default());
         let place = || {
             let (ours, _) = UnixStream::pair().expect("socket pair");
             connections.admit(&Arc::new(Door::Socket(ours.into()))).expect("a place")

@@ -21,7 +21,7 @@ use crate::service::Service;
 use crate::sink::Door;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
-use crate::sys::limits;
+use crate::sys::limits::{self, Maps};
 use crate::sys::process::{children_are_reaped_unseen, thread};
 use crate::ws::connection;
 
@@ -170,6 +170,7 @@ fn service(
     }
     log.debug("connections at most").number("connections", most).field("limit", reason).write();
     let counters = Arc::new(Counters::default());
+    let maps = Maps::all();
     let settings = Settings {
         program: config.program.clone(),
         framing: config.framing.clone(),
@@ -183,6 +184,7 @@ fn service(
         ending: Arc::default(),
         log: log.clone(),
         counters: Arc::clone(&counters),
+        maps: Arc::clone(&maps),
     };
     let hooks = match config.framing.input {
         Input::Gwsocket => Hooks::Gwsocket,
@@ -197,7 +199,7 @@ fn service(
         oneshot: config.oneshot,
     };
     let table = Table::new(settings, hooks, config.history, bounds, Arc::clone(changed));
-    Service::new(config, counters, log, table, Connections::new(most, Arc::clone(changed)), files)
+    Service::new(config, counters, log, table, Connections::new(most, maps, Arc::clone(changed)), files)
 }
 
 struct Server {

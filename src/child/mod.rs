@@ -24,6 +24,7 @@ use crate::framing::frames;
 use crate::framing::output::Found;
 use crate::log::Log;
 use crate::sink::{After, Batch, Sink};
+use crate::sys::limits::Maps;
 use crate::sys::lock;
 use crate::sys::poll::Waker;
 use crate::sys::process::{Exit, thread};
@@ -33,6 +34,9 @@ pub const INPUT_BOUND: usize = 256 * 1024;
 
 /// Stack of a child's threads; deep enough for a debug build.
 const STACK: usize = 128 * 1024;
+
+/// What a child takes of the server's memory maps, in threads: its two, and its buffers.
+const THREADS: u64 = 3;
 
 /// All that a child needs to know of its server.
 #[derive(Clone)]
@@ -61,6 +65,8 @@ pub struct Settings {
     pub log: Log,
     /// Where to count.
     pub counters: Arc<Counters>,
+    /// What its threads take.
+    pub maps: Arc<Maps>,
 }
 
 /// Those whom a child talks to; what its reader has to know of its room.
@@ -137,6 +143,9 @@ impl Child {
         occasion: &Occasion,
         audience: Arc<dyn Audience>,
     ) -> Result<Arc<Self>, StartError> {
+        let maps = settings.maps.hold(THREADS).ok_or_else(|| {
+            StartError::Resources(io::Error::other("too many memory maps (vm.max_map_count)"))
+        })?;
         let started = command::start(&settings.program, occasion)?;
         let pid = started.process.id();
         let process = started.process;
@@ -186,6 +195,7 @@ impl Child {
                 process,
                 stdout,
                 journal,
+                maps,
             );
             Ok((child, reader))
         };

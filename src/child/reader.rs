@@ -23,6 +23,7 @@ use crate::counters::Count;
 use crate::framing::output::{Decoder, Found};
 use crate::sink::{After, Batch, Ending, Overflow, Phase};
 use crate::sys::deadline::Deadline;
+use crate::sys::limits::Held;
 use crate::sys::lock;
 use crate::sys::pipe::{PIPE, PIPE_WIDE, widen};
 use crate::sys::poll::poll;
@@ -87,6 +88,7 @@ pub(super) struct Reader {
     held_up: Option<Instant>,
     sent: u64,
     bad_text: u64,
+    _maps: Held,
 }
 
 impl Reader {
@@ -97,6 +99,7 @@ impl Reader {
         process: Process,
         stdout: OwnedFd,
         journal: Journal,
+        maps: Held,
     ) -> Self {
         Self {
             minder: Minder::new(settings.slow, settings.patience, settings.queue),
@@ -120,6 +123,7 @@ impl Reader {
             held_up: None,
             sent: 0,
             bad_text: 0,
+            _maps: maps,
         }
     }
 

@@ -1,12 +1,14 @@
 //! What this system lets one process hold: descriptors, threads, memory maps.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Pid, Resource, Rlimit};
 
 use super::kernel;
 
-/// Memory maps that one thread takes: stack, guard, signal stack and its guard; one to spare.
+/// Memory maps that one thread takes: stack, guard, signal stack and its guard; one to spare, for a large
+/// buffer.
 const MAPS_PER_THREAD: u64 = 5;
 
 /// Descriptors kept back for standard streams, listeners, the log and static files.
@@ -64,7 +66,7 @@ pub fn connections(descriptors: u64) -> (usize, &'static str) {
     let processes = rustix::process::getrlimit(Resource::Nproc).current.unwrap_or(u64::MAX);
     let bounds = [
         (descriptors.saturating_sub(RESERVED_DESCRIPTORS), "open files (ulimit -n)"),
-        (number("/proc/sys/vm/max_map_count").unwrap_or(65_530) / MAPS_PER_THREAD, "vm.max_map_count"),
+        (mappable_threads(), "vm.max_map_count"),
         (threads(number("/proc/sys/kernel/threads-max").unwrap_or(u64::MAX)), "kernel.threads-max"),
         (threads(number("/proc/sys/kernel/pid_max").unwrap_or(32_768)), "kernel.pid_max"),
         (threads(processes), "processes (ulimit -u)"),
@@ -92,6 +94,67 @@ fn cgroup_pids() -> Option<u64> {
 }
 
 /// The number in a file of one number; `None` for `max` and for no such file.
+/// How many threads there are memory maps for.
+fn mappable_threads() -> u64 {
+    number("/proc/sys/vm/max_map_count").unwrap_or(65_530) / MAPS_PER_THREAD
+}
+
+/// The memory maps of this process, in threads. Where the system has none left, std cannot map the signal
+/// stack of a new thread and the allocator no memory, and either ends the process: so it does not come to that.
+#[derive(Debug)]
+pub struct Maps {
+    left: AtomicU64,
+}
+
+/// Maps for some threads; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    maps: Arc<Maps>,
+    threads: u64,
+}
+
+impl Maps {
+    /// All that the system allows.
+    pub fn all() -> Arc<Self> {
+        Self::of(mappable_threads())
+    }
+
+    /// For so many threads.
+    pub fn of(threads: u64) -> Arc<Self> {
+        Arc::new(Self { left: AtomicU64::new(threads) })
+    }
+
+    /// Maps for so many threads, if they are there.
+    pub fn hold(self: &Arc<Self>, threads: u64) -> Option<Held> {
+        let take = |left: u64| left.checked_sub(threads);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Held { maps: Arc::clone(self), threads })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.maps.left.fetch_add(self.threads, Ordering::Relaxed);
+    }
+}
+
 fn number(path: &str) -> Option<u64> {
     kernel::read(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_given_back_and_never_more_than_there_are() {
+        let maps = Maps::of(4);
+        let first = maps.hold(3).expect("there are four");
+        assert!(maps.hold(2).is_none());
+        let second = maps.hold(1).expect("one is left");
+        drop(first);
+        assert!(maps.hold(4).is_none());
+        drop(second);
+        drop(maps.hold(4).expect("all are back"));
+    }
 }
