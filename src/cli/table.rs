@@ -357,7 +357,9 @@ pub(super) static FLAGS: &[Flag] = &[
         category: Category::Clients,
         summary: "Most connections at a time",
         details: "One more is refused with 503. At most half may be connections that have not sent their \
-            request yet.",
+            request yet. What the system can hold follows from its limits on open files, processes, \
+            threads and memory maps; if N is more, a warning at start names the lowest. Each room takes a \
+            process, two threads and up to six descriptors beside.",
         ..PLAIN
     },
     Flag {
