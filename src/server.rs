@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_tcp_nodelay;
+
 use crate::child::Settings;
 use crate::client::CLOSE_PATIENCE;
 use crate::config::{Config, Input, Listen};
@@ -242,6 +244,8 @@ impl Server {
             .flatten()
             .and_then(|peer| std::net::SocketAddr::try_from(peer).ok())
             .map(canonical);
+        // As a listener hands it on; a unix socket has no such thing.
+        let _ = set_tcp_nodelay(&socket, true);
         let door = Arc::new(Door::Socket(socket));
         // There is always a place for the only one.
         let Ok(place) = service.connections.admit(&door) else { return Ok(()) };

@@ -25,7 +25,7 @@ use crate::sink::{After, Batch, Ending, Overflow, Phase};
 use crate::sys::deadline::Deadline;
 use crate::sys::limits::Held;
 use crate::sys::lock;
-use crate::sys::pipe::{PIPE, PIPE_WIDE, widen};
+use crate::sys::pipe::{PIPE, PIPE_WIDE, Wide, widen};
 use crate::sys::poll::poll;
 use crate::sys::process::{Exit, Process, thread};
 
@@ -88,6 +88,8 @@ pub(super) struct Reader {
     held_up: Option<Instant>,
     sent: u64,
     bad_text: u64,
+    /// Stdout is a wide pipe.
+    wide: Option<Wide>,
     _maps: Held,
 }
 
@@ -123,6 +125,7 @@ impl Reader {
             held_up: None,
             sent: 0,
             bad_text: 0,
+            wide: None,
             _maps: maps,
         }
     }
@@ -283,8 +286,8 @@ impl Reader {
             }
             self.decoder.finish(batch, &mut self.found);
         } else {
-            if read == PIPE {
-                widen(stdout);
+            if read == PIPE && self.wide.is_none() {
+                self.wide = widen(stdout);
             }
             self.decoder.push(&self.buffer[..read], batch, &mut self.found);
         }

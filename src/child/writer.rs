@@ -17,16 +17,14 @@ const BREATHER: Duration = Duration::from_millis(10);
 
 /// The body of the thread. It ends when the child's stdin is closed.
 pub(super) fn run(child: &Arc<Child>) {
-    let (mut waits, mut wide) = (false, false);
+    let (mut waits, mut wide) = (false, None);
     loop {
         // The pipe is held only while it is polled: its last reference must go when the sink ends.
         let door = if waits { child.stdin.door() } else { None };
         let mut fds = Vec::with_capacity(2);
         fds.push(PollFd::new(&child.writer, PollFlags::IN));
         if let Some(door) = &door {
-            if !std::mem::replace(&mut wide, true) {
-                widen(door.as_fd());
-            }
+            wide = wide.or_else(|| widen(door.as_fd()));
             fds.push(PollFd::from_borrowed_fd(door.as_fd(), PollFlags::OUT));
         }
         // No deadline: whoever leaves something in the sink rings, and the reader at its end.

@@ -207,15 +207,18 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         let too_much = largest > LARGE || largest > READ_BUFFER && !socket.get_ref().is_busy();
         if too_much && socket.get_ref().is_read_out(items) {
             // tungstenite keeps its buffer as large as the largest message made it, for good. One that holds
-            // nothing can be had anew.
+            // nothing can be had anew. A pong that it still owes goes first.
+            let _ = socket.flush();
             socket = WebSocket::from_raw_socket(socket.into_inner(), Role::Server, Some(config));
-            inbound.shrink();
             largest = 0;
         }
         // What has come already is read without waiting.
         if !socket.get_ref().has_more(items) {
             if inbound.flush() == Waited::Yes {
                 liveness.stood_still(Instant::now());
+            }
+            if !socket.get_ref().is_busy() {
+                inbound.shrink();
             }
             if let Some(ending) = keep_time(service, member, &mut liveness, socket.get_mut(), &mut timeout) {
                 break ending;

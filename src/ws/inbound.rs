@@ -20,6 +20,9 @@ const TOGETHER: usize = 16 * 1024;
 /// A message of so many bytes is worth a write of its own, and is not copied.
 const ALONE: usize = 4 * 1024;
 
+/// Bytes of memory that a client keeps which is not busy.
+const KEPT: usize = 1024;
+
 /// How long a client that has hung up is still waited for while the program takes none of its messages.
 const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -75,7 +78,7 @@ impl<'a> Inbound<'a> {
         };
         self.messages += 1;
         self.payload += message.len() as u64;
-        if self.bytes.is_empty() && (!more || message.len() >= ALONE) {
+        if self.messages == 1 && (!more || message.len() >= ALONE) {
             let (taken, waited) = pass(self.member, &parts, &mut self.hung_up);
             self.count(taken);
             return waited;
@@ -88,7 +91,7 @@ impl<'a> Inbound<'a> {
 
     /// Passes on what is left.
     pub(super) fn flush(&mut self) -> Waited {
-        if self.bytes.is_empty() {
+        if self.messages == 0 {
             return Waited::No;
         }
         let (taken, waited) = pass(self.member, &[&self.bytes], &mut self.hung_up);
@@ -97,11 +100,10 @@ impl<'a> Inbound<'a> {
         waited
     }
 
-    /// Gives the memory back that a busy client took.
+    /// Gives back the memory that a busy client took; nothing waits to be passed on.
     pub(super) fn shrink(&mut self) {
-        self.scratch = Vec::new();
-        if self.bytes.is_empty() {
-            self.bytes = Vec::new();
+        if self.bytes.capacity() + self.scratch.capacity() > KEPT {
+            (self.bytes, self.scratch) = (Vec::new(), Vec::new());
         }
     }
 

@@ -228,6 +228,32 @@ fn control_frames_within_a_message_do_no_harm_and_are_not_for_the_program() {
 }
 
 #[test]
+fn a_ping_behind_a_large_message_is_answered() {
+    let server = Server::cat();
+    let mut client = server.join("/room");
+    let large = "x".repeat(100_000);
+    let parts = [masked(frame::TEXT, &[b'a'; 600]), masked(FIN | frame::CONTINUATION, &[b'b'; 600])];
+    let fragmented = ["a".repeat(600), "b".repeat(600)].concat();
+    for (first, rest, text) in [
+        (Vec::new(), frame::text(&large), &large),
+        (parts[0].clone(), parts[1].clone(), &fragmented),
+        (frame::text("before"), frame::text(&large), &large),
+    ] {
+        client.send(&first);
+        client.ping(b"first");
+        client.send([rest, frame::ping(b"second")].concat());
+        let mut heard = Vec::new();
+        while heard.len() < 3 || !heard.contains(&Event::Pong(b"second".to_vec())) {
+            match client.next() {
+                Event::Text(other) if other == "before" => {}
+                event => heard.push(event),
+            }
+        }
+        assert!(heard.contains(&Event::Text(text.clone())), "the message itself came back");
+    }
+}
+
+#[test]
 fn many_pings_at_once_are_answered_in_the_end_and_cost_nothing() {
     let server = Server::cat();
     let mut client = server.join("/room");
