@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::config::{Level, LogConfig, LogFormat};
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
-use crate::sys::process::thread;
+use crate::sys::threads::thread;
 
 /// Bytes of lines that may wait for standard error.
 const BACKLOG: usize = 1024 * 1024;

@@ -24,7 +24,8 @@ use crate::sink::Door;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::limits::{self, Maps};
-use crate::sys::process::{children_are_reaped_unseen, thread};
+use crate::sys::process::children_are_reaped_unseen;
+use crate::sys::threads::work;
 use crate::ws::connection;
 
 /// What a shutdown may take beside `--grace`: the end of input, what is still said, and the closes.
@@ -249,8 +250,7 @@ impl Server {
         let door = Arc::new(Door::Socket(socket));
         // There is always a place for the only one.
         let Ok(place) = service.connections.admit(&door) else { return Ok(()) };
-        thread("conn", 64 * 1024, move || connection::serve(&service, &door, peer, &place))
-            .map(drop)
+        work("conn", 64 * 1024, move || connection::serve(&service, &door, peer, &place))
             .map_err(StartError::System)
     }
 

@@ -27,7 +27,8 @@ use crate::sink::{After, Batch, Sink};
 use crate::sys::limits::Maps;
 use crate::sys::lock;
 use crate::sys::poll::Waker;
-use crate::sys::process::{Exit, thread};
+use crate::sys::process::Exit;
+use crate::sys::threads::work;
 
 /// Bytes that may wait for a child's stdin; one message always fits.
 pub const INPUT_BOUND: usize = 256 * 1024;
@@ -184,7 +185,7 @@ impl Child {
                     backlog: Vec::new(),
                 }),
             });
-            thread(&format!("write {}", occasion.room), STACK, {
+            work(&format!("write {}", occasion.room), STACK, {
                 let child = Arc::clone(&child);
                 move || writer::run(&child)
             })?;

@@ -27,7 +27,8 @@ use crate::sys::limits::Held;
 use crate::sys::lock;
 use crate::sys::pipe::{PIPE, PIPE_WIDE, Wide, widen};
 use crate::sys::poll::poll;
-use crate::sys::process::{Exit, Process, thread};
+use crate::sys::process::{Exit, Process};
+use crate::sys::threads::work;
 
 /// Bytes of one read: more than a pipe holds at first, so that a full one shows.
 const READ_MOST: usize = PIPE_WIDE;
@@ -133,7 +134,7 @@ impl Reader {
     /// Runs it in a thread of its own.
     pub(super) fn spawn(self, name: &str) -> io::Result<()> {
         let (settings, audience) = (Arc::clone(&self.settings), Arc::clone(&self.audience));
-        thread(name, super::STACK, move || {
+        work(name, super::STACK, move || {
             // A panic in here must not leave a room that nobody looks after. The child itself is ended
             // when the reader is dropped.
             if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {

@@ -21,8 +21,8 @@ use crate::service::Service;
 use crate::sink::Door;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::{Waker, poll};
-use crate::sys::process::thread;
 use crate::sys::socket::send_now;
+use crate::sys::threads::{thread, work};
 use crate::ws::connection;
 
 /// Stack of a connection's thread, in bytes; a test runs the deepest path on it in a debug build.
@@ -230,7 +230,7 @@ impl Accept {
         };
         let service = Arc::clone(&self.service);
         let served = Arc::clone(&door);
-        let started = thread("conn", STACK, move || {
+        let started = work("conn", STACK, move || {
             // A panic ends this connection, not the server. Its room is left by `Member`'s drop.
             let outcome =
                 catch_unwind(AssertUnwindSafe(|| connection::serve(&service, &served, peer, &place)));

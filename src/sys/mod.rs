@@ -8,6 +8,7 @@ pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod socket;
+pub mod threads;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

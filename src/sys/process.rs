@@ -1,4 +1,4 @@
-//! Processes by pidfd, process groups, and a name for each thread.
+//! Processes by pidfd, and process groups.
 
 use std::fmt;
 use std::io;
@@ -135,26 +135,4 @@ pub fn children_are_reaped_unseen() -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask >> (Signal::CHILD.as_raw() - 1) & 1 == 1
-}
-
-/// Starts a named thread with a small stack.
-///
-/// # Errors
-/// The system's, when it has no memory, no process number or no memory map left (EAGAIN).
-pub fn thread(
-    name: &str,
-    stack: usize,
-    body: impl FnOnce() + Send + 'static,
-) -> io::Result<std::thread::JoinHandle<()>> {
-    spawn(name, stack, Box::new(body))
-}
-
-/// All that std does around a thread's body is in the program once, not for each kind of thread anew.
-fn spawn(
-    name: &str,
-    stack: usize,
-    body: Box<dyn FnOnce() + Send>,
-) -> io::Result<std::thread::JoinHandle<()>> {
-    // A NUL in a thread's name would be a panic; a room's name cannot hold one, but prove it here.
-    std::thread::Builder::new().name(name.replace('\0', "")).stack_size(stack).spawn(body)
 }

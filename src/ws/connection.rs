@@ -1,7 +1,6 @@
 //! The thread of one connection: requests, the upgrade, then one blocking read after the other, each
 //! message straight to the program. What the program says never passes through here.
 
-use std::ffi::CString;
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +33,7 @@ use crate::service::Service;
 use crate::sink::{Door, Ending};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
+use crate::sys::threads::set_name;
 
 /// The largest control frame, in bytes (RFC 6455 §5.5).
 const CONTROL_FRAME: usize = 125;
@@ -143,10 +143,7 @@ fn upgrade(
     };
     let address = address(peer);
     let id = service.next_id();
-    // Seen in `ps -L` and `top -H`; if it fails, it is only a name.
-    if let Ok(name) = CString::new(format!("conn {id}")) {
-        let _ = rustix::thread::set_name(&name);
-    }
+    set_name(&format!("conn {id}"));
     let limits = &service.config.limits;
     let client = Arc::new(Client::new(id, address, request.query, Arc::clone(door), limits.queue));
     // It leaves when the client is on the room's list, so that it misses nothing that is said once it
