@@ -63,15 +63,16 @@ impl Frame<'_> {
     }
 }
 
-/// Head and payload length of the frame at the start of `bytes`, if all of it is there.
-fn frame_at(bytes: &[u8]) -> Option<(usize, usize)> {
+/// Head and payload length of the frame at the start of `bytes`, if all of it is there; `mask` is 4 for a
+/// client's frames, 0 for a server's.
+fn frame_at(bytes: &[u8], mask: usize) -> Option<(usize, usize)> {
     let number = |range: std::ops::Range<usize>| {
         Some(bytes.get(range)?.iter().fold(0, |number, &byte| number << 8 | usize::from(byte)))
     };
     let (head, length) = match bytes.get(1)? & 0x7f {
-        126 => (4, number(2..4)?),
-        127 => (10, number(2..10)?),
-        length => (2, usize::from(length)),
+        126 => (4 + mask, number(2..4)?),
+        127 => (10 + mask, number(2..10)?),
+        length => (2 + mask, usize::from(length)),
     };
     (bytes.len() >= head + length).then_some((head, length))
 }
@@ -93,7 +94,7 @@ impl Inbox {
     /// The next whole frame.
     pub(crate) fn next(&mut self) -> Option<Frame<'_>> {
         let bytes = &self.bytes[self.from..self.to];
-        let (head, length) = frame_at(bytes)?;
+        let (head, length) = frame_at(bytes, 0)?;
         self.from += head + length;
         Some(Frame { opcode: bytes[0] & 15, payload: &bytes[head..head + length] })
     }
@@ -280,13 +281,13 @@ pub(crate) fn close() -> Vec<u8> {
     frame
 }
 
-/// The messages in `bytes` as frames of a server, appended to `out`; says how many bytes of whole messages
-/// there were. For servers that know no more than this: text of any size, masked, no control frames.
+/// Gives each whole message in `bytes`, unmasked in place; says how many bytes they took. For servers that
+/// know no more than this: text of any size, in one frame each, up to a close.
 pub(crate) fn unmask_whole(bytes: &mut [u8], mut each: impl FnMut(&[u8])) -> usize {
     let mut at = 0;
     loop {
         let rest = &mut bytes[at..];
-        let Some((head, length)) = masked_at(rest) else { return at };
+        let Some((head, length)) = frame_at(rest, 4) else { return at };
         if rest[0] & 15 == 8 {
             return at;
         }
@@ -302,18 +303,6 @@ pub(crate) fn unmask_whole(bytes: &mut [u8], mut each: impl FnMut(&[u8])) -> usi
         each(payload);
         at += head + length;
     }
-}
-
-fn masked_at(bytes: &[u8]) -> Option<(usize, usize)> {
-    let number = |range: std::ops::Range<usize>| {
-        Some(bytes.get(range)?.iter().fold(0, |number, &byte| number << 8 | usize::from(byte)))
-    };
-    let (head, length) = match bytes.get(1)? & 0x7f {
-        126 => (8, number(2..4)?),
-        127 => (14, number(2..10)?),
-        length => (6, usize::from(length)),
-    };
-    (bytes.len() >= head + length).then_some((head, length))
 }
 
 /// Appends a server's text frame.
