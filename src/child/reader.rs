@@ -18,7 +18,7 @@ use super::minder::Minder;
 use super::stop::{Due, Sequence};
 use super::{Audience, Child, Farewell, Settings, close_of};
 use crate::client::{CLOSE_PATIENCE, Client};
-use crate::config::{Slow, Transport};
+use crate::config::{Output, Slow, Transport};
 use crate::counters::Count;
 use crate::framing::output::{Decoder, Found};
 use crate::sink::{After, Batch, Ending, Overflow, Phase};
@@ -32,6 +32,10 @@ use crate::sys::threads::work;
 
 /// Bytes of one read: more than a pipe holds at first, so that a full one shows.
 const READ_MOST: usize = PIPE_WIDE;
+
+/// Bytes of the first reads of lines: most programs never say more at a time. What is taken in chunks is read
+/// as it comes.
+const READ_FIRST: usize = 8 * 1024;
 
 /// A batch up to this size is kept to be filled again.
 const SPARE_MOST: usize = 512 * 1024;
@@ -104,6 +108,7 @@ impl Reader {
         journal: Journal,
         maps: Held,
     ) -> Self {
+        let first = if settings.framing.output == Output::Chunks { READ_MOST } else { READ_FIRST };
         Self {
             minder: Minder::new(settings.slow, settings.patience, settings.queue),
             sequence: Sequence::new(settings.grace),
@@ -115,7 +120,7 @@ impl Reader {
             process,
             stdout: Some(stdout),
             journal,
-            buffer: vec![0; READ_MOST],
+            buffer: vec![0; first],
             spare: Arc::default(),
             life: Life::Running,
             farewell: Farewell::Exit,
@@ -291,6 +296,9 @@ impl Reader {
                 self.wide = widen(stdout);
             }
             self.decoder.push(&self.buffer[..read], batch, &mut self.found);
+            if read == self.buffer.len() {
+                self.buffer.resize(READ_MOST, 0);
+            }
         }
         self.deliver(fresh);
     }
