@@ -1,8 +1,8 @@
 //! Log lines, text or JSON, on standard error. Nothing else in the program prints.
 //!
 //! A line is formatted by the thread that has something to say and written by one thread of its
-//! own, behind a bounded channel: a standard error that nobody reads drops lines and counts them,
-//! and never holds anybody up.
+//! own, behind a channel whose bytes are counted and bounded: a standard error that nobody reads
+//! drops lines and counts them, and never holds anybody up.
 
 use std::fmt::{Display, Write as _};
 use std::io::{IsTerminal as _, Write as _};
@@ -17,7 +17,7 @@ use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::threads::thread;
 
-/// Bytes of lines that may wait for standard error.
+/// Bytes of memory held by lines that may wait for standard error.
 const BACKLOG: usize = 1024 * 1024;
 
 /// Bytes of lines handed to one `write`.
@@ -117,9 +117,9 @@ impl Log {
 
     fn push(&self, line: String) {
         let Waiting { bytes, dropped } = &*self.inner.waiting;
-        let length = line.len();
-        if bytes.fetch_add(length, Ordering::Relaxed) + length > BACKLOG {
-            bytes.fetch_sub(length, Ordering::Relaxed);
+        let held = line.capacity();
+        if bytes.fetch_add(held, Ordering::Relaxed) + held > BACKLOG {
+            bytes.fetch_sub(held, Ordering::Relaxed);
             dropped.fetch_add(1, Ordering::Relaxed);
         } else {
             // It is received for as long as there is a handle.
@@ -257,10 +257,13 @@ fn write_lines(queue: &Receiver<Line>, silent: bool, waiting: &Waiting) {
     let (mut text, mut answers) = (String::new(), Vec::new());
     // Ends when the last handle is gone.
     while let Ok(first) = queue.recv() {
-        let mut next = Some(first);
+        let (mut next, mut held) = (Some(first), 0);
         while let Some(line) = next.take() {
             match line {
-                Line::Text(line) => text.push_str(&line),
+                Line::Text(line) => {
+                    text.push_str(&line);
+                    held += line.capacity();
+                }
                 Line::Flush(written) => answers.push(written),
             }
             if text.len() < WRITE_MOST {
@@ -275,7 +278,7 @@ fn write_lines(queue: &Receiver<Line>, silent: bool, waiting: &Waiting) {
                 let _ = writeln!(stderr, "{lost} log lines dropped: standard error was not read in time");
             }
         }
-        waiting.bytes.fetch_sub(text.len(), Ordering::Relaxed);
+        waiting.bytes.fetch_sub(held, Ordering::Relaxed);
         text.clear();
         for written in answers.drain(..) {
             written.ring();

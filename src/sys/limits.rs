@@ -93,7 +93,6 @@ fn cgroup_pids() -> Option<u64> {
     least
 }
 
-/// The number in a file of one number; `None` for `max` and for no such file.
 /// How many threads there are memory maps for.
 fn mappable_threads() -> u64 {
     number("/proc/sys/vm/max_map_count").unwrap_or(65_530) / MAPS_PER_THREAD
@@ -138,6 +137,7 @@ impl Drop for Held {
     }
 }
 
+/// The number in a file of one number; `None` for `max` and for no such file.
 fn number(path: &str) -> Option<u64> {
     kernel::read(path).ok()?.trim().parse().ok()
 }

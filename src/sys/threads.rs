@@ -95,6 +95,7 @@ impl Parked {
                     parked.remove(at);
                     return None;
                 }
+                drop(parked);
                 // Somebody has just taken this one off the list, and hands its work over.
                 until += STAY;
                 work = lock(&self.work);
