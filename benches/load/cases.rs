@@ -3,8 +3,9 @@
 use std::io;
 use std::time::Duration;
 
+use crate::arrive::{Visit, arrive};
 use crate::figures::Outcome;
-use crate::modes::{self, Visit};
+use crate::modes;
 use crate::server::{Binary, Kind, Server, Task};
 
 type Run = Box<dyn Fn(&Server, &Binary) -> io::Result<Outcome>>;
@@ -103,33 +104,34 @@ fn flood(scale: Scale) -> Case {
 fn connect(scale: Scale, name: &str, at_once: usize) -> Case {
     let (count, at_once) = (scale.count(5000), scale.count(at_once));
     let title = format!("connect, {count} clients to one room, {at_once} in flight");
-    let run: Run = Box::new(move |server, _| modes::arrive(server, count, at_once, Visit::Stay));
+    let run: Run = Box::new(move |server, _| arrive(server, count, at_once, Visit::Stay));
     case(name, title, Task::Door, "connections/s", run)
 }
 
 fn rooms(scale: Scale) -> Case {
     let count = scale.count(1500);
     let title = format!("{count} new rooms, each with its program and a first echo, 16 in flight");
-    let run: Run = Box::new(move |server, _| modes::arrive(server, count, 16, Visit::Echo));
+    let run: Run = Box::new(move |server, _| arrive(server, count, 16, Visit::Echo));
     case("rooms", title, Task::Cat, "rooms/s", run)
 }
 
-fn own_figure(outcome: &Outcome) -> f64 {
-    outcome.figure.unwrap_or(f64::NAN)
+/// A mode that gives its figure itself, and less of it is better; there is no least that does the same.
+fn less(case: Case) -> Case {
+    let figure = |outcome: &Outcome| outcome.figure.unwrap_or(f64::NAN);
+    Case { figure, less_is_better: true, limit: false, ..case }
 }
 
 fn idle(scale: Scale, name: &str, count: usize) -> Case {
     let count = scale.count(count);
     let title = format!("idle, {count} clients in one room");
     let run: Run = Box::new(move |server, _| modes::idle(server, count));
-    let case = case(name, title, Task::Door, "kB RSS each", run);
-    Case { figure: own_figure, less_is_better: true, limit: false, ..case }
+    less(case(name, title, Task::Door, "kB RSS each", run))
 }
 
 fn start(scale: Scale) -> Case {
     let run: Run = Box::new(|server, binary| Ok(modes::start(server, binary.size())));
-    let case = case("start", "start to first connection accepted".to_owned(), Task::Door, "ms", run);
-    Case { figure: own_figure, less_is_better: true, limit: false, rounds: scale.count(40), ..case }
+    let title = "start to first connection accepted".to_owned();
+    Case { rounds: scale.count(40), ..less(case("start", title, Task::Door, "ms", run)) }
 }
 
 /// On the whole machine.

@@ -5,8 +5,10 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod arrive;
 mod bare;
 mod cases;
+mod events;
 mod figures;
 mod modes;
 mod report;

@@ -3,26 +3,20 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::TcpStream;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, epoll};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
+use rustix::event::{PollFd, PollFlags, epoll};
 
+use crate::events::{Events, LONGEST, poll_for};
 use crate::figures::Outcome;
 use crate::server::{Server, number};
-use crate::wire::{Client, Inbox, Messages, Order, PATIENCE, close, is_timeout, nanoseconds, request};
+use crate::wire::{Client, Messages, Order, PATIENCE, is_timeout, nanoseconds};
 
 /// Bytes of one read where much comes.
 const READ: usize = 256 * 1024;
 
 /// Bytes handed to one write.
 const WRITE: usize = 256 * 1024;
-
-/// How long one run of a mode that counts may take.
-const LONGEST: Duration = Duration::from_secs(10);
 
 /// One message in flight a client, each client in a room of its own.
 pub(crate) fn echo(server: &Server, clients: usize, size: usize, time: Duration) -> io::Result<Outcome> {
@@ -326,172 +320,6 @@ fn count_up(number: &mut Vec<u8>) {
         *digit = b'0';
     }
     number.insert(0, b'1');
-}
-
-/// Readiness of many sockets.
-struct Events(OwnedFd);
-
-impl Events {
-    fn new() -> io::Result<Self> {
-        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
-    }
-
-    fn add(&self, source: impl std::os::fd::AsFd, index: usize, flags: epoll::EventFlags) -> io::Result<()> {
-        Ok(epoll::add(&self.0, source, epoll::EventData::new_u64(index as u64), flags)?)
-    }
-
-    fn change(
-        &self,
-        source: impl std::os::fd::AsFd,
-        index: usize,
-        flags: epoll::EventFlags,
-    ) -> io::Result<()> {
-        Ok(epoll::modify(&self.0, source, epoll::EventData::new_u64(index as u64), flags)?)
-    }
-
-    /// At least one, or an error when nothing happens for too long.
-    fn wait(&self, ready: &mut Vec<epoll::Event>) -> io::Result<()> {
-        ready.clear();
-        let patience = timespec(LONGEST);
-        loop {
-            match epoll::wait(&self.0, rustix::buffer::spare_capacity(ready), Some(&patience)) {
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came any more")),
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-}
-
-fn timespec(time: Duration) -> Timespec {
-    Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: i64::from(time.subsec_nanos()) }
-}
-
-fn poll_for(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<()> {
-    match rustix::event::poll(fds, Some(&timespec(time))) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Where a client is that has just come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Connecting,
-    Asking,
-    Echo,
-}
-
-/// A client that has just come.
-struct Arrival {
-    number: usize,
-    stream: TcpStream,
-    inbox: Inbox,
-    stage: Stage,
-    began: Instant,
-}
-
-/// What an arrival does once it is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Visit {
-    /// Everybody comes to one room and stays.
-    Stay,
-    /// Each has a room of its own, says one thing, hears it and goes.
-    Echo,
-}
-
-/// `count` clients come, at most `at_once` of them not in yet; the time of each from its SYN to its answer.
-pub(crate) fn arrive(server: &Server, count: usize, at_once: usize, visit: Visit) -> io::Result<Outcome> {
-    let messages = Messages::new(64, server.binary);
-    let poll = Events::new()?;
-    let mut outcome = Outcome::default();
-    let mut arrivals: Vec<Option<Arrival>> = Vec::new();
-    let (mut begun, mut free) = (0, Vec::new());
-    let mut ready = Vec::with_capacity(1024);
-    let mut stay = Vec::new();
-    let cpu = server.cpu();
-    let start = Instant::now();
-    while outcome.done < count as u64 {
-        while begun < count && begun - (outcome.done as usize) < at_once {
-            let index = free.pop().unwrap_or(arrivals.len());
-            let arrival = set_out(server, begun)?;
-            poll.add(&arrival.stream, index, epoll::EventFlags::OUT)?;
-            if index == arrivals.len() {
-                arrivals.push(None);
-            }
-            arrivals[index] = Some(arrival);
-            begun += 1;
-        }
-        if start.elapsed() > LONGEST {
-            break;
-        }
-        poll.wait(&mut ready)?;
-        for event in &ready {
-            let index = event.data.u64() as usize;
-            let Some(arrival) = &mut arrivals[index] else { continue };
-            let path = match visit {
-                Visit::Stay => "/room".to_owned(),
-                Visit::Echo => format!("/room{}", arrival.number),
-            };
-            match arrival.stage {
-                Stage::Connecting => {
-                    rustix::net::sockopt::socket_error(&arrival.stream)??;
-                    (&arrival.stream).write_all(&request(server.address, &path))?;
-                    arrival.stage = Stage::Asking;
-                    poll.change(&arrival.stream, index, epoll::EventFlags::IN)?;
-                    continue;
-                }
-                Stage::Asking => {
-                    arrival.inbox.fill(&arrival.stream)?;
-                    if !arrival.inbox.is_in()? {
-                        continue;
-                    }
-                    if visit == Visit::Echo {
-                        (&arrival.stream).write_all(&messages.one(1))?;
-                        arrival.stage = Stage::Echo;
-                        continue;
-                    }
-                }
-                Stage::Echo => {
-                    arrival.inbox.fill(&arrival.stream)?;
-                    let Some(frame) = arrival.inbox.next() else { continue };
-                    if messages.number(frame.payload)? != 1 {
-                        return Err(out_of_turn(0, 1));
-                    }
-                    (&arrival.stream).write_all(&close())?;
-                }
-            }
-            outcome.latencies.push(nanoseconds(arrival.began));
-            outcome.done += 1;
-            if let Some(arrival) = arrivals[index].take()
-                && visit == Visit::Stay
-            {
-                epoll::delete(&poll.0, &arrival.stream)?;
-                stay.push(arrival.stream);
-            }
-            free.push(index);
-        }
-    }
-    outcome.time = start.elapsed();
-    outcome.cpu = server.cpu().saturating_sub(cpu);
-    outcome.lost = count as u64 - outcome.done;
-    Ok(outcome)
-}
-
-/// Begins to connect.
-fn set_out(server: &Server, number: usize) -> io::Result<Arrival> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket =
-        rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    let began = Instant::now();
-    match rustix::net::connect(&socket, &server.address) {
-        Ok(()) | Err(Errno::INPROGRESS) => {}
-        Err(e) => return Err(e.into()),
-    }
-    let stream = TcpStream::from(socket);
-    stream.set_nodelay(true)?;
-    Ok(Arrival { number, stream, inbox: Inbox::new(512), stage: Stage::Connecting, began })
 }
 
 /// `count` clients in one room that say nothing: resident bytes of the server for each, then what the whole
