@@ -5,6 +5,9 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+
 /// How long nothing may come before something counts as lost.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -180,19 +183,8 @@ impl Messages {
     /// Text of `size` bytes, at least [`DIGITS`]; as binary messages if need be.
     pub(crate) fn new(size: usize, binary: bool) -> Self {
         let payload: Vec<u8> = (0..size.max(DIGITS)).map(|at| b'a' + (at % 26) as u8).collect();
-        let mut frame = vec![if binary { 0x82 } else { 0x81 }];
-        match payload.len() {
-            length @ 0..126 => frame.push(0x80 | length as u8),
-            length @ 126..65_536 => {
-                frame.push(0xfe);
-                frame.extend_from_slice(&(length as u16).to_be_bytes());
-            }
-            length => {
-                frame.push(0xff);
-                frame.extend_from_slice(&(length as u64).to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&MASK);
+        let mut frame = Vec::with_capacity(payload.len() + 14);
+        put_head(if binary { Data::Binary } else { Data::Text }, Some(MASK), payload.len(), &mut frame);
         let head = frame.len();
         frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ MASK[at % 4]));
         Self { frame, head, payload }
@@ -307,17 +299,12 @@ pub(crate) fn unmask_whole(bytes: &mut [u8], mut each: impl FnMut(&[u8])) -> usi
 
 /// Appends a server's text frame.
 pub(crate) fn frame(payload: &[u8], out: &mut Vec<u8>) {
-    out.push(0x81);
-    match payload.len() {
-        length @ 0..126 => out.push(length as u8),
-        length @ 126..65_536 => {
-            out.push(126);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            out.push(127);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
+    put_head(Data::Text, None, payload.len(), out);
     out.extend_from_slice(payload);
+}
+
+fn put_head(opcode: Data, mask: Option<[u8; 4]>, length: usize, out: &mut Vec<u8>) {
+    let header = FrameHeader { opcode: OpCode::Data(opcode), mask, ..FrameHeader::default() };
+    // Writing to a vector cannot fail.
+    let _ = header.format(length as u64, out);
 }
