@@ -95,7 +95,7 @@ impl Minder {
 
     /// Queues a close frame and sees it through: written out, answered, ended.
     pub(super) fn close(&mut self, client: &Arc<Client>, code: u16, reason: &str, ending: Ending) {
-        client.close(code, reason, ending);
+        let _ = client.close(code, reason, ending);
         let now = Instant::now();
         let minded = self.entry(client);
         minded.behind = None;
@@ -135,7 +135,7 @@ impl Minder {
             }
             minded.tried = Instant::now();
             // A broken one stays for `judge`.
-            minded.client.sink.flush(true) != After::Clear || minded.closing.is_some()
+            minded.client.sink.flush_watched() != After::Clear || minded.closing.is_some()
         });
     }
 
@@ -166,9 +166,9 @@ impl Minder {
                 }
                 Phase::Open if policy == Slow::Drop => true,
                 Phase::Open => {
-                    if look.held >= bound {
+                    if look.backlog >= bound {
                         minded.behind.get_or_insert(now);
-                    } else if look.held <= bound / 2 {
+                    } else if look.backlog <= bound / 2 {
                         minded.behind = None;
                     }
                     let Some(since) = minded.behind else { return true };

@@ -262,7 +262,7 @@ impl Child {
     }
 
     fn taken(&self, after: After) -> bool {
-        if let After::Waits { unminded: true, .. } = after {
+        if after == (After::Waits { needs_watcher: true }) && self.stdin.claim_watch() {
             self.writer.wake();
         }
         after != After::Refused
@@ -290,7 +290,7 @@ impl Child {
 
     /// Hands a client whose sink waits to the minder, unless it is minded.
     pub fn mind(&self, client: &Arc<Client>, after: After) {
-        if let After::Waits { unminded: true, .. } = after {
+        if after == (After::Waits { needs_watcher: true }) && client.sink.claim_watch() {
             lock(&self.orders).backlog.push(Arc::clone(client));
             self.reader.wake();
         }

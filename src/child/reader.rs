@@ -145,7 +145,7 @@ impl Reader {
             if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
                 settings.log.error("internal error in a room").room(audience.name()).write();
                 for client in audience.child_ended() {
-                    client.close(1011, "internal error", Ending::BreakOff);
+                    let _ = client.close(1011, "internal error", Ending::BreakOff);
                     client.wake();
                 }
             }
@@ -346,8 +346,8 @@ impl Reader {
         self.settings.counters.add(Count::DroppedSlow, dropped);
         match after {
             After::Clear => {}
-            After::Waits { unminded, .. } => {
-                if unminded {
+            After::Waits { needs_watcher } => {
+                if needs_watcher && member.sink.claim_watch() {
                     self.minder.add(member);
                 }
             }
@@ -363,7 +363,7 @@ impl Reader {
     /// A batch that nobody waits for any more is filled again: no allocation on the hot path.
     fn keep_spare(&mut self, mut batch: Arc<Batch>) {
         self.spare = match Arc::get_mut(&mut batch) {
-            Some(own) if own.bytes.capacity() + own.ends.capacity() * size_of::<usize>() <= SPARE_MOST => {
+            Some(own) if own.memory() <= SPARE_MOST => {
                 own.bytes.clear();
                 own.ends.clear();
                 batch

@@ -35,7 +35,7 @@ pub(super) fn run(child: &Arc<Child>) {
         drop(fds);
         drop(door);
         child.writer.drain();
-        waits = matches!(child.stdin.flush(true), After::Waits { .. });
+        waits = matches!(child.stdin.flush_watched(), After::Waits { .. });
         if child.stdin.door().is_none() {
             return;
         }

@@ -124,7 +124,7 @@ impl Room {
         let room = Arc::clone(&ticket.room);
         let child = room.enter(client, cgi, &mut stay)?;
         ticket.used = true;
-        child.mind(client, client.sink.flush(false));
+        child.mind(client, client.sink.flush());
         let member =
             Member { room: Arc::clone(&room), child: Arc::clone(&child), client: Arc::clone(client) };
         let Some(table) = room.table.upgrade() else { return Err(JoinError::ShuttingDown) };
@@ -180,7 +180,7 @@ impl Room {
                     drop(state);
                     // A start may take long: the client is told that the handshake is over. It misses
                     // nothing, for nobody says anything yet.
-                    client.sink.flush(false);
+                    let _ = client.sink.flush();
                     // On the list before the process runs: it may say something at once, and exit.
                     lock(&self.state).add(client);
                     let started = self.start(client, cgi);
@@ -193,7 +193,7 @@ impl Room {
                     if let Phase::Stopping(child) = &state.phase {
                         let child = Arc::clone(child);
                         drop(state);
-                        client.sink.flush(false);
+                        let _ = client.sink.flush();
                         child.look_again();
                         state = lock(&self.state);
                     }
@@ -202,7 +202,7 @@ impl Room {
                         let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
                         drop(waited.unwrap_or_else(PoisonError::into_inner).0);
                         if came.elapsed() >= LOOK_AGAIN {
-                            client.sink.flush(false);
+                            let _ = client.sink.flush();
                         }
                         if came.elapsed() > WAITING_PATIENCE && !stay(came) {
                             return Err(JoinError::Gone);

@@ -77,7 +77,8 @@ impl State {
     /// on the list; held, not written, because the room is locked.
     pub(super) fn add(&mut self, client: &Arc<Client>) {
         if let Some(batch) = self.history.replay() {
-            client.sink.hold(&Arc::new(batch));
+            let length = batch.bytes.len();
+            client.sink.queue_replay(&Arc::new(batch), 0..length);
         }
         // The newest, nearly always: then nobody else has to be looked at.
         let at = match self.members.last() {

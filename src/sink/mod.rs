@@ -92,16 +92,14 @@ pub enum Phase {
 
 /// What became of something handed to a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "where something waits, somebody has to watch the sink"]
 pub enum After {
     /// Nothing waits.
     Clear,
-    /// Something waits. `unminded`: nobody minds this sink yet; the caller tells the minder.
-    /// `behind`: the queue holds its bound or more.
+    /// Something waits.
     Waits {
-        /// The caller has to wake the minder.
-        unminded: bool,
-        /// The queue holds its bound or more.
-        behind: bool,
+        /// No thread watches this sink. Whoever can wake one calls [`Sink::claim_watch`] and does so.
+        needs_watcher: bool,
     },
     /// The sink takes nothing more.
     Refused,
@@ -110,7 +108,7 @@ pub enum After {
 /// What to do with frames for which there is no room.
 #[derive(Debug, Clone, Copy)]
 pub enum Overflow<'a> {
-    /// Queue them: the sender sees `behind` and waits before it sends more.
+    /// Queue them: whoever watches the sink sees the backlog and holds the sender.
     Queue,
     /// Drop each frame that does not fit, whole, and count it here.
     Drop(&'a AtomicU64),
@@ -130,8 +128,10 @@ pub enum Ending {
 pub struct Look {
     /// How far it is.
     pub phase: Phase,
-    /// Bytes held by what waits.
+    /// Bytes of memory held by what waits.
     pub held: usize,
+    /// Bytes that wait before the newest message, a replay not counted.
+    pub backlog: usize,
     /// When the kernel last took something of what waited, or when the waiting began.
     pub moved: Instant,
 }
@@ -152,7 +152,7 @@ struct State {
     queue: Queue,
     phase: Phase,
     open: Arc<AtomicBool>,
-    minded: bool,
+    watched: bool,
     /// Bytes the kernel took since the beginning.
     taken: u64,
     /// Bytes of the last frame, once there is one.
@@ -190,7 +190,7 @@ impl Sink {
                 queue: Queue::new(framed),
                 phase: Phase::Open,
                 open,
-                minded: false,
+                watched: false,
                 taken: 0,
                 last: 0,
                 moved: Instant::now(),
@@ -234,15 +234,15 @@ impl Sink {
                 }
             }
         }
-        state.after(self.bound)
+        state.after()
     }
 
-    /// Puts frames in the queue and writes nothing: for a caller who holds a lock. [`Sink::flush`]
-    /// afterwards.
-    pub fn hold(&self, batch: &Arc<Batch>) {
+    /// Queues what is replayed to a client that joins, before anything else, and writes nothing: for a caller
+    /// who holds a lock. [`Sink::flush`] afterwards.
+    pub fn queue_replay(&self, batch: &Arc<Batch>, part: Range<usize>) {
         let mut state = lock(&self.state);
         if state.phase == Phase::Open {
-            state.queue.push_shared(batch, 0..batch.bytes.len());
+            state.queue.push_replay(batch, part);
         }
     }
 
@@ -274,7 +274,7 @@ impl Sink {
             state.write_queue();
             state.moved = moved;
         }
-        state.after(self.bound)
+        state.after()
     }
 
     /// The last frame. From here on the sink takes nothing more. A sink that is ending already can
@@ -287,14 +287,14 @@ impl Sink {
         }
         if state.phase == Phase::Ending && state.queue.len() <= state.last {
             // The last frame of before is on its way already: one is enough.
-            return state.after(self.bound);
+            return state.after();
         }
         if ending == Ending::BreakOff {
             state.queue.keep_only_begun();
         }
         state.last = frame.len();
         state.queue.push_copy(frame);
-        state.end(self.bound)
+        state.end()
     }
 
     /// The last bytes for a child, whatever waits: then the end of its input. What they are is asked when
@@ -305,13 +305,13 @@ impl Sink {
             return After::Refused;
         }
         state.queue.push_copy(&last());
-        state.end(self.bound)
+        state.end()
     }
 
     /// Bytes for a child, whatever waits. For what is bounded by its nature.
     pub fn push(&self, bytes: &[u8]) -> After {
         let mut state = lock(&self.state);
-        state.push(&[bytes], self.bound)
+        state.push(&[bytes])
     }
 
     /// Bytes for a child, all parts together or none. While there is no room, waits in the order of
@@ -325,7 +325,7 @@ impl Sink {
         taken: impl FnOnce(),
     ) -> (After, bool) {
         let push = |state: &mut State| {
-            let after = state.push(parts, self.bound);
+            let after = state.push(parts);
             if after != After::Refused {
                 taken();
             }
@@ -358,18 +358,41 @@ impl Sink {
         }
     }
 
-    /// Goes on writing what waits. With `minder`, a sink that comes clear is no longer minded.
-    pub fn flush(&self, minder: bool) -> After {
+    /// Goes on writing what waits.
+    pub fn flush(&self) -> After {
+        self.go_on(&mut lock(&self.state))
+    }
+
+    /// The same for the thread that watches this sink. Once it is clear or broken, it is not watched any more.
+    pub fn flush_watched(&self) -> After {
         let mut state = lock(&self.state);
+        let after = self.go_on(&mut state);
+        if !matches!(after, After::Waits { .. }) {
+            state.watched = false;
+        }
+        after
+    }
+
+    /// Whether the caller is the one to have this sink watched: something waits and no thread watches it yet.
+    /// From here on it counts as watched.
+    #[must_use = "the caller has to wake the thread that watches"]
+    pub fn claim_watch(&self) -> bool {
+        let mut state = lock(&self.state);
+        if state.watched || state.queue.is_empty() {
+            return false;
+        }
+        state.watched = true;
+        state.moved = Instant::now();
+        true
+    }
+
+    fn go_on(&self, state: &mut State) -> After {
         if state.phase == Phase::Broken {
             return After::Refused;
         }
         state.write_queue();
-        if minder && (state.queue.is_empty() || state.phase == Phase::Broken) {
-            state.minded = false;
-        }
         state.wake_waiter(self.bound);
-        if state.phase == Phase::Broken { After::Refused } else { state.after(self.bound) }
+        if state.phase == Phase::Broken { After::Refused } else { state.after() }
     }
 
     /// Gives up: throws away what waits, takes nothing more. A pipe is closed, a socket stays open
@@ -391,7 +414,12 @@ impl Sink {
     /// How it stands.
     pub fn look(&self) -> Look {
         let state = lock(&self.state);
-        Look { phase: state.phase, held: state.queue.held(), moved: state.moved }
+        Look {
+            phase: state.phase,
+            held: state.queue.held(),
+            backlog: state.queue.backlog(),
+            moved: state.moved,
+        }
     }
 
     /// Bytes that the kernel took since the beginning.
@@ -423,8 +451,9 @@ impl State {
         let first = batch.ends.partition_point(|&end| end <= part.start);
         for &end in batch.ends[first..].iter().take_while(|&&end| end <= part.end) {
             // What has been begun is finished, and one message always fits.
-            if self.queue.is_inside_frame() && self.queue.is_empty() || self.queue.held() < bound {
-                self.queue.push_copy(&batch.bytes[from..end]);
+            let begun = self.queue.is_inside_frame() && self.queue.is_empty();
+            if begun || self.queue.len_without_replay() < bound {
+                self.queue.push_message(&batch.bytes[from..end]);
             } else {
                 dropped += 1;
             }
@@ -462,7 +491,7 @@ impl State {
         }
     }
 
-    fn push(&mut self, parts: &[&[u8]], bound: usize) -> After {
+    fn push(&mut self, parts: &[&[u8]]) -> After {
         if self.phase != Phase::Open {
             return After::Refused;
         }
@@ -483,10 +512,10 @@ impl State {
             written -= skip;
             self.queue.push_copy(&part[skip..]);
         }
-        self.after(bound)
+        self.after()
     }
 
-    fn end(&mut self, bound: usize) -> After {
+    fn end(&mut self) -> After {
         self.phase = Phase::Ending;
         self.open.store(false, Ordering::Release);
         self.queue.drop_controls();
@@ -494,19 +523,12 @@ impl State {
         self.wake_all();
         match self.phase {
             Phase::Broken => After::Refused,
-            _ => self.after(bound),
+            _ => self.after(),
         }
     }
 
-    fn after(&mut self, bound: usize) -> After {
-        if self.queue.is_empty() {
-            return After::Clear;
-        }
-        let unminded = !std::mem::replace(&mut self.minded, true);
-        if unminded {
-            self.moved = Instant::now();
-        }
-        After::Waits { unminded, behind: self.queue.held() >= bound }
+    fn after(&self) -> After {
+        if self.queue.is_empty() { After::Clear } else { After::Waits { needs_watcher: !self.watched } }
     }
 
     fn break_off(&mut self) {
@@ -574,23 +596,24 @@ mod tests {
     fn what_the_kernel_does_not_take_waits_and_comes_in_order() {
         let (sink, mut client) = pair(1 << 20);
         let one = batch(&[&[7; 1000], &[8; 1000]]);
-        let (mut sent, mut waits) = (0, false);
+        let (mut sent, mut claims) = (0, 0);
         while sent < 1000 {
             let after = sink.send(&one, &whole(&one), Overflow::Queue);
-            if let After::Waits { unminded, .. } = after {
-                assert_eq!(unminded, !waits, "the minder is told once");
-                waits = true;
+            if after == (After::Waits { needs_watcher: true }) {
+                let _ = sink.flush();
+                claims += u32::from(sink.claim_watch());
+                assert!(!sink.claim_watch(), "one watcher");
             }
             sent += 1;
         }
-        assert!(waits, "2 MB do not fit a socket's buffer");
-        assert_eq!(sink.close(&[0x88, 0], Ending::Behind), After::Waits { unminded: false, behind: true });
+        assert_eq!(claims, 1, "2 MB do not fit a socket's buffer, and one thread has to watch it");
+        assert_eq!(sink.close(&[0x88, 0], Ending::Behind), After::Waits { needs_watcher: false });
         assert_eq!(sink.send(&one, &whole(&one), Overflow::Queue), After::Refused, "nothing after the close");
         let mut got = vec![0; 1000 * one.bytes.len() + 2];
         let mut at = 0;
         while at < got.len() {
             at += client.read(&mut got[at..]).expect("read");
-            sink.flush(true);
+            let _ = sink.flush_watched();
         }
         assert_eq!(sink.look().phase, Phase::Ended);
         assert!(got[..got.len() - 2].chunks(one.bytes.len()).all(|chunk| chunk == one.bytes));
@@ -603,17 +626,17 @@ mod tests {
         let one = batch(&[&[1; 3000], &[2; 3000], &[3; 3000]]);
         let dropped = AtomicU64::new(0);
         for _ in 0..300 {
-            sink.send(&one, &whole(&one), Overflow::Drop(&dropped));
+            let _ = sink.send(&one, &whole(&one), Overflow::Drop(&dropped));
         }
         let dropped = dropped.into_inner();
         assert!(dropped > 0);
-        sink.close(&[0x88, 0], Ending::Behind);
+        let _ = sink.close(&[0x88, 0], Ending::Behind);
         let mut got = Vec::new();
         let mut buffer = vec![0; 65536];
         while sink.look().phase != Phase::Ended {
             let n = client.read(&mut buffer).expect("read");
             got.extend_from_slice(&buffer[..n]);
-            sink.flush(true);
+            let _ = sink.flush_watched();
         }
         drop(sink);
         client.read_to_end(&mut got).expect("read");
@@ -636,7 +659,7 @@ mod tests {
             std::thread::yield_now();
         }
         drop(reader);
-        assert_eq!(sink.flush(true), After::Refused);
+        assert_eq!(sink.flush_watched(), After::Refused);
         assert_eq!(waiter.join().expect("no panic"), (After::Refused, true));
     }
 
@@ -663,7 +686,7 @@ mod tests {
         let mut got = vec![0; filled + 4096 + 5 * 2000];
         let mut at = 0;
         while at < got.len() {
-            sink.flush(true);
+            let _ = sink.flush_watched();
             // The rest may still be on its way from a waiter to the queue.
             let more = at < filled || rustix::io::ioctl_fionread(&reader).is_ok_and(|waiting| waiting > 0);
             if more {

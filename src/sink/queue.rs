@@ -28,6 +28,13 @@ pub struct Batch {
     pub ends: Vec<usize>,
 }
 
+impl Batch {
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+}
+
 /// A control frame, whole: at most 2 bytes of head and 125 of payload (RFC 6455 §5.5).
 pub type Control = Vec<u8>;
 
@@ -49,7 +56,7 @@ impl Piece {
         ENTRY
             + match self {
                 // A slice of it keeps all of it alive.
-                Self::Shared(batch, _) => batch.bytes.capacity() + batch.ends.capacity() * size_of::<usize>(),
+                Self::Shared(batch, _) => batch.memory(),
                 Self::Own(bytes) => bytes.capacity(),
             }
     }
@@ -63,6 +70,12 @@ pub(super) struct Queue {
     at: usize,
     /// Bytes of memory that the pieces hold.
     held: usize,
+    /// Bytes of data still to be written.
+    left: usize,
+    /// How many of them are a replay. It comes first, so the next bytes written are its.
+    replay: usize,
+    /// Bytes of the message that was queued last.
+    newest: usize,
     /// Whether the bytes are websocket frames, so that `begun` is kept.
     framed: bool,
     /// Bytes still to be written of the frame that is half-written.
@@ -82,6 +95,9 @@ impl Queue {
             pieces: VecDeque::new(),
             at: 0,
             held: 0,
+            left: 0,
+            replay: 0,
+            newest: 0,
             framed,
             begun: 0,
             hand: None,
@@ -101,16 +117,43 @@ impl Queue {
         self.held
     }
 
+    /// Bytes that wait before the newest message, a replay not counted: what says whether the reader is behind.
+    /// One message always fits, whatever its size.
+    pub(super) fn backlog(&self) -> usize {
+        self.left.saturating_sub(self.replay + self.newest)
+    }
+
     /// Whether a frame has been written in part and not to its end.
     pub(super) fn is_inside_frame(&self) -> bool {
         self.begun > 0
     }
 
-    /// Appends a part of a batch: shared, or copied out where the part is small beside the whole.
+    /// Appends a part of a batch, which ends where a message ends: shared, or copied out where the part is small
+    /// beside what it would keep in memory.
     pub(super) fn push_shared(&mut self, batch: &Arc<Batch>, range: Range<usize>) {
-        if range.len() * 2 < batch.bytes.capacity() {
+        let last = batch.ends.partition_point(|&end| end < range.end);
+        let start = last.checked_sub(1).map_or(0, |before| batch.ends[before]);
+        self.newest = range.end - start.max(range.start);
+        self.share_or_copy(batch, range);
+    }
+
+    /// Appends a part of what is replayed to a client that joins, before anything else.
+    pub(super) fn push_replay(&mut self, batch: &Arc<Batch>, range: Range<usize>) {
+        self.replay += range.len();
+        self.share_or_copy(batch, range);
+    }
+
+    /// Appends one message, or the rest of one, as a copy.
+    pub(super) fn push_message(&mut self, message: &[u8]) {
+        self.newest = message.len();
+        self.push_copy(message);
+    }
+
+    fn share_or_copy(&mut self, batch: &Arc<Batch>, range: Range<usize>) {
+        if range.len() * 2 < batch.memory() {
             self.push_copy(&batch.bytes[range]);
         } else if !range.is_empty() {
+            self.left += range.len();
             self.push(Piece::Shared(Arc::clone(batch), range));
         }
     }
@@ -120,6 +163,7 @@ impl Queue {
         if bytes.is_empty() {
             return;
         }
+        self.left += bytes.len();
         if let Some(Piece::Own(tail)) = self.pieces.back_mut()
             && tail.capacity() - tail.len() >= bytes.len()
         {
@@ -162,7 +206,12 @@ impl Queue {
 
     /// Bytes of data that wait.
     pub(super) fn len(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.bytes().len()).sum::<usize>() - self.at
+        self.left
+    }
+
+    /// The same, a replay not counted.
+    pub(super) fn len_without_replay(&self) -> usize {
+        self.left - self.replay
     }
 
     /// Drops the control frames that have not been begun: nothing follows a close.
@@ -180,6 +229,7 @@ impl Queue {
         };
         self.clear_pieces();
         if !rest.is_empty() {
+            self.left = rest.len();
             self.push(Piece::Own(rest));
         }
     }
@@ -194,6 +244,7 @@ impl Queue {
         self.pieces.shrink_to(8);
         self.at = 0;
         self.held = 0;
+        (self.left, self.replay, self.newest) = (0, 0, 0);
     }
 
     /// What to write next, at most `limit` bytes of data (but always some). Follow with
@@ -244,6 +295,8 @@ impl Queue {
             }
             self.data_is_due = false;
             self.at += step;
+            self.left -= step;
+            self.replay = self.replay.saturating_sub(step);
             written -= step;
             if step == rest.len() {
                 self.held -= first.cost();
@@ -326,7 +379,7 @@ mod tests {
             assert!(written > 0, "a queue that is not empty gives something to write");
             queue.advance(written);
         }
-        assert_eq!(queue.held(), 0);
+        assert_eq!((queue.held(), queue.len(), queue.backlog()), (0, 0, 0));
         out
     }
 
@@ -392,6 +445,36 @@ mod tests {
         queue.push_shared(&big, big.bytes.len() - 10..big.bytes.len());
         assert!(queue.held() < 2_000, "a small rest is copied out and does not pin the whole");
         assert_eq!(Arc::strong_count(&big), 1);
+    }
+
+    #[test]
+    fn one_message_and_a_replay_always_fit_and_what_is_written_counts_no_more() {
+        let old = batch(&[&[1; 50_000]]);
+        let (small, large) = (batch(&[&[2; 100], &[3; 100]]), batch(&[&[4; 70_000]]));
+        let mut queue = Queue::new(true);
+        queue.push_replay(&old, 0..old.bytes.len());
+        assert_eq!(queue.backlog(), 0, "a replay");
+        queue.push_shared(&large, 0..large.bytes.len());
+        assert_eq!(queue.backlog(), 0, "one message");
+        queue.push_shared(&small, 0..small.bytes.len());
+        assert_eq!(queue.backlog(), large.bytes.len() + 102, "what waits before the newest");
+        let mut write = |bytes: usize| {
+            queue.next(usize::MAX, &mut Vec::new());
+            queue.advance(bytes);
+            queue.backlog()
+        };
+        assert_eq!(write(old.bytes.len()), large.bytes.len() + 102, "the replay is out");
+        assert_eq!(write(large.bytes.len()), 102);
+        assert_eq!(write(102), 0);
+        assert_eq!(write(102), 0);
+    }
+
+    #[test]
+    fn many_small_frames_do_not_keep_their_index_in_memory() {
+        let tiny = batch(&vec![&b"x"[..]; 50_000]);
+        let mut queue = Queue::new(true);
+        queue.push_shared(&tiny, 0..tiny.bytes.len());
+        assert!(queue.held() < 2 * tiny.bytes.len(), "{} for {}", queue.held(), tiny.bytes.len());
     }
 
     #[test]

@@ -21,7 +21,7 @@ const LAST_BYTES: usize = 1024 * 1024;
 pub(super) fn write_out(client: &Arc<Client>) -> bool {
     let started = Instant::now();
     loop {
-        match client.sink.flush(false) {
+        match client.sink.flush() {
             After::Clear => return client.sink.look().phase == Phase::Ended,
             After::Refused => return false,
             After::Waits { .. } => {

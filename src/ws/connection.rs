@@ -165,7 +165,7 @@ fn upgrade(
         JoinError::Start(_) | JoinError::Stuck => (1011, Count::ClosedFailure),
     };
     service.counters.one(count);
-    client.close(code, &e.to_string(), Ending::BreakOff);
+    let _ = client.close(code, &e.to_string(), Ending::BreakOff);
     let written = close::write_out(&client);
     service.log.warn("client not admitted").room(&request.room).client(id).field("reason", e).write();
     close::end(&client, written, limits.message);
@@ -280,7 +280,7 @@ fn keep_time(
                     .number("code", 1008)
                     .write();
                 service.counters.one(Count::ClosedIdle);
-                client.close(1008, "idle for too long", Ending::BreakOff);
+                let _ = client.close(1008, "idle for too long", Ending::BreakOff);
                 member.see_through();
                 continue;
             }
@@ -334,12 +334,12 @@ fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
     let written = match ending {
         Conversation::Closed(code) => {
             let frame = code.map_or_else(frames::close_without_code, |code| frames::close(code, ""));
-            client.sink.close(&frame, Ending::BreakOff);
+            let _ = client.sink.close(&frame, Ending::BreakOff);
             close::write_out(client)
         }
         Conversation::Gone => {
             // It may have ended only its own direction; if nobody is there, nobody minds.
-            client.close(1002, "ended without a close frame", Ending::BreakOff);
+            let _ = client.close(1002, "ended without a close frame", Ending::BreakOff);
             close::write_out(client)
         }
         Conversation::Silent => {
@@ -348,7 +348,7 @@ fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
         }
         Conversation::Broken(code, reason) => {
             log.info("client closed").client(client.id).number("code", code).field("reason", reason).write();
-            client.close(code, reason, Ending::BreakOff);
+            let _ = client.close(code, reason, Ending::BreakOff);
             close::write_out(client)
         }
     };
