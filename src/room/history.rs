@@ -1,6 +1,8 @@
 //! What a room remembers of its program's messages, for those who come later. Bounded in number and bytes.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::config::Keep;
 use crate::framing::output::{Found, range};
@@ -9,22 +11,40 @@ use crate::sink::Batch;
 /// What an entry costs beside its bytes.
 const ENTRY: usize = 64;
 
+/// Bytes of frames that are kept together, so that all who join share them.
+const CHUNK: usize = 32 * 1024;
+
 /// See the module's documentation.
 ///
-/// A private message is not kept: numbers are never used again, so it is for nobody who comes later. One
-/// that leaves somebody out leaves out nobody who comes later.
+/// A private message is not kept: ids are never reused, so it is for nobody who comes later. One that leaves
+/// somebody out leaves out nobody who comes later.
 #[derive(Debug)]
 pub(super) struct History {
     keep: Keep,
-    /// Bytes of frames that may be kept; the last one always is.
+    /// Bytes that may be held; the last message always is.
     bound: usize,
-    frames: VecDeque<Box<[u8]>>,
+    /// Frames in order. The chunks are full and do not change any more: clients that join share them.
+    chunks: VecDeque<Arc<Batch>>,
+    /// The newest frames. Whoever joins gets a copy, for more of them are added.
+    tail: Batch,
+    /// How many frames at the beginning of the oldest chunk are not kept any more.
+    expired: usize,
+    frames: usize,
+    /// Bytes of the frames that are kept, and what they cost beside.
     held: usize,
 }
 
 impl History {
     pub(super) fn new(keep: Keep, bound: usize) -> Self {
-        Self { keep, bound, frames: VecDeque::new(), held: 0 }
+        Self {
+            keep,
+            bound,
+            chunks: VecDeque::new(),
+            tail: Batch::default(),
+            expired: 0,
+            frames: 0,
+            held: 0,
+        }
     }
 
     /// Takes over what is to be kept of a batch.
@@ -48,26 +68,47 @@ impl History {
     }
 
     fn push(&mut self, frame: &[u8], most: usize) {
+        if !self.tail.ends.is_empty() && self.tail.bytes.len() + frame.len() > CHUNK {
+            let mut full = std::mem::take(&mut self.tail);
+            // Shared with many for long; and a queue copies what keeps much more in memory than it is.
+            full.bytes.shrink_to_fit();
+            full.ends.shrink_to_fit();
+            self.chunks.push_back(Arc::new(full));
+        }
+        self.tail.bytes.extend_from_slice(frame);
+        self.tail.ends.push(self.tail.bytes.len());
+        self.frames += 1;
         self.held += frame.len() + ENTRY;
-        self.frames.push_back(frame.into());
-        while self.frames.len() > most || (self.held > self.bound && self.frames.len() > 1) {
-            if let Some(oldest) = self.frames.pop_front() {
-                self.held -= oldest.len() + ENTRY;
+        while self.frames > most || (self.held > self.bound && self.frames > 1) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let oldest = self.chunks.front().map_or(&self.tail, |chunk| &**chunk);
+        self.held -= range(oldest, self.expired).len() + ENTRY;
+        self.frames -= 1;
+        self.expired += 1;
+        if self.expired == oldest.ends.len() {
+            self.expired = 0;
+            if self.chunks.pop_front().is_none() {
+                self.tail = Batch::default();
             }
         }
     }
 
-    /// All that is kept, in order, for one who joins; `None` if there is nothing.
-    pub(super) fn replay(&self) -> Option<Batch> {
-        if self.frames.is_empty() {
-            return None;
-        }
-        let mut batch = Batch::default();
-        for frame in &self.frames {
-            batch.bytes.extend_from_slice(frame);
-            batch.ends.push(batch.bytes.len());
-        }
-        Some(batch)
+    /// All that is kept, in order, for one who joins: parts of batches.
+    pub(super) fn replay(&self) -> impl Iterator<Item = (Arc<Batch>, Range<usize>)> {
+        let tail = (!self.tail.ends.is_empty()).then(|| {
+            let Batch { bytes, ends } = &self.tail;
+            Arc::new(Batch { bytes: bytes.clone(), ends: ends.clone() })
+        });
+        self.chunks.iter().cloned().chain(tail).enumerate().map(|(index, batch)| {
+            let expired = if index == 0 { self.expired } else { 0 };
+            let from = expired.checked_sub(1).map_or(0, |last| batch.ends[last]);
+            let part = from..batch.bytes.len();
+            (batch, part)
+        })
     }
 
     /// Bytes of memory that it holds, more or less.
@@ -77,14 +118,12 @@ impl History {
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        (self.frames, self.held) = (VecDeque::new(), 0);
+        *self = Self::new(self.keep, self.bound);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
-
     use super::*;
     use crate::config::Output;
     use crate::framing::output::Decoder;
@@ -97,9 +136,15 @@ mod tests {
             decoder.push(chunk, &mut batch, &mut found);
             history.add(&batch, &found);
         }
-        let Some(batch) = history.replay() else { return Vec::new() };
-        let text = |part: Range<usize>| String::from_utf8(batch.bytes[part][2..].to_vec()).expect("text");
-        (0..batch.ends.len()).map(|index| text(range(&batch, index))).collect()
+        let mut texts = Vec::new();
+        for (batch, part) in history.replay() {
+            let kept = (0..batch.ends.len()).map(|index| range(&batch, index)).filter(|at| at.start >= part.start);
+            texts.extend(kept.map(|at| String::from_utf8(batch.bytes[at][2..].to_vec()).expect("text")));
+        }
+        assert_eq!(texts.len(), history.frames);
+        let bytes: usize = texts.iter().map(|text| text.len() + 2 + ENTRY).sum();
+        assert_eq!(bytes, history.held());
+        texts
     }
 
     #[test]
@@ -121,5 +166,25 @@ mod tests {
         assert!(kept.len() < 10_000 / 50 && kept.len() > 50);
         assert_eq!(kept.last().map(String::as_str), Some(format!("{:0>50}", 999).as_str()));
         assert_eq!(after(Keep::All(9), 1, &lines).len(), 1);
+        let kept = after(Keep::All(65_536), 1 << 20, &lines);
+        assert_eq!(kept.len(), 1000);
+        assert!(kept.iter().zip(lines.lines()).all(|(kept, line)| kept == line));
+    }
+
+    #[test]
+    fn those_who_join_share_what_is_replayed() {
+        let mut history = History::new(Keep::All(65_536), 2 << 20);
+        let frame = [&[0x81, 100], &[b'x'; 100][..]].concat();
+        for _ in 0..10_000 {
+            history.push(&frame, 65_536);
+        }
+        let (one, other): (Vec<_>, Vec<_>) = (history.replay().collect(), history.replay().collect());
+        let copied = |replay: &[(Arc<Batch>, Range<usize>)]| -> usize {
+            let own = replay.iter().filter(|(batch, _)| Arc::strong_count(batch) == 1);
+            own.map(|(batch, _)| batch.memory()).sum()
+        };
+        assert!(copied(&one) <= 2 * CHUNK, "{}", copied(&one));
+        assert_eq!(one.iter().map(|(_, part)| part.len()).sum::<usize>(), 10_000 * frame.len());
+        assert_eq!(one.len(), other.len());
     }
 }

@@ -74,11 +74,10 @@ impl State {
     }
 
     /// Adds a member. It gets the history before anything else, because nothing is sent to it before it is
-    /// on the list; held, not written, because the room is locked.
+    /// on the list; queued, not written, because the room is locked.
     pub(super) fn add(&mut self, client: &Arc<Client>) {
-        if let Some(batch) = self.history.replay() {
-            let length = batch.bytes.len();
-            client.sink.queue_replay(&Arc::new(batch), 0..length);
+        for (batch, part) in self.history.replay() {
+            client.sink.queue_replay(&batch, part);
         }
         // The newest, nearly always: then nobody else has to be looked at.
         let at = match self.members.last() {
