@@ -7,15 +7,52 @@ use std::time::Instant;
 
 use crate::framing::frames;
 use crate::sink::{After, Door, Ending, Sink};
+use crate::sys::tcp::unacknowledged;
 use crate::sys::{lock, socket};
 
 /// How long the end of a stream may take without the client taking anything, and then without its answer.
 pub const CLOSE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// The same, for both together, while the server is shutting down.
+pub const SHUTDOWN_CLOSE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How often a slow client is written to, whether or not poll says that it is time: the kernel says so only
 /// when a third of its buffer is free (Linux, `sk_stream_is_writeable`), which at 100 kB/s is every eight seconds, and a client that
 /// takes a little all the time must not be taken for one that takes nothing.
 pub const TRY_AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// A client that gave no sign of life for this many ping intervals is gone.
+pub const GONE_AFTER: u32 = 3;
+
+/// When a client's kernel last acknowledged something, as far as it was asked: what left our queue long ago may
+/// still be on its way.
+#[derive(Debug)]
+pub struct Uptake {
+    acknowledged: Option<i64>,
+    moved: Instant,
+}
+
+impl Uptake {
+    /// Nothing is known before the first look.
+    pub fn new(now: Instant) -> Self {
+        Self { acknowledged: None, moved: now }
+    }
+
+    /// Asks the kernel; says whether it has acknowledged anything since the last time.
+    pub fn observe(&mut self, client: &Client, now: Instant) -> bool {
+        let acknowledged = client.acknowledged();
+        let moved = self.acknowledged.replace(acknowledged).is_some_and(|before| acknowledged > before);
+        if moved {
+            self.moved = now;
+        }
+        moved
+    }
+
+    /// When that was last the case, or when the looking began.
+    pub fn moved(&self) -> Instant {
+        self.moved
+    }
+}
 
 /// A client that has been upgraded, for as long as anybody knows it.
 #[derive(Debug)]
@@ -42,6 +79,8 @@ pub struct Client {
     left: Mutex<bool>,
     /// Its thread has ended, or is about to.
     finished: AtomicBool,
+    /// Its kernel has acknowledged nothing for too long while its messages were not read.
+    vanished: AtomicBool,
 }
 
 impl Client {
@@ -59,6 +98,7 @@ impl Client {
             greeted: AtomicBool::new(false),
             left: Mutex::new(false),
             finished: AtomicBool::new(false),
+            vanished: AtomicBool::new(false),
         }
     }
 
@@ -76,6 +116,13 @@ impl Client {
     /// Whether the server still sends to it and listens to it.
     pub fn is_open(&self) -> bool {
         self.sink.is_open()
+    }
+
+    /// Bytes that its kernel has acknowledged, up to a constant: to be compared with what this said before. On a
+    /// unix socket, what was handed to the kernel.
+    pub fn acknowledged(&self) -> i64 {
+        let owed = unacknowledged(&self.door).unwrap_or(0);
+        self.sink.taken().cast_signed() - owed.cast_signed()
     }
 
     /// Ends it without further ado: its thread wakes, and what is unsent is thrown away with a reset.
@@ -117,5 +164,15 @@ impl Client {
     /// Whether its thread is done with it.
     pub fn is_finished(&self) -> bool {
         self.finished.load(Ordering::SeqCst)
+    }
+
+    /// Notes that nobody is there any more.
+    pub fn vanish(&self) {
+        self.vanished.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was noted.
+    pub fn has_vanished(&self) -> bool {
+        self.vanished.load(Ordering::Relaxed)
     }
 }

@@ -1,6 +1,7 @@
 //! A child process and its two threads: the reader, which owns the child's life and minds the clients
 //! that have a backlog, and the writer, which minds the child's stdin.
 
+mod budget;
 mod command;
 mod journal;
 mod minder;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use self::command::Talk;
 pub use self::command::{Occasion, StartError, Variables};
 use self::journal::Journal;
-use crate::client::Client;
+use crate::client::{Client, GONE_AFTER, Uptake};
 use crate::config::{Framing, Program, Slow, Transport};
 use crate::counters::{Count, Counters};
 use crate::framing::frames;
@@ -28,6 +29,7 @@ use crate::sys::limits::Maps;
 use crate::sys::lock;
 use crate::sys::poll::Waker;
 use crate::sys::process::Exit;
+use crate::sys::tcp::unacknowledged;
 use crate::sys::threads::work;
 
 /// Bytes that may wait for a child's stdin; one message always fits.
@@ -79,8 +81,8 @@ pub trait Audience: Send + Sync {
     fn take(&self, batch: &Batch, found: &Found) -> Arc<[Arc<Client>]>;
     /// What the child says of its room.
     fn describe(&self, metadata: Vec<u8>);
-    /// Whether anybody else is there or about to come beside a client that is.
-    fn is_shared(&self) -> bool;
+    /// How many clients are there.
+    fn clients(&self) -> usize;
     /// Since when nobody is there and nobody is about to come, if that is so.
     fn empty_since(&self) -> Option<Instant>;
     /// The child has stayed alone since then, which is long enough: says whether that is still so; if it
@@ -242,11 +244,21 @@ impl Child {
         taken: impl FnOnce(),
     ) -> (bool, bool) {
         let mut probed = Instant::now();
+        let mut uptake = Uptake::new(probed);
         let stay = || {
-            // The end of a client that is not read stands, unseen, behind its data. What is sent to it is
-            // answered with a reset if nobody is there, and that is seen.
-            if self.probe.is_some_and(|every| probed.elapsed() >= every) {
-                probed = Instant::now();
+            // The end of a client that is not read stands, unseen, behind its data, and so do its pongs. What is
+            // sent to it is acknowledged by its kernel, or answered with a reset; if neither, nobody is there.
+            let now = Instant::now();
+            if let Some(every) = self.probe.filter(|&every| now - probed >= every) {
+                probed = now;
+                if !uptake.observe(client, now) && unacknowledged(&client.door).is_some_and(|owed| owed > 0) {
+                    if now - uptake.moved() >= every * GONE_AFTER {
+                        client.vanish();
+                        return false;
+                    }
+                } else {
+                    uptake = Uptake::new(now);
+                }
                 self.mind(client, client.sink.ping(frames::ping()));
             }
             stay(self.stdin.look().moved)

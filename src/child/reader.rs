@@ -441,7 +441,7 @@ impl Reader {
             self.child.minding.store(!self.minder.is_empty(), Ordering::SeqCst);
         }
         self.minder.judge(
-            || audience.is_shared(),
+            || audience.clients(),
             |client| {
                 counters.one(Count::ClosedSlow);
                 log.warn("client closed: too slow to keep up")

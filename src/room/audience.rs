@@ -89,8 +89,8 @@ impl Audience for Room {
         lock(&self.state).metadata = Some(metadata.into());
     }
 
-    fn is_shared(&self) -> bool {
-        lock(&self.state).places > 1
+    fn clients(&self) -> usize {
+        lock(&self.state).members.len()
     }
 
     fn is_wanted(&self) -> bool {

@@ -258,6 +258,11 @@ impl Table {
         }
     }
 
+    /// Whether the server is shutting down.
+    pub fn is_shutting_down(&self) -> bool {
+        self.settings.ending.load(Ordering::SeqCst)
+    }
+
     /// KILL to every program, at once.
     pub fn kill(&self) {
         let rooms: Vec<_> = lock(&self.rooms).by_name.values().cloned().collect();

@@ -130,6 +130,8 @@ pub struct Look {
     pub phase: Phase,
     /// Bytes of memory held by what waits.
     pub held: usize,
+    /// Bytes that wait.
+    pub left: usize,
     /// Bytes that wait before the newest message, a replay not counted.
     pub backlog: usize,
     /// When the kernel last took something of what waited, or when the waiting began.
@@ -417,6 +419,7 @@ impl Sink {
         Look {
             phase: state.phase,
             held: state.queue.held(),
+            left: state.queue.len(),
             backlog: state.queue.backlog(),
             moved: state.moved,
         }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use super::deadline::Deadline;
 use super::poll::ready;
+use super::tcp::unacknowledged;
 
 /// Sends what the kernel takes at once, never blocking, never raising SIGPIPE.
 pub fn send_now(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
@@ -65,19 +66,38 @@ pub fn recv_by(fd: BorrowedFd<'_>, buffer: &mut [u8], deadline: Deadline) -> io:
     }
 }
 
+/// Bytes a second that a peer has to take, on the whole, of what was sent before the end of a stream.
+const LEAST_RATE: u64 = 2 * 1024;
+
 /// Ends a stream so that what was sent arrives: no more to come, then read and throw away what the
 /// peer still sends, for a bounded time and size. Closing with bytes unread would send a reset, and
 /// that may overtake, at the peer, what it has not read yet (RFC 1122 §4.2.2.13).
+///
+/// On a slow link much of what was sent may be on its way still: as long as the peer's kernel goes on to
+/// acknowledge it, the time begins anew. With no time at all it is left to the kernel.
 pub fn end_gently(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize) {
     if rustix::net::shutdown(fd, Shutdown::Write).is_err() {
         return;
     }
-    let deadline = Deadline::after(time);
+    let started = Instant::now();
+    let mut owed = None;
+    let mut until = started + time;
+    let mut latest = until;
     let mut scrap = vec![0; 16 * 1024];
-    while bytes > 0 {
-        match recv_by(fd, &mut scrap, deadline) {
-            Ok(0) | Err(_) => return,
+    while bytes > 0 && until > Instant::now() {
+        match recv_by(fd, &mut scrap, Deadline::at(until)) {
+            Ok(0) => return,
             Ok(received) => bytes = bytes.saturating_sub(received),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                let left = unacknowledged(fd).unwrap_or(0);
+                if owed.is_none() {
+                    latest = started + 2 * time + Duration::from_secs(left / LEAST_RATE);
+                }
+                if left > 0 && owed.replace(left).is_none_or(|before| left < before) {
+                    until = (Instant::now() + time).min(latest);
+                }
+            }
+            Err(_) => return,
         }
     }
 }

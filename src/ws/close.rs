@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use crate::client::{CLOSE_PATIENCE, Client, TRY_AGAIN};
+use crate::client::{CLOSE_PATIENCE, Client, SHUTDOWN_CLOSE, TRY_AGAIN, Uptake};
 use crate::sink::{After, Phase};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
@@ -16,17 +16,20 @@ use crate::sys::socket;
 const LAST_READ: Duration = Duration::from_secs(2);
 const LAST_BYTES: usize = 1024 * 1024;
 
-/// Writes out what the sink still holds, its close frame included; gives up on a client that takes
-/// nothing for five seconds. Says whether all is out.
-pub(super) fn write_out(client: &Arc<Client>) -> bool {
+/// Writes out what the sink still holds, its close frame included; gives up on a client whose kernel takes
+/// nothing for five seconds, or less in a shutdown. Says whether all is out.
+pub(super) fn write_out(client: &Arc<Client>, shutting_down: impl Fn() -> bool) -> bool {
     let started = Instant::now();
+    let mut uptake = Uptake::new(started);
     loop {
         match client.sink.flush() {
             After::Clear => return client.sink.look().phase == Phase::Ended,
             After::Refused => return false,
             After::Waits { .. } => {
-                let until = client.sink.look().moved.max(started) + CLOSE_PATIENCE;
                 let now = Instant::now();
+                uptake.observe(client, now);
+                let moved = client.sink.look().moved.max(uptake.moved()).max(started);
+                let until = if shutting_down() { started + SHUTDOWN_CLOSE } else { moved + CLOSE_PATIENCE };
                 let until = until.min(now + TRY_AGAIN);
                 if until <= now || ready(client.door.as_fd(), PollFlags::OUT, Deadline::at(until)).is_err() {
                     return false;
@@ -38,9 +41,10 @@ pub(super) fn write_out(client: &Arc<Client>) -> bool {
 
 /// Ends TCP: gently where all is written out, so that the close frame arrives; with a reset otherwise.
 /// `message` is `--maxmessage`: the rest of one message that was too large is read away too.
-pub(super) fn end(client: &Arc<Client>, written: bool, message: usize) {
+pub(super) fn end(client: &Arc<Client>, written: bool, message: usize, shutting_down: bool) {
     if written {
-        socket::end_gently(client.door.as_fd(), LAST_READ, LAST_BYTES.saturating_add(message));
+        let time = if shutting_down { Duration::ZERO } else { LAST_READ };
+        socket::end_gently(client.door.as_fd(), time, LAST_BYTES.saturating_add(message));
     } else {
         client.sink.abandon();
         socket::reset_on_close(client.door.as_fd());

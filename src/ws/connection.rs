@@ -18,7 +18,7 @@ use super::close;
 use super::inbound::{Inbound, Waited, still_there};
 use super::liveness::{Liveness, Verdict};
 use super::stream::{READ_BUFFER, Stream};
-use crate::client::{CLOSE_PATIENCE, Client};
+use crate::client::{CLOSE_PATIENCE, Client, Uptake};
 use crate::config::Level;
 use crate::connections::Place;
 use crate::counters::Count;
@@ -166,9 +166,9 @@ fn upgrade(
     };
     service.counters.one(count);
     let _ = client.close(code, &e.to_string(), Ending::BreakOff);
-    let written = close::write_out(&client);
+    let written = close::write_out(&client, || service.table.is_shutting_down());
     service.log.warn("client not admitted").room(&request.room).client(id).field("reason", e).write();
-    close::end(&client, written, limits.message);
+    close::end(&client, written, limits.message, service.table.is_shutting_down());
     None
 }
 
@@ -198,8 +198,7 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
     let mut socket = WebSocket::from_raw_socket(Stream::new(member, rest), Role::Server, Some(config));
     let mut inbound = Inbound::new(service, member);
     let (mut items, mut largest) = (0u64, 0);
-    let mut liveness = Liveness::new(&service.config.times, Instant::now());
-    let mut timeout = None;
+    let mut clock = Clock::new(service);
     let ending = loop {
         let too_much = largest > LARGE || largest > READ_BUFFER && !socket.get_ref().is_busy();
         if too_much && socket.get_ref().is_read_out(items) {
@@ -212,12 +211,15 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         // What has come already is read without waiting.
         if !socket.get_ref().has_more(items) {
             if inbound.flush() == Waited::Yes {
-                liveness.stood_still(Instant::now());
+                clock.liveness.stood_still(Instant::now());
             }
             if !socket.get_ref().is_busy() {
                 inbound.shrink();
             }
-            if let Some(ending) = keep_time(service, member, &mut liveness, socket.get_mut(), &mut timeout) {
+            if client.has_vanished() {
+                break Conversation::Silent;
+            }
+            if let Some(ending) = clock.look(service, member, socket.get_mut()) {
                 break ending;
             }
         }
@@ -232,14 +234,14 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             Err(e) => break after_error(&e),
         };
         largest = largest.max(message.len());
-        liveness.message(socket.get_ref().heard());
+        clock.liveness.message(socket.get_ref().heard());
         if !client.is_open() {
             // The server has said its last word already: what comes now is not for the program.
             continue;
         }
         client.received.fetch_add(message.len() as u64, Ordering::Relaxed);
         if inbound.take(kind, &message, socket.get_ref().has_more(items)) == Waited::Yes {
-            liveness.stood_still(Instant::now());
+            clock.liveness.stood_still(Instant::now());
         }
     };
     let _ = inbound.flush();
@@ -247,49 +249,68 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
     ending
 }
 
-/// Looks at the clock before a read and sets the read's time-out; pings where that is due.
-fn keep_time(
-    service: &Service,
-    member: &Member,
-    liveness: &mut Liveness,
-    stream: &mut Stream<'_>,
-    timeout: &mut Option<Duration>,
-) -> Option<Conversation> {
-    let client = member.client();
-    liveness.lives(stream.heard());
-    loop {
-        let wait = match liveness.judge(Instant::now()) {
-            Verdict::Wait(wait) => wait,
-            // A close is on its way, and the minder sees to its end.
-            _ if !client.is_open() => {
-                liveness.stood_still(Instant::now());
-                Some(CLOSE_PATIENCE)
+/// When a client is to be pinged, is gone, or has been idle for too long.
+struct Clock {
+    liveness: Liveness,
+    uptake: Uptake,
+    /// A verdict was put off, because bytes had come that nobody had looked at.
+    put_off: bool,
+    /// The socket's receive time-out.
+    timeout: Option<Duration>,
+}
+
+impl Clock {
+    fn new(service: &Service) -> Self {
+        let now = Instant::now();
+        let liveness = Liveness::new(&service.config.times, now);
+        Self { liveness, uptake: Uptake::new(now), put_off: false, timeout: None }
+    }
+
+    /// Looks at the clock before a read and sets the read's time-out; pings where that is due.
+    fn look(&mut self, service: &Service, member: &Member, stream: &mut Stream<'_>) -> Option<Conversation> {
+        let client = member.client();
+        self.liveness.lives(stream.heard());
+        let wait = loop {
+            let now = Instant::now();
+            let verdict = self.liveness.judge(now);
+            if let Verdict::Wait(wait) = verdict {
+                self.put_off = false;
+                break wait;
             }
-            // What its kernel took of a backlog is life as well.
-            Verdict::Ping | Verdict::Gone if liveness.lives(client.sink.look().moved) => continue,
-            Verdict::Ping => {
+            if !client.is_open() {
+                // A close is on its way, and the reader of the room sees to its end.
+                self.liveness.stood_still(now);
+                break Some(CLOSE_PATIENCE);
+            }
+            if matches!(verdict, Verdict::Ping | Verdict::Gone) {
+                // What its kernel takes, of our queue and of what has left it, is life as well.
+                let takes = self.uptake.observe(client, now);
+                if self.liveness.lives(if takes { now } else { client.sink.look().moved }) {
+                    continue;
+                }
+            }
+            if verdict == Verdict::Ping {
                 member.mind(client.sink.ping(frames::ping()));
                 continue;
             }
-            Verdict::Gone => return Some(Conversation::Silent),
-            Verdict::Idle => {
-                service
-                    .log
-                    .info("client closed: idle for too long")
-                    .client(client.id)
-                    .number("code", 1008)
-                    .write();
-                service.counters.one(Count::ClosedIdle);
-                let _ = client.close(1008, "idle for too long", Ending::BreakOff);
-                member.see_through();
-                continue;
+            // This process may have been stopped until now: what has come meanwhile is looked at first.
+            let unread = ready(client.door.as_fd(), PollFlags::IN, Deadline::after(Duration::ZERO));
+            if unread.unwrap_or(false) && !std::mem::replace(&mut self.put_off, true) {
+                return None;
             }
+            if verdict == Verdict::Gone {
+                return Some(Conversation::Silent);
+            }
+            service.log.info("client closed: idle for too long").client(client.id).number("code", 1008).write();
+            service.counters.one(Count::ClosedIdle);
+            let _ = client.close(1008, "idle for too long", Ending::BreakOff);
+            member.see_through();
         };
         stream.look_at(wait.and_then(|wait| Instant::now().checked_add(wait)));
         let wait = if stream.is_busy() { Some(wait.map_or(LULL, |wait| wait.min(LULL))) } else { wait };
         // A time-out that strikes early costs one more turn; only one that would strike late, or none
         // where one is due, is worth a system call.
-        let early_enough = match (*timeout, wait) {
+        let early_enough = match (self.timeout, wait) {
             (Some(set), Some(wait)) => set <= wait && set.saturating_mul(4) >= wait,
             (None, None) => true,
             _ => false,
@@ -298,10 +319,10 @@ fn keep_time(
             // Rounded up: the kernel counts in ticks of up to 10 ms and would strike before its time.
             let set = wait.map(|wait| wait.max(Duration::from_millis(1)));
             if set_socket_timeout(&client.door, Timeout::Recv, set).is_ok() {
-                *timeout = wait;
+                self.timeout = wait;
             }
         }
-        return None;
+        None
     }
 }
 
@@ -335,12 +356,12 @@ fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
         Conversation::Closed(code) => {
             let frame = code.map_or_else(frames::close_without_code, |code| frames::close(code, ""));
             let _ = client.sink.close(&frame, Ending::BreakOff);
-            close::write_out(client)
+            close::write_out(client, || service.table.is_shutting_down())
         }
         Conversation::Gone => {
             // It may have ended only its own direction; if nobody is there, nobody minds.
             let _ = client.close(1002, "ended without a close frame", Ending::BreakOff);
-            close::write_out(client)
+            close::write_out(client, || service.table.is_shutting_down())
         }
         Conversation::Silent => {
             log.info("client gone: no answer to a ping").client(client.id).write();
@@ -349,10 +370,10 @@ fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
         Conversation::Broken(code, reason) => {
             log.info("client closed").client(client.id).number("code", code).field("reason", reason).write();
             let _ = client.close(code, reason, Ending::BreakOff);
-            close::write_out(client)
+            close::write_out(client, || service.table.is_shutting_down())
         }
     };
-    close::end(client, written, service.config.limits.message);
+    close::end(client, written, service.config.limits.message, service.table.is_shutting_down());
 }
 
 fn address(peer: Option<SocketAddr>) -> String {

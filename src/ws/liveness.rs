@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::client::GONE_AFTER;
 use crate::config::Times;
-
-/// A client that sent nothing for this many ping intervals is gone.
-const GONE_AFTER: u32 = 3;
 
 /// What the clock says about a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +25,14 @@ pub(super) struct Liveness {
     idle: Option<Duration>,
     alive: Instant,
     message: Instant,
+    /// Pings since the last sign of life, and when the last of them was sent.
     pings: u32,
+    pinged: Instant,
 }
 
 impl Liveness {
     pub(super) fn new(times: &Times, now: Instant) -> Self {
-        Self { ping: times.ping, idle: times.idle, alive: now, message: now, pings: 0 }
+        Self { ping: times.ping, idle: times.idle, alive: now, message: now, pings: 0, pinged: now }
     }
 
     /// Bytes came, or its kernel took some, at this time; says whether that is news.
@@ -63,10 +63,17 @@ impl Liveness {
         if idle.is_some_and(|left| left.is_zero()) {
             return Verdict::Idle;
         }
-        let ping = self.ping.map(|ping| left(self.alive, ping.saturating_mul(self.pings + 1)));
+        // Counted from the last ping, not from the last sign of life: if this process was stopped for some time,
+        // each ping is waited for all the same.
+        let quiet_since = if self.pings == 0 { self.alive } else { self.pinged };
+        let ping = self.ping.map(|ping| left(quiet_since, ping));
         if ping.is_some_and(|left| left.is_zero()) {
+            if self.pings + 1 >= GONE_AFTER {
+                return Verdict::Gone;
+            }
             self.pings += 1;
-            return if self.pings >= GONE_AFTER { Verdict::Gone } else { Verdict::Ping };
+            self.pinged = now;
+            return Verdict::Ping;
         }
         Verdict::Wait([idle, ping].into_iter().flatten().min())
     }
@@ -101,6 +108,21 @@ mod tests {
         assert_eq!(liveness.judge(at(61)), Verdict::Ping);
         assert_eq!(liveness.judge(at(81)), Verdict::Ping);
         assert_eq!(liveness.judge(at(101)), Verdict::Gone);
+    }
+
+    #[test]
+    fn each_ping_is_waited_for_even_if_the_server_was_stopped_meanwhile() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut liveness = Liveness::new(&times(Some(5), None), start);
+        assert_eq!(liveness.judge(at(100)), Verdict::Ping);
+        assert_eq!(liveness.judge(at(100)), Verdict::Wait(Some(Duration::from_secs(5))));
+        assert_eq!(liveness.judge(at(200)), Verdict::Ping);
+        assert_eq!(liveness.judge(at(200)), Verdict::Wait(Some(Duration::from_secs(5))));
+        assert_eq!(liveness.judge(at(205)), Verdict::Gone);
+        assert_eq!(liveness.judge(at(205)), Verdict::Gone, "until something is heard");
+        liveness.lives(at(205));
+        assert_eq!(liveness.judge(at(205)), Verdict::Wait(Some(Duration::from_secs(5))));
     }
 
     #[test]
