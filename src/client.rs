@@ -10,16 +10,13 @@ use crate::sink::{After, Door, Ending, Sink};
 use crate::sys::tcp::unacknowledged;
 use crate::sys::{lock, socket};
 
+pub use crate::sys::progress::TRY_AGAIN;
+
 /// How long the end of a stream may take without the client taking anything, and then without its answer.
 pub const CLOSE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The same, for both together, while the server is shutting down.
 pub const SHUTDOWN_CLOSE: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// How often a slow client is written to, whether or not poll says that it is time: the kernel says so only
-/// when a third of its buffer is free (Linux, `sk_stream_is_writeable`), which at 100 kB/s is every eight seconds, and a client that
-/// takes a little all the time must not be taken for one that takes nothing.
-pub const TRY_AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// A client that gave no sign of life for this many ping intervals is gone.
 pub const GONE_AFTER: u32 = 3;

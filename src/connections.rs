@@ -8,13 +8,18 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::net::Shutdown;
 
 use crate::sink::Door;
 use crate::sys::bell::Bell;
+use crate::sys::deadline::Cutoff;
 use crate::sys::limits::{Held, Maps};
 use crate::sys::lock;
+
+/// How long an answer that is being sent may go on when the server shuts down.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// The connections of a server.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub struct Connections {
     most: usize,
     maps: Arc<Maps>,
     state: Mutex<State>,
+    /// When the answers to plain requests must be over, once the server shuts down.
+    cutoff: Cutoff,
     /// Rung when a connection has ended.
     changed: Arc<Bell>,
 }
@@ -77,7 +84,7 @@ pub struct Place {
 impl Connections {
     /// At most `most` at once; `changed` is rung whenever one has ended.
     pub fn new(most: usize, maps: Arc<Maps>, changed: Arc<Bell>) -> Arc<Self> {
-        Arc::new(Self { most, maps, state: Mutex::default(), changed })
+        Arc::new(Self { most, maps, state: Mutex::default(), cutoff: Cutoff::new(), changed })
     }
 
     /// How many there may be.
@@ -135,8 +142,15 @@ impl Connections {
         state.upgraded > 0 && state.clients == 0
     }
 
+    /// When the answers to plain requests must be over, once the server shuts down.
+    pub fn cutoff(&self) -> &Cutoff {
+        &self.cutoff
+    }
+
     /// Wakes every connection that is not in a room, so that it goes; no new ones from here on.
     pub fn shut_down(&self) {
+        // The second time it is the first one's.
+        let _ = self.cutoff.set(Instant::now() + LAST_ANSWER);
         let mut state = lock(&self.state);
         state.shutting_down = true;
         for live in state.live.values().filter(|live| !live.upgraded) {
@@ -246,7 +260,6 @@ mod tests {
     use super::*;
     use std::io::Read as _;
     use std::os::unix::net::UnixStream;
-    use std::time::Duration;
 
     use crate::sys::deadline::Deadline;
 

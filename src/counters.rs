@@ -16,6 +16,8 @@ pub enum Count {
     RefusedOrigin,
     /// Upgrades and connections refused because a limit was reached.
     RefusedLimit,
+    /// Answers to plain requests that were cut off: the client took too little, or the server ended.
+    ResponsesCut,
     /// Messages of clients, passed to a program.
     MessagesIn,
     /// Their bytes.
@@ -72,7 +74,7 @@ pub enum Count {
 pub type Family = (&'static str, &'static str, &'static [(&'static str, Count)]);
 
 /// All of them, as they are shown.
-pub const FAMILIES: [Family; 11] = [
+pub const FAMILIES: [Family; 12] = [
     ("scalesocket_connections_accepted", "TCP connections accepted", &[("", Count::Accepted)]),
     ("scalesocket_clients_joined", "Clients that joined a room", &[("", Count::Joined)]),
     (
@@ -84,6 +86,7 @@ pub const FAMILIES: [Family; 11] = [
             ("reason=\"limit\"", Count::RefusedLimit),
         ],
     ),
+    ("scalesocket_responses_cut_off", "HTTP responses not sent to their end", &[("", Count::ResponsesCut)]),
     (
         "scalesocket_messages",
         "Messages, from clients and from programs",

@@ -1,12 +1,11 @@
 //! What follows a response's head: bytes, or a part of a file.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::respond::STALL;
-use crate::sys::socket::send_all;
+use super::send::Sender;
 
 /// How much of a file is in memory at a time, in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -41,26 +40,25 @@ impl Body {
     }
 
     /// Sends a response: its head, then this. The beginning goes with the head, so that a small
-    /// answer is one packet and never waits for the peer to acknowledge its head (RFC 896). Gives
-    /// up when the peer takes nothing for [`STALL`].
+    /// answer is one packet and never waits for the peer to acknowledge its head (RFC 896).
     ///
     /// # Errors
     /// `UnexpectedEof` when the file became shorter: the length was announced, so that only the
     /// end of the connection can tell the peer (RFC 9112 §6.3).
-    pub fn send(&self, socket: BorrowedFd<'_>, mut head: Vec<u8>) -> io::Result<()> {
+    pub(super) fn send(&self, sender: &mut Sender<'_>, mut head: Vec<u8>) -> io::Result<()> {
         match self {
             Self::Bytes(bytes) => {
                 head.extend_from_slice(bytes);
-                send_all(socket, &head, STALL)
+                sender.send_all(&head)
             }
-            Self::File(part) => part.send(socket, head),
+            Self::File(part) => part.send(sender, head),
         }
     }
 }
 
 impl FilePart {
     /// Not `sendfile`: on a blocking socket that waits for as long as the peer likes.
-    fn send(&self, socket: BorrowedFd<'_>, head: Vec<u8>) -> io::Result<()> {
+    fn send(&self, sender: &mut Sender<'_>, head: Vec<u8>) -> io::Result<()> {
         let (mut at, mut left) = (self.from, self.length);
         let (mut start, mut buffer) = (head.len(), head);
         let chunk = |left| usize::try_from(left).map_or(CHUNK, |left| CHUNK.min(left));
@@ -73,7 +71,7 @@ impl FilePart {
                 Err(Errno::INTR) => continue,
                 Err(e) => return Err(e.into()),
             };
-            send_all(socket, &buffer[..start + read], STALL)?;
+            sender.send_all(&buffer[..start + read])?;
             at += read as u64;
             left -= read as u64;
             start = 0;
@@ -93,6 +91,8 @@ mod tests {
 
     use super::*;
     use crate::http::files::testing::Directory;
+    use crate::http::send::Peer;
+    use crate::sys::deadline::Cutoff;
 
     #[test]
     fn a_part_larger_than_memory_for_it_arrives_whole_and_a_file_that_shrank_is_an_error() {
@@ -111,7 +111,8 @@ mod tests {
                     theirs.read_to_end(&mut received).expect("read");
                     received
                 });
-                let result = body.send(ours.as_fd(), b"head".to_vec());
+                let peer = Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() };
+                let result = body.send(&mut Sender::new(peer), b"head".to_vec());
                 drop(ours);
                 (result, reader.join().expect("the reader"))
             })

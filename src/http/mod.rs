@@ -6,7 +6,8 @@
 //! - [`route`]: what a head asks for; pure
 //! - [`origin`]: which pages may connect; pure
 //! - [`plain`]: answers a request that is not an upgrade and says whether the connection goes on
-//! - [`respond`]: a response, printed and sent
+//! - [`respond`]: a response, printed
+//! - [`send`]: its bytes, to a peer that may be slow
 //! - [`files`]: the files of one directory, for `--staticdir`
 //! - [`api`], [`metrics`]: what there is to tell of rooms and server; pure
 //! - [`cgi`]: a request as variables of a program; pure
@@ -24,3 +25,4 @@ pub mod plain;
 pub mod receive;
 pub mod respond;
 pub mod route;
+pub mod send;

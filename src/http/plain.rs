@@ -3,7 +3,6 @@
 //! The loop around it, with its bounds on time and number, is the connection's thread.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::body::Body;
@@ -11,6 +10,7 @@ use super::files::FileServer;
 use super::head::Head;
 use super::respond::{Reply, refuse, send};
 use super::route::Plain;
+use super::send::Peer;
 use crate::sys::socket::end_gently;
 
 /// How long a connection waits for its next request.
@@ -49,21 +49,21 @@ pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>) -> Reply {
 /// were enough requests, or the server stops.
 ///
 /// # Errors
-/// The system's, or `TimedOut` when the peer takes nothing: drop the connection.
-pub fn answer(socket: BorrowedFd<'_>, head: &Head, reply: &Reply, last: bool) -> io::Result<After> {
+/// The system's, or `TimedOut` when the peer takes too little or the server ends: drop the connection.
+pub fn answer(peer: Peer<'_>, head: &Head, reply: &Reply, last: bool) -> io::Result<After> {
     let goes_on = !last && head.goes_on();
-    send(socket, reply, goes_on, head.method() == "HEAD")?;
+    send(peer, reply, goes_on, head.method() == "HEAD")?;
     if goes_on {
         return Ok(After::GoesOn);
     }
-    end_gently(socket, LAST_READ, LAST_BYTES);
+    end_gently(peer.socket, LAST_READ, LAST_BYTES);
     Ok(After::Ended)
 }
 
 /// Answers where there is no head to go by, and ends the connection gently.
-pub fn answer_and_end(socket: BorrowedFd<'_>, reply: &Reply) -> io::Result<()> {
-    send(socket, reply, false, false)?;
-    end_gently(socket, LAST_READ, LAST_BYTES);
+pub fn answer_and_end(peer: Peer<'_>, reply: &Reply) -> io::Result<()> {
+    send(peer, reply, false, false)?;
+    end_gently(peer.socket, LAST_READ, LAST_BYTES);
     Ok(())
 }
 
@@ -81,11 +81,12 @@ mod tests {
     use crate::http::receive::receive;
     use crate::http::respond::busy;
     use crate::http::route::{Offers, Route, route};
-    use crate::sys::deadline::Deadline;
+    use crate::sys::deadline::{Cutoff, Deadline};
 
     /// A connection's life as its thread lives it: requests until it ends. Upgrades are refused.
     fn connection(socket: &UnixStream, files: Option<&FileServer>, most: usize) -> io::Result<usize> {
         let (socket, mut rest) = (socket.as_fd(), Vec::new());
+        let peer = Peer { socket, cutoff: &Cutoff::new() };
         for number in 1.. {
             let head = match receive(socket, rest, Deadline::after(Duration::from_secs(30))) {
                 Ok((head, behind)) => {
@@ -95,7 +96,7 @@ mod tests {
                 Err(HeadError::Closed) => return Ok(number - 1),
                 Err(error) => {
                     let status = error.status().ok_or(io::ErrorKind::UnexpectedEof)?;
-                    answer_and_end(socket, &refuse(status, &error.to_string()))?;
+                    answer_and_end(peer, &refuse(status, &error.to_string()))?;
                     return Ok(number - 1);
                 }
             };
@@ -107,7 +108,7 @@ mod tests {
                 }
                 Err(refusal) => refusal,
             };
-            if answer(socket, &head, &reply, number == most)? == After::Ended {
+            if answer(peer, &head, &reply, number == most)? == After::Ended {
                 return Ok(number);
             }
         }
@@ -196,7 +197,8 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("socketpair");
         drop(theirs);
         let (head, _) = Head::parse(b"GET / HTTP/1.0\r\n\r\n").expect("good").expect("complete");
-        assert!(answer(ours.as_fd(), &head, &refuse(404, "Not found"), false).is_err());
+        let peer = Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() };
+        assert!(answer(peer, &head, &refuse(404, "Not found"), false).is_err());
         assert!(!busy("Full").is_empty());
     }
 }

@@ -2,16 +2,11 @@
 //! [`print_head`] is the one place that puts right what it prints.
 
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
 use super::body::Body;
-use crate::sys::socket::send_all;
-
-/// How long a peer may take nothing of a response before it is given up.
-pub const STALL: Duration = Duration::from_secs(10);
+use super::send::{Peer, Sender};
 
 /// A response, not yet printed.
 #[derive(Debug)]
@@ -85,9 +80,10 @@ pub fn switching_protocols(accept: &str) -> Vec<u8> {
 }
 
 /// Sends a response. `goes_on` is what it says of the connection; `without_body` is for HEAD.
-pub fn send(socket: BorrowedFd<'_>, reply: &Reply, goes_on: bool, without_body: bool) -> io::Result<()> {
+pub fn send(peer: Peer<'_>, reply: &Reply, goes_on: bool, without_body: bool) -> io::Result<()> {
     let head = print_head(reply, goes_on);
-    if without_body { send_all(socket, &head, STALL) } else { reply.body.send(socket, head) }
+    let mut sender = Sender::new(peer);
+    if without_body { sender.send_all(&head) } else { reply.body.send(&mut sender, head) }
 }
 
 /// The head of a response, empty line included. It says HTTP/1.1 to an HTTP/1.0 request too
@@ -147,6 +143,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::sys::deadline::Cutoff;
 
     /// The head as text, its date replaced by `-`.
     fn printed(reply: &Reply, goes_on: bool) -> String {
@@ -158,7 +155,7 @@ mod tests {
 
     fn sent(reply: &Reply, without_body: bool) -> String {
         let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
-        send(ours.as_fd(), reply, true, without_body).expect("sent");
+        send(Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() }, reply, true, without_body).expect("sent");
         drop(ours);
         let mut text = String::new();
         theirs.read_to_string(&mut text).expect("read");

@@ -1,6 +1,10 @@
 //! The one notion of a deadline: a function that can wait takes one.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+/// A time that becomes known later: when what goes on must be over because the server shuts down.
+pub type Cutoff = OnceLock<Instant>;
 
 /// A point in time until which something may take; `None` is never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ pub mod limits;
 pub mod pipe;
 pub mod poll;
 pub mod process;
+pub mod progress;
 pub mod socket;
 pub mod tcp;
 pub mod threads;

@@ -1,4 +1,4 @@
-//! Sockets: sending without blocking, whole buffers under a deadline, the careful end of a stream.
+//! Sockets: sending without blocking, receiving under a deadline, the careful end of a stream.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,26 +25,6 @@ pub fn send_now(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Result<usize, Err
             result => return result,
         }
     }
-}
-
-/// Sends all of `bytes`; `stall` is how long the peer may take nothing.
-pub fn send_all(fd: BorrowedFd<'_>, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
-    let mut deadline = Deadline::after(stall);
-    while !bytes.is_empty() {
-        match send_now(fd, &[IoSlice::new(bytes)]) {
-            Ok(sent) => {
-                bytes = &bytes[sent..];
-                deadline = Deadline::after(stall);
-            }
-            Err(Errno::AGAIN) => {
-                if !ready(fd, PollFlags::OUT, deadline)? {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Receives into `buffer`, waiting until the deadline.

@@ -27,6 +27,7 @@ use crate::http::head::{Head, HeadError};
 use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
 use crate::http::respond::{Reply, refuse, switching_protocols};
 use crate::http::route::{Offers, Route, UpgradeRequest, route};
+use crate::http::send::Peer;
 use crate::http::{cgi, origin, receive};
 use crate::room::{JoinError, Member, ReserveError, Room};
 use crate::service::Service;
@@ -83,18 +84,25 @@ pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>,
             Err(refusal) => refusal,
         };
         log_request(service, peer, &head, &reply);
-        match plain::answer(door.as_fd(), &head, &reply, number == MOST_REQUESTS) {
+        let http = http_peer(service, door);
+        let last = number == MOST_REQUESTS || http.cutoff.get().is_some();
+        match plain::answer(http, &head, &reply, last) {
             Ok(plain::After::GoesOn) => {}
-            Ok(plain::After::Ended) | Err(_) => return,
+            Ok(plain::After::Ended) => return,
+            Err(e) => return log_unsent(service, peer, &head, &e),
         }
     }
+}
+
+fn http_peer<'a>(service: &'a Service, door: &'a Door) -> Peer<'a> {
+    Peer { socket: door.as_fd(), cutoff: service.connections.cutoff() }
 }
 
 fn refuse_head(service: &Service, door: &Door, peer: Option<SocketAddr>, error: &HeadError) {
     if let Some(status) = error.status() {
         log_refusal(service, peer, "", &error.to_string());
         // Nobody may be there to read it.
-        let _ = plain::answer_and_end(door.as_fd(), &refuse(status, &error.to_string()));
+        let _ = plain::answer_and_end(http_peer(service, door), &refuse(status, &error.to_string()));
     } else {
         service
             .log
@@ -119,7 +127,7 @@ fn upgrade(
         place.give_address_back();
         service.counters.one(count);
         log_refusal(service, peer, &request.room, &reason.to_string());
-        let _ = plain::answer(door.as_fd(), head, reply, true);
+        let _ = plain::answer(http_peer(service, door), head, reply, true);
         None
     };
     if let Err(refused) = origin::check(&service.config.origin, head) {
@@ -400,4 +408,22 @@ fn log_request(service: &Service, peer: Option<SocketAddr>, head: &Head, reply: 
 
 fn log_refusal(service: &Service, peer: Option<SocketAddr>, room: &str, reason: &str) {
     service.log.warn("refused").room(room).field("address", address(peer)).field("reason", reason).write();
+}
+
+/// A response that did not reach its end.
+fn log_unsent(service: &Service, peer: Option<SocketAddr>, head: &Head, error: &io::Error) {
+    let level = if error.kind() == io::ErrorKind::TimedOut {
+        service.counters.one(Count::ResponsesCut);
+        Level::Info
+    } else {
+        // The client has gone.
+        Level::Debug
+    };
+    service
+        .log
+        .at(level, "response cut off")
+        .field("address", address(peer))
+        .field("path", head.path())
+        .field("reason", error)
+        .write();
 }

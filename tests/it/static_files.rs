@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
-use crate::support::{Scratch, Server};
+use rustix::net::{AddressFamily, SocketType};
+
+use crate::support::raw::{Address, Socket};
+use crate::support::{DEADLINE, Raw, Scratch, Server};
 
 /// A directory with a bit of everything in it; beside it, what nobody may see.
 fn site() -> (Scratch, Server) {
@@ -155,4 +159,54 @@ fn a_large_file_comes_whole_also_while_a_room_is_busy() {
         client.expect_text("x");
     }
     assert!(raw.response("GET").body == content);
+}
+
+/// Reads a little again and again: 40 kB/s, of a link that is no faster.
+fn sip(raw: &mut Raw) -> std::io::Result<usize> {
+    let mut piece = [0; 2048];
+    let read = raw.socket.read(&mut piece, DEADLINE)?;
+    raw.buffer.extend_from_slice(&piece[..read]);
+    std::thread::sleep(Duration::from_millis(50));
+    Ok(read)
+}
+
+fn on_a_slow_link(server: &Server) -> Raw {
+    let Address::Tcp(address) = server.address() else { panic!("a TCP address") };
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    // Before connecting: the window's scale is agreed on then (tcp(7)).
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 8 * 1024).expect("a small buffer");
+    rustix::net::connect(&socket, address).expect("connect");
+    Raw::over(Socket::Tcp(socket.into()))
+}
+
+#[test]
+fn a_download_over_a_slow_link_arrives_whole() {
+    let (scratch, server) = site();
+    let content: Vec<u8> = (0..=250).cycle().take(6 << 20).collect();
+    scratch.file("site/large.bin", &content);
+    let mut raw = on_a_slow_link(&server);
+    raw.send("GET /large.bin HTTP/1.1\r\nHost: h\r\n\r\n");
+    // Longer than a client may take nothing. The kernel, which has megabytes to send, does not call the
+    // socket writable in this time.
+    let until = Instant::now() + Duration::from_secs(13);
+    while Instant::now() < until {
+        assert!(sip(&mut raw).expect("more of it") > 0, "cut off after {} bytes", raw.buffer.len());
+    }
+    assert!(raw.response("GET").body == content);
+}
+
+#[test]
+fn the_end_of_the_server_waits_a_second_for_a_download() {
+    let (scratch, mut server) = site();
+    fs::File::create(scratch.path("site/large.bin")).and_then(|file| file.set_len(64 << 20)).expect("a file");
+    let mut raw = on_a_slow_link(&server);
+    raw.send("GET /large.bin HTTP/1.1\r\nHost: h\r\n\r\n");
+    sip(&mut raw).expect("the beginning");
+    let reader = std::thread::spawn(move || while sip(&mut raw).is_ok_and(|read| read > 0) {});
+    let (status, time) = server.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(time < Duration::from_secs(4), "{time:?}");
+    let line = server.log.all_lines().into_iter().find(|line| line.contains("response cut off"));
+    assert!(line.is_some_and(|line| line.contains("shutting down")), "it is logged");
+    drop(reader);
 }

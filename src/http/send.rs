@@ -1,0 +1,123 @@
+//! Sends one response, to a peer that may be slow, stalled or hostile, and until the server ends.
+
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use crate::sys::deadline::{Cutoff, Deadline};
+use crate::sys::poll::ready;
+use crate::sys::progress::{LeastRate, Progress, TRY_AGAIN, Verdict};
+use crate::sys::socket::{reset_on_close, send_now};
+
+/// How long a peer may take nothing of a response.
+const STALL: Duration = Duration::from_secs(10);
+
+/// What it must take at least: 2 KiB/s. Less would hold a thread for hours.
+const LEAST: LeastRate = LeastRate { bytes: 30 * 2048, window: Duration::from_secs(30) };
+
+/// Whom a response goes to.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// Its socket.
+    pub socket: BorrowedFd<'a>,
+    /// When every response must be over; set when the server shuts down.
+    pub cutoff: &'a Cutoff,
+}
+
+/// Sends the parts of one response, and watches how the peer takes all of it.
+pub(super) struct Sender<'a> {
+    peer: Peer<'a>,
+    progress: Progress,
+    /// Bytes that our kernel has accepted.
+    accepted: u64,
+}
+
+impl<'a> Sender<'a> {
+    pub(super) fn new(peer: Peer<'a>) -> Self {
+        Self { peer, progress: Progress::new(STALL, LEAST), accepted: 0 }
+    }
+
+    /// Sends all of these bytes.
+    ///
+    /// # Errors
+    /// `TimedOut`, with the reason as its text, when the peer takes too little or the server ends; the
+    /// system's otherwise.
+    pub(super) fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let mut tried = self.accepted > 0;
+        while !bytes.is_empty() {
+            let cutoff = self.peer.cutoff.get().copied();
+            // A small answer, which goes out at once, goes out at any time.
+            if tried && cutoff.is_some_and(|at| at <= Instant::now()) {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server is shutting down"));
+            }
+            tried = true;
+            let sent = match send_now(self.peer.socket, &[IoSlice::new(bytes)]) {
+                Ok(sent) => Some(sent),
+                Err(Errno::AGAIN) => None,
+                Err(e) => return Err(e.into()),
+            };
+            bytes = &bytes[sent.unwrap_or(0)..];
+            self.accepted += sent.unwrap_or(0) as u64;
+            let now = Instant::now();
+            self.progress.note(now, self.taken());
+            if sent.is_none() {
+                // Only one who makes us wait is judged, and never while our own disk is slow.
+                self.judge(now)?;
+                let again = Deadline::at(now + TRY_AGAIN);
+                let until = cutoff.map_or(again, |at| again.min(Deadline::at(at)));
+                ready(self.peer.socket, PollFlags::OUT, until)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that the peer has taken: those that our kernel has accepted.
+    fn taken(&self) -> u64 {
+        self.accepted
+    }
+
+    fn judge(&self, now: Instant) -> io::Result<()> {
+        let reason = match self.progress.verdict(now) {
+            Verdict::TakesEnough => return Ok(()),
+            Verdict::Stalled => format!("the client took nothing for {} s", STALL.as_secs()),
+            Verdict::TooSlow => {
+                let (bytes, window) = (LEAST.bytes, LEAST.window.as_secs());
+                format!("the client took less than {bytes} bytes in {window} s")
+            }
+        };
+        // What it has not taken until now must not stay in the kernel's memory for minutes more.
+        reset_on_close(self.peer.socket);
+        Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_takes_nothing_has_until_the_cutoff_also_when_it_comes_meanwhile() {
+        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        let cutoff = Cutoff::new();
+        let error = std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                Sender::new(Peer { socket: ours.as_fd(), cutoff: &cutoff }).send_all(&vec![b'x'; 16 << 20])
+            });
+            // It has begun, and cannot end.
+            theirs.read_exact(&mut [0]).expect("the first byte");
+            cutoff.set(Instant::now()).expect("set once");
+            sender.join().expect("the sender")
+        });
+        let error = error.expect_err("cut off");
+        assert_eq!((error.kind(), error.to_string().as_str()), {
+            (io::ErrorKind::TimedOut, "the server is shutting down")
+        });
+    }
+}

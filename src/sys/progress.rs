@@ -1,0 +1,240 @@
+//! Whether a peer that is owed bytes takes them: a stall, and a least rate beside it. Pure: the caller says
+//! what time it is and how much the peer has taken.
+//!
+//! What a peer has taken is what its kernel has acknowledged, not what left our queue. `poll` is no measure
+//! either: Linux calls a socket writable only when a third of its buffer is free (`sk_stream_is_writeable`),
+//! which at 100 kB/s is every eight seconds. So a caller tries again every [`TRY_AGAIN`], whatever `poll` says.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How often a slow peer is written to, whether or not `poll` says that it is time.
+pub const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// A caller that has not looked at a peer for longer than this was standing still itself (a paused machine, a
+/// slow disk), and the peer is not blamed for it.
+const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(2);
+
+/// The window of a rate is kept in so many steps: a rate is looked at over the window and at most one
+/// step more.
+const STEPS: u32 = 30;
+
+/// A rate: at least so many bytes in any window of that length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeastRate {
+    /// Bytes in a window.
+    pub bytes: u64,
+    /// How long a window is.
+    pub window: Duration,
+}
+
+/// What becomes of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It takes what it is owed, or has had too little time to tell.
+    TakesEnough,
+    /// It has taken nothing for too long.
+    Stalled,
+    /// It takes something now and then, but too little.
+    TooSlow,
+}
+
+/// How a peer takes what it is owed.
+#[derive(Debug)]
+pub struct Progress {
+    stall: Duration,
+    least: LeastRate,
+    /// When it last took something, or began to be owed something.
+    moved: Option<Instant>,
+    /// How much it had taken at which time, oldest first, a step or more apart. The first one is the only
+    /// one that is older than the window, or is when it began to be owed something.
+    marks: VecDeque<(Instant, u64)>,
+    /// How much it has taken, and when that was last looked at.
+    taken: u64,
+    looked: Option<Instant>,
+}
+
+impl Progress {
+    /// Nothing is owed yet. A peer stalls when it takes nothing for `stall`.
+    pub fn new(stall: Duration, least: LeastRate) -> Self {
+        Self { stall, least, moved: None, marks: VecDeque::new(), taken: 0, looked: None }
+    }
+
+    /// The peer is owed something and has taken so many bytes in all, counted from wherever the caller likes.
+    /// The first call starts the clocks. A smaller number than the last one is taken for the last one.
+    /// To be called every [`TRY_AGAIN`]: of a longer pause only that much counts.
+    pub fn note(&mut self, now: Instant, taken: u64) {
+        let paused = self.looked.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if paused > LONGEST_LOOK_AWAY {
+            let standing = paused.saturating_sub(TRY_AGAIN);
+            self.moved = self.moved.map(|at| at + standing);
+            self.marks.iter_mut().for_each(|(at, _)| *at += standing);
+        }
+        self.looked = Some(now);
+        if self.moved.is_none() {
+            (self.moved, self.taken) = (Some(now), taken);
+            self.marks.push_back((now, taken));
+        }
+        if taken > self.taken {
+            (self.moved, self.taken) = (Some(now), taken);
+        }
+        if self.marks.back().is_none_or(|&(at, _)| now.saturating_duration_since(at) >= self.step()) {
+            self.marks.push_back((now, self.taken));
+        }
+        while self.marks.get(1).is_some_and(|&(at, _)| self.is_past_window(now, at)) {
+            self.marks.pop_front();
+        }
+    }
+
+    /// The peer is owed nothing: the clocks stand still until the next [`Progress::note`].
+    pub fn rest(&mut self) {
+        (self.moved, self.looked) = (None, None);
+        self.marks.clear();
+    }
+
+    /// How it does, at a time not before the last note.
+    pub fn verdict(&self, now: Instant) -> Verdict {
+        let (Some(moved), Some(&(since, had))) = (self.moved, self.marks.front()) else {
+            return Verdict::TakesEnough;
+        };
+        if now.saturating_duration_since(moved) >= self.stall {
+            return Verdict::Stalled;
+        }
+        if self.is_past_window(now, since) && self.taken - had < self.least.bytes {
+            return Verdict::TooSlow;
+        }
+        Verdict::TakesEnough
+    }
+
+    fn step(&self) -> Duration {
+        self.least.window / STEPS
+    }
+
+    fn is_past_window(&self, now: Instant, at: Instant) -> bool {
+        now.saturating_duration_since(at) >= self.least.window
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(10);
+    const LEAST: LeastRate = LeastRate { bytes: 30 * 2048, window: Duration::from_secs(30) };
+
+    /// Two hours, in half seconds: how often a peer is looked at.
+    const END: u32 = 4 * 3600;
+
+    /// How many bytes more a peer has taken at that half second.
+    type Taken<'a> = &'a dyn Fn(u32) -> u64;
+
+    /// When a peer that has taken `taken(n)` bytes more at half second `n` is given up, in half seconds, and why.
+    fn judged(taken: impl Fn(u32) -> u64) -> Option<(u32, Verdict)> {
+        let began = Instant::now();
+        let mut progress = Progress::new(STALL, LEAST);
+        // Counted from wherever the caller likes.
+        let mut total = 1_000_000;
+        for half in 0..END {
+            total += taken(half);
+            let now = began + half * Duration::from_millis(500);
+            progress.note(now, total);
+            match progress.verdict(now) {
+                Verdict::TakesEnough => {}
+                verdict => return Some((half, verdict)),
+            }
+            assert!(progress.marks.len() <= STEPS as usize + 2, "no more than a window is remembered");
+        }
+        None
+    }
+
+    /// So many bytes each time that so many half seconds have passed.
+    fn every(halves: u32, bytes: u64) -> impl Fn(u32) -> u64 {
+        move |half| if half > 0 && half % halves == 0 { bytes } else { 0 }
+    }
+
+    #[test]
+    fn a_peer_that_takes_enough_is_never_given_up() {
+        let cases: [(&str, Taken<'_>); 5] = [
+            ("fast", &every(1, 1_000_000)),
+            ("2 KiB/s in small pieces", &every(1, 1024)),
+            ("2 KiB/s in pieces that come just before it would be a stall", &every(19, 20 * 1024)),
+            ("slow for 20 s, fast for 20 s", &|half| if half / 40 % 2 == 0 { 1 } else { 10_000 }),
+            ("4 KiB/s of a link that is down for 9 s each minute", &|half| {
+                if half % 120 < 18 { 0 } else { 2048 }
+            }),
+        ];
+        for (what, taken) in cases {
+            assert_eq!(judged(taken), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_or_too_little_is_given_up_in_time() {
+        let cases: [(&str, Taken<'_>, u32, Verdict); 7] = [
+            ("nothing", &|_| 0, 10, Verdict::Stalled),
+            ("much after 3 s, then nothing", &|half| u64::from(half == 6) << 30, 13, Verdict::Stalled),
+            ("a byte each half second", &|_| 1, 30, Verdict::TooSlow),
+            ("a byte just before it would be a stall", &every(19, 1), 30, Verdict::TooSlow),
+            ("1 kB/s", &every(2, 1000), 30, Verdict::TooSlow),
+            ("just below the rate", &every(2, 2000), 30, Verdict::TooSlow),
+            // A burst counts for its own window, not for ever.
+            (
+                "much after 5 s, then 1 kB/s",
+                &|half| if half == 10 { 1 << 30 } else { 500 },
+                35,
+                Verdict::TooSlow,
+            ),
+        ];
+        for (what, taken, second, verdict) in cases {
+            let (half, why) = judged(taken).expect(what);
+            assert_eq!(why, verdict, "{what}");
+            assert!((2 * second..=2 * second + 2).contains(&half), "{what}: {half} half seconds");
+        }
+    }
+
+    #[test]
+    fn who_is_owed_nothing_is_not_judged() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut progress = Progress::new(STALL, LEAST);
+        assert_eq!(progress.verdict(at(1000)), Verdict::TakesEnough, "before anything was owed");
+        progress.note(at(0), 5);
+        progress.rest();
+        assert_eq!(progress.verdict(at(1000)), Verdict::TakesEnough);
+        for second in 1000..1010 {
+            progress.note(at(second), 5);
+            assert_eq!(progress.verdict(at(second)), Verdict::TakesEnough, "the clocks begin anew");
+        }
+        progress.note(at(1010), 5);
+        assert_eq!(progress.verdict(at(1010)), Verdict::Stalled);
+    }
+
+    #[test]
+    fn a_count_that_goes_back_is_no_progress_and_no_harm() {
+        let began = Instant::now();
+        let mut progress = Progress::new(STALL, LEAST);
+        for (second, taken) in (0..=10).zip([100, 50].into_iter().cycle()) {
+            progress.note(began + Duration::from_secs(second), taken);
+        }
+        assert_eq!(progress.verdict(began + STALL), Verdict::Stalled);
+    }
+
+    #[test]
+    fn a_peer_is_not_blamed_for_a_time_in_which_the_server_stood_still() {
+        let began = Instant::now();
+        let mut progress = Progress::new(STALL, LEAST);
+        let mut now = began;
+        let mut look_after = |progress: &mut Progress, pause: u64, taken| {
+            now += Duration::from_millis(pause);
+            progress.note(now, taken);
+            progress.verdict(now)
+        };
+        look_after(&mut progress, 0, 0);
+        assert_eq!(look_after(&mut progress, 300_000, 0), Verdict::TakesEnough, "a machine was paused");
+        assert_eq!(look_after(&mut progress, 300_000, 1), Verdict::TakesEnough, "twice");
+        for _ in 0..19 {
+            assert_eq!(look_after(&mut progress, 500, 1), Verdict::TakesEnough);
+        }
+        assert_eq!(look_after(&mut progress, 500, 1), Verdict::Stalled, "what it is looked at counts");
+    }
+}
