@@ -12,6 +12,7 @@ mod child_life;
 mod cli;
 mod closing;
 mod gwsocket;
+mod handshake_queue;
 mod history;
 mod http;
 mod json;

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketType};
+
 use super::DEADLINE;
 
 /// Where a server listens.
@@ -159,6 +161,16 @@ impl Raw {
 
     pub(crate) fn connect(address: &Address) -> Self {
         Self::over(Socket::connect(address).unwrap_or_else(|e| panic!("connect to {address:?}: {e}")))
+    }
+
+    /// Connects with little room in the kernel for what is not read.
+    pub(crate) fn connect_small(address: &Address) -> Self {
+        let Address::Tcp(address) = address else { return Self::connect(address) };
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        // Before connecting: the window's scale is agreed on then (tcp(7)).
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4096).expect("a small buffer");
+        rustix::net::connect(&socket, address).expect("connected");
+        Self::over(Socket::Tcp(TcpStream::from(socket)))
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
