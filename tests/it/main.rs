@@ -16,6 +16,7 @@ mod handshake_queue;
 mod history;
 mod http;
 mod json;
+mod large_and_late;
 mod limits;
 mod listening;
 mod liveness;

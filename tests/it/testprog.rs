@@ -32,6 +32,9 @@ fn main() {
             burst(number(joins), number(lines), number(length), number(wave));
         }
         ["churn", directory] => churn(directory),
+        ["large", length] => large(number(length), false),
+        ["large", length, "more"] => large(number(length), true),
+        ["history", lines, length] => history(number(lines), number(length)),
         ["read-nothing"] => sleep_for_ever(),
         ["pieces"] => pieces(),
         ["packets"] => packets(),
@@ -103,6 +106,33 @@ fn burst(joins: usize, lines: usize, length: usize, wave: usize) {
         }
     }
     out.flush().expect("flush");
+}
+
+/// Prints one large line at the first line that comes, with `more` a small one right behind it, and echoes
+/// from then on.
+fn large(length: usize, more: bool) {
+    let mut input = std::io::stdin().lock().lines().map_while(Result::ok);
+    input.next().expect("a line");
+    let mut line = vec![b'x'; length];
+    line.extend_from_slice(if more { b"\nmore\n" } else { b"\n" });
+    std::io::stdout().lock().write_all(&line).expect("print a line");
+    for line in input {
+        say(&line);
+    }
+}
+
+/// Prints numbered lines as fast as they are taken, and then one with the next number every 10 ms.
+fn history(lines: usize, length: usize) {
+    let mut out = std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    for number in 0.. {
+        let text = format!("{number} ");
+        let length = if number < lines { length } else { 0 };
+        writeln!(out, "{text}{}", "h".repeat(length.saturating_sub(text.len()))).expect("print a line");
+        if number >= lines {
+            out.flush().expect("flush");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 /// The process of a room that clients race for: `join WHO`, `say WHO N`, `end WHO N STATUS`, `leave WHO`.
