@@ -15,6 +15,7 @@ mod gwsocket;
 mod handshake_queue;
 mod history;
 mod http;
+mod joins;
 mod json;
 mod large_and_late;
 mod limits;

@@ -1,0 +1,72 @@
+//! The order in which a program is told of those who join.
+
+use std::sync::Barrier;
+
+use crate::support::client::handshake;
+use crate::support::{Client, Raw, Scratch, Server, wait_until};
+
+/// The ids that the program of a room has been told of, once there are so many.
+fn told(scratch: &Scratch, room: &str, joins: usize) -> Vec<u64> {
+    let mut ids = Vec::new();
+    wait_until(&format!("the program is told of {joins} joins"), || {
+        let text = std::fs::read_to_string(scratch.path(room)).unwrap_or_default();
+        ids = text.split_terminator('\n').map(|line| line.parse().expect("an id")).collect();
+        text.ends_with('\n') && ids.len() >= joins
+    });
+    ids
+}
+
+/// A server whose programs write down which ids join, in a file named after the room.
+fn serve(scratch: &Scratch) -> Server {
+    let script = format!("exec cat > {}/$ROOM", scratch.root().display());
+    Server::with(&["--joinmsg", "#ID"]).sh(&script)
+}
+
+#[test]
+fn a_program_is_told_of_joins_in_the_order_in_which_clients_got_their_101() {
+    const CLIENTS: usize = 300;
+    const ROUNDS: usize = 8;
+    let scratch = Scratch::new();
+    let server = serve(&scratch);
+    for round in 0..ROUNDS {
+        let room = format!("round-{round}");
+        // Each waits for its 101 and for nothing else.
+        let clients: Vec<Client> = (0..CLIENTS).map(|_| server.join(&format!("/{room}"))).collect();
+        let first = (round * CLIENTS) as u64 + 1;
+        let wanted: Vec<u64> = (first..first + CLIENTS as u64).collect();
+        assert_eq!(told(&scratch, &room, CLIENTS), wanted, "round {round}");
+        drop(clients);
+    }
+}
+
+#[test]
+fn a_program_is_told_of_joins_in_the_order_of_ids_however_many_join_at_once() {
+    const THREADS: usize = 8;
+    const EACH: usize = 25;
+    const ROUNDS: usize = 4;
+    let scratch = Scratch::new();
+    let server = serve(&scratch);
+    for round in 0..ROUNDS {
+        let room = format!("round-{round}");
+        let ready = Barrier::new(THREADS);
+        let clients: Vec<Client> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut sockets: Vec<Raw> = (0..EACH).map(|_| server.raw()).collect();
+                        ready.wait();
+                        for socket in &mut sockets {
+                            socket.send(handshake(&format!("/{room}"), ""));
+                        }
+                        let upgraded = sockets.into_iter().map(Client::shake_hands);
+                        upgraded.map(|client| client.expect("the upgrade is granted")).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("all join")).collect()
+        });
+        let ids = told(&scratch, &room, clients.len());
+        assert!(ids.is_sorted(), "round {round}: {ids:?}");
+        assert_eq!(ids.len(), clients.len(), "each once");
+    }
+}
