@@ -26,6 +26,7 @@ mod messages;
 mod metrics;
 mod rooms;
 mod shutdown;
+mod shutdown_bounds;
 mod static_files;
 mod tcp;
 
