@@ -35,14 +35,14 @@ impl Uptake {
         Self { acknowledged: None, moved: now }
     }
 
-    /// Asks the kernel; says whether it has acknowledged anything since the last time.
-    pub fn observe(&mut self, client: &Client, now: Instant) -> bool {
+    /// Asks the kernel; says how many bytes it has acknowledged since the last time.
+    pub fn observe(&mut self, client: &Client, now: Instant) -> u64 {
         let acknowledged = client.acknowledged();
-        let moved = self.acknowledged.replace(acknowledged).is_some_and(|before| acknowledged > before);
-        if moved {
+        let more = self.acknowledged.replace(acknowledged).map_or(0, |before| acknowledged - before);
+        if more > 0 {
             self.moved = now;
         }
-        moved
+        u64::try_from(more).unwrap_or(0)
     }
 
     /// When that was last the case, or when the looking began.

@@ -251,7 +251,8 @@ impl Child {
             let now = Instant::now();
             if let Some(every) = self.probe.filter(|&every| now - probed >= every) {
                 probed = now;
-                if !uptake.observe(client, now) && unacknowledged(&client.door).is_some_and(|owed| owed > 0) {
+                let stalls = uptake.observe(client, now) == 0;
+                if stalls && unacknowledged(&client.door).is_some_and(|owed| owed > 0) {
                     if now - uptake.moved() >= every * GONE_AFTER {
                         client.vanish();
                         return false;

@@ -11,6 +11,7 @@ use crate::sys::deadline::{Cutoff, Deadline};
 use crate::sys::poll::ready;
 use crate::sys::progress::{LeastRate, Progress, TRY_AGAIN, Verdict};
 use crate::sys::socket::{reset_on_close, send_now};
+use crate::sys::tcp::unacknowledged;
 
 /// How long a peer may take nothing of a response.
 const STALL: Duration = Duration::from_secs(10);
@@ -61,9 +62,9 @@ impl<'a> Sender<'a> {
             };
             bytes = &bytes[sent.unwrap_or(0)..];
             self.accepted += sent.unwrap_or(0) as u64;
-            let now = Instant::now();
-            self.progress.note(now, self.taken());
             if sent.is_none() {
+                let now = Instant::now();
+                self.progress.note(now, self.taken());
                 // Only one who makes us wait is judged, and never while our own disk is slow.
                 self.judge(now)?;
                 let again = Deadline::at(now + TRY_AGAIN);
@@ -74,9 +75,9 @@ impl<'a> Sender<'a> {
         Ok(())
     }
 
-    /// Bytes that the peer has taken: those that our kernel has accepted.
+    /// Bytes that the peer has taken: its kernel has acknowledged them.
     fn taken(&self) -> u64 {
-        self.accepted
+        self.accepted.saturating_sub(unacknowledged(self.peer.socket).unwrap_or(0))
     }
 
     fn judge(&self, now: Instant) -> io::Result<()> {

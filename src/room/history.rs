@@ -36,15 +36,7 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn new(keep: Keep, bound: usize) -> Self {
-        Self {
-            keep,
-            bound,
-            chunks: VecDeque::new(),
-            tail: Batch::default(),
-            expired: 0,
-            frames: 0,
-            held: 0,
-        }
+        Self { keep, bound, chunks: VecDeque::new(), tail: Batch::default(), expired: 0, frames: 0, held: 0 }
     }
 
     /// Takes over what is to be kept of a batch.
@@ -138,7 +130,8 @@ mod tests {
         }
         let mut texts = Vec::new();
         for (batch, part) in history.replay() {
-            let kept = (0..batch.ends.len()).map(|index| range(&batch, index)).filter(|at| at.start >= part.start);
+            let kept =
+                (0..batch.ends.len()).map(|index| range(&batch, index)).filter(|at| at.start >= part.start);
             texts.extend(kept.map(|at| String::from_utf8(batch.bytes[at][2..].to_vec()).expect("text")));
         }
         assert_eq!(texts.len(), history.frames);

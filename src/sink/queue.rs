@@ -449,8 +449,8 @@ mod tests {
 
     #[test]
     fn one_message_and_a_replay_always_fit_and_what_is_written_counts_no_more() {
-        let old = batch(&[&[1; 50_000]]);
-        let (small, large) = (batch(&[&[2; 100], &[3; 100]]), batch(&[&[4; 70_000]]));
+        let old = batch(&[&vec![1; 50_000]]);
+        let (small, large) = (batch(&[&[2; 100], &[3; 100]]), batch(&[&vec![4; 70_000]]));
         let mut queue = Queue::new(true);
         queue.push_replay(&old, 0..old.bytes.len());
         assert_eq!(queue.backlog(), 0, "a replay");

@@ -4,13 +4,10 @@
 //! Where netlink cannot be had (a seccomp filter, `RestrictAddressFamilies=`) the answers are `None`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, OnceLock};
+use std::os::fd::AsFd;
 
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-
-use super::lock;
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
 const BY_FAMILY: u16 = 20;
@@ -85,7 +82,7 @@ fn request(local: SocketAddr, peer: Option<SocketAddr>, flags: u16) -> Vec<u8> {
     bytes.extend_from_slice(&((HEADER + 56) as u32).to_ne_bytes());
     bytes.extend_from_slice(&BY_FAMILY.to_ne_bytes());
     bytes.extend_from_slice(&flags.to_ne_bytes());
-    // Sequence number and port id: the socket is used by one thread at a time, and drained before it asks.
+    // Sequence number and port id: one request a socket.
     bytes.extend_from_slice(&[0; 8]);
     bytes.extend_from_slice(&[if local.is_ipv4() { INET } else { INET6 }, TCP, 0, 0]);
     let states = if peer.is_some() { u32::MAX } else { 1 << LISTEN };
@@ -106,21 +103,17 @@ fn request(local: SocketAddr, peer: Option<SocketAddr>, flags: u16) -> Vec<u8> {
     bytes
 }
 
-/// Sends a request and gives the sockets of its answers; all of them are there when the request was sent.
+/// Sends a request, on a socket for it alone, and gives the sockets of its answers; all of them are there when
+/// the request was sent.
 fn ask(request: &[u8], dump: bool) -> Option<Vec<Described>> {
-    static SOCKET: OnceLock<Option<Mutex<OwnedFd>>> = OnceLock::new();
-    let open = || {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG)).ok()
-    };
-    let socket = lock(SOCKET.get_or_init(|| open().map(Mutex::new)).as_ref()?);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket =
+        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG)).ok()?;
+    rustix::net::sendto(&socket, request, SendFlags::DONTWAIT, &SocketAddrNetlink::new(0, 0)).ok()?;
     let mut buffer = [0; ANSWER];
-    let mut receive = || rustix::net::recv(&*socket, &mut buffer, RecvFlags::DONTWAIT).map(|(_, read)| read);
-    while receive().is_ok() {}
-    rustix::net::sendto(&*socket, request, SendFlags::DONTWAIT, &SocketAddrNetlink::new(0, 0)).ok()?;
     let mut found = Vec::new();
     for _ in 0..if dump { ANSWERS } else { 1 } {
-        let read = rustix::net::recv(&*socket, &mut buffer, RecvFlags::DONTWAIT).ok()?.1;
+        let read = rustix::net::recv(&socket, &mut buffer, RecvFlags::DONTWAIT).ok()?.1;
         if parse(&buffer[..read.min(ANSWER)], &mut found)? {
             break;
         }
@@ -192,7 +185,7 @@ mod tests {
             assert_eq!(unacknowledged(&ours), Some(0));
             ours.set_nonblocking(true).expect("mode");
             let mut written = 0;
-            while let Ok(more) = ours.write(&[0; 65536]) {
+            while let Ok(more) = ours.write(&vec![0; 65536]) {
                 written += more;
             }
             let waiting = unacknowledged(&ours).expect("connected");

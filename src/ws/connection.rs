@@ -291,8 +291,9 @@ impl Clock {
                 break Some(CLOSE_PATIENCE);
             }
             if matches!(verdict, Verdict::Ping | Verdict::Gone) {
-                // What its kernel takes, of our queue and of what has left it, is life as well.
-                let takes = self.uptake.observe(client, now);
+                // What its kernel takes, of our queue and of what has left it, is life as well; but not the ping
+                // alone, which any kernel takes.
+                let takes = self.uptake.observe(client, now) > frames::ping().len() as u64;
                 if self.liveness.lives(if takes { now } else { client.sink.look().moved }) {
                     continue;
                 }
@@ -309,7 +310,12 @@ impl Clock {
             if verdict == Verdict::Gone {
                 return Some(Conversation::Silent);
             }
-            service.log.info("client closed: idle for too long").client(client.id).number("code", 1008).write();
+            service
+                .log
+                .info("client closed: idle for too long")
+                .client(client.id)
+                .number("code", 1008)
+                .write();
             service.counters.one(Count::ClosedIdle);
             let _ = client.close(1008, "idle for too long", Ending::BreakOff);
             member.see_through();
