@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_tcp_nodelay;
@@ -25,6 +24,7 @@ use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::limits::{self, Maps};
 use crate::sys::process::children_are_reaped_unseen;
+use crate::sys::signals::EndSignals;
 use crate::sys::threads::work;
 use crate::ws::connection;
 
@@ -48,8 +48,8 @@ pub enum StartError {
     System(io::Error),
     /// It was started with SIGCHLD ignored.
     ChildrenUnseen,
-    /// INT, TERM and HUP cannot be handled.
-    Signals(ctrlc::Error),
+    /// The signals that end the server cannot be handled.
+    Signals(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -71,9 +71,8 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Listen(e) => Some(e),
-            Self::Files(_, e) | Self::System(e) => Some(e),
+            Self::Files(_, e) | Self::System(e) | Self::Signals(e) => Some(e),
             Self::ChildrenUnseen => None,
-            Self::Signals(e) => Some(e),
         }
     }
 }
@@ -125,15 +124,7 @@ pub fn run(config: Config) -> Result<Outcome, StartError> {
         None => None,
     };
     let changed = Arc::new(Bell::default());
-    let signals = Arc::new(AtomicUsize::new(0));
-    ctrlc::set_handler({
-        let (signals, changed) = (Arc::clone(&signals), Arc::clone(&changed));
-        move || {
-            signals.fetch_add(1, Ordering::SeqCst);
-            changed.ring();
-        }
-    })
-    .map_err(StartError::Signals)?;
+    let signals = EndSignals::take(Arc::clone(&changed)).map_err(StartError::Signals)?;
     let log = Log::start(config.log, !may_log).map_err(StartError::System)?;
     let service = service(config, log.clone(), &changed, files, descriptors);
     let server = Server { service, acceptors: Vec::new(), signals, changed, ends_idle };
@@ -205,11 +196,35 @@ fn service(
     Service::new(config, counters, log, table, Connections::new(most, maps, Arc::clone(changed)), files)
 }
 
+/// Why a run comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// A signal, by name.
+    Signal(&'static str),
+    /// Nothing is left to serve (inetd).
+    Idle,
+    /// The only client is gone.
+    Oneshot,
+    /// A listener cannot be served.
+    CannotStart,
+}
+
+impl Cause {
+    /// The words for the log.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Signal(name) => name,
+            Self::Idle => "all connections have ended",
+            Self::Oneshot => "the only client has left",
+            Self::CannotStart => "cannot start",
+        }
+    }
+}
+
 struct Server {
     service: Arc<Service>,
     acceptors: Vec<Acceptor>,
-    /// How many have come.
-    signals: Arc<AtomicUsize>,
+    signals: Arc<EndSignals>,
     /// Rung by the signal handler, and when a connection or a program has ended.
     changed: Arc<Bell>,
     ends_idle: bool,
@@ -224,7 +239,7 @@ impl Server {
                     match Acceptor::start(&self.service, listener) {
                         Ok(acceptor) => self.acceptors.push(acceptor),
                         Err(e) => {
-                            self.shut_down();
+                            self.shut_down(Cause::CannotStart);
                             return Err(StartError::System(e));
                         }
                     }
@@ -233,8 +248,8 @@ impl Server {
             }
             Source::Connection(socket) => self.serve_one(socket)?,
         }
-        self.wait();
-        Ok(self.shut_down())
+        let cause = self.wait();
+        Ok(self.shut_down(cause))
     }
 
     /// One accepted connection, as inetd's `nowait` hands it over.
@@ -256,34 +271,38 @@ impl Server {
 
     /// Until a signal; with inetd also until everybody is gone who ever came, with `--oneshot` until the
     /// only client is.
-    fn wait(&self) {
-        while self.signals() == 0 {
+    fn wait(&self) -> Cause {
+        loop {
+            if let Some(name) = self.signals.first() {
+                return Cause::Signal(name);
+            }
             // Without a deadline: whoever rings, see `changed`.
             self.changed.wait(Deadline::NEVER);
             let connections = &self.service.connections;
             if self.ends_idle && connections.served() > 0 && self.is_quiet() {
-                return;
+                return Cause::Idle;
             }
             if self.service.config.oneshot
                 && connections.all_clients_gone()
                 && self.service.table.programs() == 0
             {
-                return;
+                return Cause::Oneshot;
             }
         }
-    }
-
-    fn signals(&self) -> usize {
-        self.signals.load(Ordering::SeqCst)
     }
 
     fn is_quiet(&self) -> bool {
         self.service.connections.is_empty() && self.service.table.programs() == 0
     }
 
-    fn shut_down(&mut self) -> Outcome {
+    fn shut_down(&mut self, cause: Cause) -> Outcome {
         let log = &self.service.log;
-        log.debug("shutting down").write();
+        let line = log.info("shutting down");
+        match cause {
+            Cause::Signal(name) => line.field("signal", name),
+            cause => line.field("reason", cause.reason()),
+        }
+        .write();
         for acceptor in self.acceptors.drain(..) {
             acceptor.stop();
         }
@@ -292,7 +311,7 @@ impl Server {
         self.service.table.shut_down();
         self.service.connections.shut_down();
         let deadline = Deadline::after(self.service.config.times.grace.saturating_add(SHUTDOWN));
-        let (began, mut first) = (Instant::now(), self.signals());
+        let (began, mut first) = (Instant::now(), self.signals.number());
         while !self.is_quiet() {
             if deadline.passed() {
                 log.warn("not everything has ended in time")
@@ -306,19 +325,22 @@ impl Server {
             // `timeout`(1), a terminal and a shell send one signal twice, to us and to our group: what comes
             // at once is the first one still.
             if began.elapsed() < SAME_SIGNAL {
-                first = self.signals();
-            } else if self.signals() > first {
+                first = self.signals.number();
+            } else if self.signals.number() > first {
                 return self.hurry();
             }
         }
-        log.debug("done").write();
+        log.info("server ended").write();
         Outcome::Done
     }
 
     /// A second signal: KILL to all, reap, go.
     fn hurry(&self) -> Outcome {
-        self.service.log.warn("second signal: programs are killed").write();
+        let log = &self.service.log;
+        let line = log.warn("second signal: programs are killed");
+        line.field("signal", self.signals.last().unwrap_or_default()).write();
         self.kill();
+        log.info("server ended").write();
         Outcome::Cut
     }
 

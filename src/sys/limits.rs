@@ -14,8 +14,8 @@ const MAPS_PER_THREAD: u64 = 5;
 /// Descriptors kept back for standard streams, listeners, the log and static files.
 const RESERVED_DESCRIPTORS: u64 = 32;
 
-/// Threads kept back for everything that is not a connection, the three that run already included.
-const RESERVED_THREADS: u64 = 19;
+/// Threads kept back for everything that is not a connection, the four that run already included.
+const RESERVED_THREADS: u64 = 20;
 
 /// Descriptors that there is a place for from the start, of eight bytes each in the kernel.
 const TABLE: u64 = 16 * 1024;

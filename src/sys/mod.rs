@@ -8,6 +8,7 @@ pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod progress;
+pub mod signals;
 pub mod socket;
 pub mod tcp;
 pub mod threads;

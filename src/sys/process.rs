@@ -127,12 +127,17 @@ impl Drop for Process {
     }
 }
 
-/// Whether this process was started with SIGCHLD ignored, which a program hands on to those it starts. The
-/// kernel reaps children by itself then (sigaction(2)): nobody learns how they ended, and their numbers
-/// are somebody else's at once.
-pub fn children_are_reaped_unseen() -> bool {
+/// Whether this process ignores a signal. What it was started with is what a program hands on to those it
+/// starts (execve(2)).
+pub fn is_ignored(signal: Signal) -> bool {
     let status = kernel::read("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask >> (Signal::CHILD.as_raw() - 1) & 1 == 1
+    mask >> (signal.as_raw() - 1) & 1 == 1
+}
+
+/// Whether this process was started with SIGCHLD ignored. The kernel reaps children by itself then
+/// (sigaction(2)): nobody learns how they ended, and their numbers are somebody else's at once.
+pub fn children_are_reaped_unseen() -> bool {
+    is_ignored(Signal::CHILD)
 }

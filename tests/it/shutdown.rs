@@ -17,7 +17,13 @@ fn pid(text: &str) -> u32 {
 
 #[test]
 fn each_signal_ends_everything_in_order() {
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+    for (signal, name) in
+        [(Signal::INT, "INT"), (Signal::TERM, "TERM"), (Signal::QUIT, "QUIT"), (Signal::HUP, "HUP")]
+    {
+        if signal == Signal::HUP && ignored_here() & 1 == 1 {
+            eprintln!("skipped: HUP is ignored here");
+            continue;
+        }
         let mut server = Server::with(&["--leavemsg", "#ID has left"])
             .sh("echo $$; while read -r line; do echo \"$line\"; done; echo 'last words'");
         let mut one = server.join("/one");
@@ -39,7 +45,52 @@ fn each_signal_ends_everything_in_order() {
         assert_eq!(status.code(), Some(0), "{signal:?}");
         assert!(programs.iter().all(|&program| !runs(program)), "no program outlives the server");
         drop(plain);
+        let lines = server.log.all_lines();
+        let told = format!("shutting down signal={name}");
+        assert!(lines.iter().any(|line| line.contains("INFO") && line.ends_with(&told)), "{lines:?}");
+        assert!(lines.last().is_some_and(|line| line.contains("INFO  server ended")), "{lines:?}");
     }
+}
+
+#[test]
+fn a_hangup_that_was_ignored_at_the_start_and_signals_for_others_have_no_effect() {
+    let mut server = Server::with(&[]).through_shell(r#"trap '' HUP; exec "$@""#).cat();
+    let mut client = server.member("/room");
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::XFSZ] {
+        server.signal(signal);
+        client.send_text("still here");
+        client.expect_text("still here");
+        server.member("/room");
+    }
+    assert_eq!(server.stop().0.code(), Some(0));
+    server.wait_for_line(&["shutting down signal=TERM"]);
+}
+
+#[test]
+fn programs_are_started_with_the_signals_that_the_server_was_started_with() {
+    // Signals that the server catches are at their default in a program; one that was ignored stays so.
+    for (line, added) in [("", 0), ("trap '' HUP; ", 1)] {
+        let server = Server::with(&[])
+            .through_shell(&format!(r#"{line}exec "$@""#))
+            .sh("grep SigIgn: /proc/self/status; cat");
+        let ignored = server.join("/room").text();
+        assert_eq!(mask(&ignored), ignored_here() | added, "{line}");
+    }
+}
+
+/// The signals that this process was started with ignored, and so a server under test too.
+fn ignored_here() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status.lines().find(|line| line.starts_with("SigIgn:")).expect("the mask of ignored signals");
+    // Rust ignores PIPE itself, and gives it back to those that it starts.
+    mask(line) & !(1 << (Signal::PIPE.as_raw() - 1))
+}
+
+fn mask(line: &str) -> u64 {
+    let digits = line.trim_start_matches("SigIgn:").trim();
+    let mask = u64::from_str_radix(digits, 16).unwrap_or_else(|e| panic!("{line:?} is no mask: {e}"));
+    // From 32 on they belong to the C library.
+    mask & 0x7fff_ffff
 }
 
 #[test]
