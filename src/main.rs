@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         },
         Ok(Action::Run(config)) => match server::run(*config) {
             Ok(Outcome::Done) => ExitCode::SUCCESS,
-            Ok(Outcome::Cut) => ExitCode::FAILURE,
+            Ok(Outcome::Cut | Outcome::NoListener) => ExitCode::FAILURE,
             Err(e) => fail(&e, 1),
         },
         Err(failure) => fail(&failure, failure.status()),

@@ -10,7 +10,7 @@ use rustix::net::sockopt::set_tcp_nodelay;
 
 use crate::child::Settings;
 use crate::client::CLOSE_PATIENCE;
-use crate::config::{Config, Input, Listen};
+use crate::config::{Config, Input, Level, Listen};
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::http::files::FileServer;
@@ -84,6 +84,8 @@ pub enum Outcome {
     Done,
     /// A second signal cut it short.
     Cut,
+    /// In an orderly way, because no listener was left.
+    NoListener,
 }
 
 /// Where connections come from, once it is clear.
@@ -205,6 +207,8 @@ enum Cause {
     Idle,
     /// The only client is gone.
     Oneshot,
+    /// All listeners are gone.
+    NoListener,
     /// A listener cannot be served.
     CannotStart,
 }
@@ -216,6 +220,7 @@ impl Cause {
             Self::Signal(name) => name,
             Self::Idle => "all connections have ended",
             Self::Oneshot => "the only client has left",
+            Self::NoListener => "no listener is left",
             Self::CannotStart => "cannot start",
         }
     }
@@ -236,7 +241,7 @@ impl Server {
             Source::Listeners(listeners) => {
                 for listener in listeners {
                     let announced = listener.announced().clone();
-                    match Acceptor::start(&self.service, listener) {
+                    match Acceptor::start(&self.service, listener, &self.changed) {
                         Ok(acceptor) => self.acceptors.push(acceptor),
                         Err(e) => {
                             self.shut_down(Cause::CannotStart);
@@ -269,8 +274,8 @@ impl Server {
             .map_err(StartError::System)
     }
 
-    /// Until a signal; with inetd also until everybody is gone who ever came, with `--oneshot` until the
-    /// only client is.
+    /// Until a signal, or until the last listener is gone; with inetd also until everybody is gone who ever
+    /// came, with `--oneshot` until the only client is.
     fn wait(&self) -> Cause {
         loop {
             if let Some(name) = self.signals.first() {
@@ -278,6 +283,9 @@ impl Server {
             }
             // Without a deadline: whoever rings, see `changed`.
             self.changed.wait(Deadline::NEVER);
+            if !self.acceptors.is_empty() && self.acceptors.iter().all(Acceptor::is_over) {
+                return Cause::NoListener;
+            }
             let connections = &self.service.connections;
             if self.ends_idle && connections.served() > 0 && self.is_quiet() {
                 return Cause::Idle;
@@ -297,7 +305,8 @@ impl Server {
 
     fn shut_down(&mut self, cause: Cause) -> Outcome {
         let log = &self.service.log;
-        let line = log.info("shutting down");
+        let level = if cause == Cause::NoListener { Level::Error } else { Level::Info };
+        let line = log.at(level, "shutting down");
         match cause {
             Cause::Signal(name) => line.field("signal", name),
             cause => line.field("reason", cause.reason()),
@@ -331,7 +340,7 @@ impl Server {
             }
         }
         log.info("server ended").write();
-        Outcome::Done
+        if cause == Cause::NoListener { Outcome::NoListener } else { Outcome::Done }
     }
 
     /// A second signal: KILL to all, reap, go.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::counters::Count;
 use crate::http::respond;
 use crate::service::Service;
 use crate::sink::Door;
+use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::{Waker, poll};
 use crate::sys::socket::send_now;
@@ -46,24 +48,46 @@ const REFUSAL_TIME: Duration = Duration::from_secs(1);
 pub struct Acceptor {
     waker: Arc<Waker>,
     thread: JoinHandle<()>,
+    over: Arc<AtomicBool>,
+}
+
+/// Says, when it is dropped, that an accept thread is over: its listener is gone, it was stopped, or it
+/// panicked.
+struct Over {
+    over: Arc<AtomicBool>,
+    changed: Arc<Bell>,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.changed.ring();
+    }
 }
 
 impl Acceptor {
-    /// Starts to accept.
-    pub fn start(service: &Arc<Service>, listener: Listener) -> io::Result<Self> {
+    /// Starts to accept; `changed` is rung when it is over.
+    pub fn start(service: &Arc<Service>, listener: Listener, changed: &Arc<Bell>) -> io::Result<Self> {
         // Small messages must not wait for each other's acknowledgement. Linux hands this on to each
         // connection; a unix socket has no such thing.
         let _ = sockopt::set_tcp_nodelay(&listener.socket, true);
         let waker = Arc::new(Waker::new()?);
+        let over = Arc::<AtomicBool>::default();
         let mut accept = Accept {
             service: Arc::clone(service),
             listener,
             waker: Arc::clone(&waker),
             refusals: VecDeque::new(),
             failing: None,
+            _over: Over { over: Arc::clone(&over), changed: Arc::clone(changed) },
         };
         let thread = thread("accept", ACCEPT_STACK, move || accept.run())?;
-        Ok(Self { waker, thread })
+        Ok(Self { waker, thread, over })
+    }
+
+    /// Whether nothing is accepted here any more.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
     }
 
     /// Ends it: the listener is closed, a unix socket's file removed.
@@ -121,6 +145,7 @@ struct Accept {
     refusals: VecDeque<Refusal>,
     /// When a failure that goes on was last logged, and how often it struck since.
     failing: Option<(Instant, u64)>,
+    _over: Over,
 }
 
 impl Accept {
@@ -203,9 +228,14 @@ impl Accept {
                     | Errno::NETUNREACH
                     | Errno::PERM,
                 ) => {}
-                Err(e @ (Errno::INVAL | Errno::BADF | Errno::NOTSOCK)) => {
+                Err(Errno::INVAL | Errno::BADF | Errno::NOTSOCK) => {
                     // Whoever handed it over has shut it down: it will never accept again.
-                    self.service.log.error("listener is gone").field("reason", e).write();
+                    self.service
+                        .log
+                        .error("listener is gone")
+                        .field("listening", &self.listener.announced)
+                        .field("reason", "another process has shut it down")
+                        .write();
                     return Go::End;
                 }
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever else: it waits in the backlog meanwhile.

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use rustix::process::Signal;
+use rustix::net::Shutdown;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
 use crate::support::client::{Client, handshake};
 use crate::support::raw::{Address, Raw, Socket};
@@ -158,6 +160,41 @@ fn sockets_from_systemd_are_taken_instead_and_stay_out_of_programs() {
     client.leave();
     let (status, _) = server.stop();
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_server_whose_last_listener_is_gone_ends_in_order_with_status_1() {
+    let mut server = Server::with(&[]).address("127.0.0.1:0").address("127.0.0.1:0").cat();
+    let listeners: Vec<_> =
+        server.addresses().iter().filter_map(|address| listener(server.pid(), address)).collect();
+    let [one, two] = &listeners[..] else {
+        eprintln!("skipped: no descriptor of another process can be had here");
+        return;
+    };
+    // Whoever handed a socket over, or holds it too, can do this.
+    rustix::net::shutdown(one, Shutdown::Both).expect("shut down");
+    server.wait_for_line(&["ERROR listener is gone", &format!(":{} ", server.addresses()[0].port())]);
+    let mut client = Client::connect(&server.addresses()[1], "/room");
+    client.expect_alive();
+    rustix::net::shutdown(two, Shutdown::Both).expect("shut down");
+    client.expect_close(1001);
+    assert_eq!(server.await_exit().code(), Some(1));
+    server.wait_for_line(&["ERROR shutting down", "no listener is left"]);
+}
+
+/// The socket of another process that listens on this address.
+fn listener(pid: u32, address: &Address) -> Option<OwnedFd> {
+    let Address::Tcp(address) = address else { panic!("not TCP") };
+    let process = pidfd_open(Pid::from_raw(pid.cast_signed())?, PidfdFlags::empty()).ok()?;
+    let numbers = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
+    let numbers = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut found = numbers.filter_map(|number| {
+        let fd = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()?;
+        let name = rustix::net::getsockname(&fd).ok()?;
+        let listens = rustix::net::sockopt::socket_acceptconn(&fd).unwrap_or(false);
+        (listens && SocketAddr::try_from(name) == Ok(*address)).then_some(fd)
+    });
+    found.next()
 }
 
 #[test]
