@@ -96,13 +96,15 @@ impl Connections {
     /// for anything: beyond that the one that has been silent for longest is ended for a new one.
     pub fn admit(self: &Arc<Self>, door: &Arc<Door>) -> Result<Place, Full> {
         let mut state = lock(&self.state);
-        if state.silent_count >= (self.most / 2).max(1) {
-            state.end_the_longest_silent();
-        }
         if state.live.len() >= self.most || state.shutting_down {
             return Err(Full);
         }
         let maps = self.maps.hold(1).ok_or(Full)?;
+        // Only for one that is let in: the place of the one that ends is free too late for a newcomer that is
+        // refused.
+        if state.silent_count >= (self.most / 2).max(1) {
+            state.end_the_longest_silent();
+        }
         let id = state.next;
         state.next += 1;
         state.live.insert(id, Live { door: Arc::clone(door), silent: true, upgraded: false });
@@ -279,7 +281,14 @@ mod tests {
         let _fourth = connections.admit(&last.0).expect("a place");
         let mut end = Vec::new();
         (&silent.1).read_to_end(&mut end).expect("the oldest silent one is ended");
+        // Nobody is ended for one that is refused.
         assert_eq!(connections.admit(&connect().0).expect_err("all places are taken"), Full);
+        assert_eq!(lock(&connections.state).silent_count, 2);
+        for stays in [&newer.1, &last.1] {
+            stays.set_nonblocking(true).expect("a mode");
+            let read = (&*stays).read(&mut [0]).expect_err("it is open");
+            assert_eq!(read.kind(), std::io::ErrorKind::WouldBlock);
+        }
         drop(second);
         assert!(changed.wait(Deadline::after(Duration::ZERO)), "rung");
         connections.admit(&connect().0).expect("a place again");

@@ -284,6 +284,18 @@ fn at_most_half_of_all_may_be_silent_and_the_longest_silent_goes_first() {
 }
 
 #[test]
+fn a_silent_connection_is_not_ended_for_one_that_is_refused() {
+    let server = Server::with(&["--maxclients", "2", "--handshaketimeout", "600"]).cat();
+    let _inside = server.member("/room");
+    let mut silent = server.raw();
+    // It has its place before the next one comes: connections are accepted one after the other.
+    for _ in 0..3 {
+        assert_eq!(server.refused("/room", "").status, 503);
+    }
+    assert_eq!(silent.ask("GET", "/health", "").status, 200);
+}
+
+#[test]
 fn a_server_with_few_descriptors_refuses_and_survives() {
     let server = Server::with(&[]).through_shell(r#"ulimit -n 40; exec "$@""#).cat();
     let mut inside = Vec::new();
