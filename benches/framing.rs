@@ -56,14 +56,14 @@ fn read(json: bool) -> f64 {
     let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json };
     let mut decoder = Decoder::new(&output, 1 << 20);
     let stream = [MESSAGE, "\n"].concat().repeat(MESSAGES);
-    let (mut batch, mut found) = (Batch::default(), Found::default());
+    let (mut batch, mut found, mut parts) = (Batch::default(), Found::default(), Vec::new());
     let start = Instant::now();
     for chunk in black_box(stream.as_bytes()).chunks(64 * 1024) {
         batch.bytes.clear();
         batch.ends.clear();
         found.clear();
         decoder.push(chunk, &mut batch, &mut found);
-        black_box(found.addresses.parts(3, &batch.ends));
+        black_box(found.addresses.shares(&[3], &batch.ends).parts(3, &mut parts));
     }
     start.elapsed().as_nanos() as f64 / MESSAGES as f64
 }

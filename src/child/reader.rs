@@ -324,15 +324,19 @@ impl Reader {
                     self.send(member, &batch, std::slice::from_ref(&whole));
                 }
             } else {
+                let present: Vec<u64> = members.iter().map(|member| member.id).collect();
+                let shares = self.found.addresses.shares(&present, &batch.ends);
+                let mut parts = Vec::new();
                 for member in members.iter() {
-                    let parts = self.found.addresses.parts(member.id, &batch.ends);
-                    if !parts.is_empty() {
+                    if shares.parts(member.id, &mut parts) {
                         self.send(member, &batch, &parts);
                     }
                 }
             }
         }
         self.keep_spare(batch);
+        // A list of ids may be as large as the message was, and it may be long until the next one.
+        self.found.clear();
     }
 
     fn send(&mut self, member: &Arc<Client>, batch: &Arc<Batch>, parts: &[Range<usize>]) {

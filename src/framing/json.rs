@@ -7,7 +7,7 @@
 use std::io::Write as _;
 use std::ops::Range;
 
-use super::address::Address;
+use super::address::{Address, Ids};
 
 /// How deep a message may be nested. More is no message but an attack on the program's parser; and one of the
 /// program whose header is out of reach.
@@ -62,12 +62,10 @@ pub fn header(message: &[u8]) -> Header {
     if meta {
         return Header::Meta;
     }
-    let except = except.unwrap_or_default();
+    // Sorted once, here: a message may have many of these members, of which the last one counts.
+    let except = Ids::from(except.unwrap_or_default());
     let to = match to {
-        Some(mut to) => {
-            to.retain(|id| !except.contains(id));
-            Address::Only(to)
-        }
+        Some(to) => Address::Only(Ids::from(to).without(&except)),
         None => Address::AllBut(except),
     };
     Header::Send { to, keep }
@@ -510,17 +508,17 @@ mod tests {
             ("hello", all()),
             ("{}", all()),
             (r#"{"a":"_to"}"#, all()),
-            (r#"{"_to":2}"#, send(Address::Only(vec![2]))),
-            (r#" {"a":1,"_to": [1, 2 ,3]}"#, send(Address::Only(vec![1, 2, 3]))),
-            (r#"{"_to":[]}"#, send(Address::Only(vec![]))),
+            (r#"{"_to":2}"#, send(Address::Only(vec![2].into()))),
+            (r#" {"a":1,"_to": [1, 2 ,3]}"#, send(Address::Only(vec![1, 2, 3].into()))),
+            (r#"{"_to":[]}"#, send(Address::Only(vec![].into()))),
             (r#"{"_to":null}"#, all()),
-            (r#"{"\u005fto":2}"#, send(Address::Only(vec![2]))),
-            (r#"{"_except":2}"#, send(Address::AllBut(vec![2]))),
-            (r#"{"_except":[2,3],"_to":[1,2]}"#, send(Address::Only(vec![1]))),
+            (r#"{"\u005fto":2}"#, send(Address::Only(vec![2].into()))),
+            (r#"{"_except":2}"#, send(Address::AllBut(vec![2].into()))),
+            (r#"{"_except":[2,3],"_to":[1,2]}"#, send(Address::Only(vec![1].into()))),
             (r#"{"a":{"_to":2}}"#, all()),
             (r#"{"_meta":true,"x":1}"#, Header::Meta),
             (r#"{"_meta":false}"#, all()),
-            (r#"{"_cache":true,"_to":1}"#, Header::Send { to: Address::Only(vec![1]), keep: true }),
+            (r#"{"_cache":true,"_to":1}"#, Header::Send { to: Address::Only(vec![1].into()), keep: true }),
             (r#"{"_cache":1}"#, all()),
             (r#"{"_to":"2"}"#, Header::Malformed),
             (r#"{"_to":-1}"#, Header::Malformed),

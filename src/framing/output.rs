@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::address::{Address, Addresses};
+use super::address::{Address, Addresses, KEPT};
 use super::frames::{self, Kind};
 use super::gwsocket;
 use super::json::{self, Header};
@@ -36,6 +36,7 @@ impl Found {
     pub fn clear(&mut self) {
         self.addresses.clear();
         self.tagged.clear();
+        self.tagged.shrink_to(KEPT);
         self.metadata = None;
         (self.overlong, self.bad_text, self.malformed) = (0, 0, 0);
         (self.unfinished, self.broken) = (0, None);
@@ -78,7 +79,7 @@ impl Decoder {
             Self::Packets(packets) => {
                 let result = packets.push(bytes, |packet| {
                     if packet.client != 0 {
-                        found.addresses.set(batch.ends.len(), Address::Only(vec![packet.client]));
+                        found.addresses.set(batch.ends.len(), Address::Only(vec![packet.client].into()));
                     }
                     found.bad_text += u64::from(frames::encode(batch, packet.kind, packet.payload));
                 });
@@ -133,6 +134,12 @@ mod tests {
         (0..batch.ends.len()).map(|index| &batch.bytes[range(batch, index)][2..]).collect()
     }
 
+    fn parts(found: &Found, batch: &Batch, id: u64) -> Vec<Range<usize>> {
+        let mut parts = Vec::new();
+        found.addresses.shares(&[1, 2, 3], &batch.ends).parts(id, &mut parts);
+        parts
+    }
+
     #[test]
     fn json_messages_are_addressed_and_metadata_goes_to_nobody() {
         let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true };
@@ -146,7 +153,7 @@ mod tests {
         assert_eq!(found.metadata.as_deref(), Some(&b"{\"_meta\":true}"[..]));
         assert_eq!(found.tagged, [2]);
         assert_eq!(found.malformed, 1);
-        let sees = |id| -> usize { found.addresses.parts(id, &batch.ends).iter().map(Range::len).sum() };
+        let sees = |id| -> usize { parts(&found, &batch, id).iter().map(Range::len).sum() };
         let all = batch.bytes.len();
         assert_eq!(sees(1), all - range(&batch, 1).len());
         assert_eq!(sees(2), all - range(&batch, 3).len());
@@ -169,7 +176,6 @@ mod tests {
         assert_eq!([batch.bytes[0], batch.bytes[batch.ends[0]]], [0x81, 0x82]);
         assert_eq!(found.bad_text, 1);
         assert!(found.broken.is_some());
-        assert_eq!(found.addresses.parts(1, &batch.ends).len(), 1);
-        assert_eq!(found.addresses.parts(1, &batch.ends)[0], 0..batch.ends[0]);
+        assert_eq!(parts(&found, &batch, 1), [range(&batch, 0)]);
     }
 }

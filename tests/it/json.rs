@@ -329,6 +329,29 @@ fn nesting_without_end_and_names_without_end_cost_nothing_beyond_the_message() {
 }
 
 #[test]
+fn long_lists_of_ids_hold_nobody_up() {
+    let server = Server::with(&["--frame=json", "--maxmessage=4m"]).cat();
+    let (mut first, mut second) = (server.member("/room"), server.member("/room"));
+    let list =
+        |ids: &mut dyn Iterator<Item = u32>| ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+    for (to, except) in [
+        (list(&mut (0..100_000).map(|_| 7)), list(&mut (0..100_000).map(|_| 8))),
+        (list(&mut (0..100_000).rev()), list(&mut (3..100_000))),
+    ] {
+        first.send_text(&format!(r#"{{"_to":[{to}],"_except":[{except}]}}"#));
+        first.send_text(r#"{"next":1}"#);
+        if to.starts_with("99999,") {
+            for client in [&mut first, &mut second] {
+                assert!(client.text().starts_with(r#"{"_from":1,"_to":[99999,"#));
+            }
+        }
+        // Within the patience of a test, and not after minutes.
+        first.expect_text(r#"{"_from":1,"next":1}"#);
+        second.expect_text(r#"{"_from":1,"next":1}"#);
+    }
+}
+
+#[test]
 fn of_a_burst_each_gets_exactly_its_own_and_in_order() {
     const CLIENTS: usize = 40;
     const MESSAGES: usize = 4000;
