@@ -17,7 +17,7 @@ use crate::http::files::FileServer;
 use crate::listen::accept::{Acceptor, canonical};
 use crate::listen::{self, Announced, Inherited, ListenError, Listener};
 use crate::log::Log;
-use crate::room::{Bounds, Hooks, Table};
+use crate::room::{Bounds, Hooks, Table, Template};
 use crate::service::Service;
 use crate::sink::Door;
 use crate::sys::bell::Bell;
@@ -185,7 +185,8 @@ fn service(
     let hooks = match config.framing.input {
         Input::Gwsocket => Hooks::Gwsocket,
         Input::Lines | Input::Raw | Input::Json => {
-            Hooks::Templates { join: config.join_message.clone(), leave: config.leave_message.clone() }
+            let template = |message: &Option<String>| message.as_deref().map(Template::parse);
+            Hooks::Templates { join: template(&config.join_message), leave: template(&config.leave_message) }
         }
     };
     let bounds = Bounds {

@@ -13,3 +13,4 @@ mod template;
 pub use self::member::Member;
 pub use self::room::{JoinError, Room};
 pub use self::table::{Bounds, Facts, Hooks, ReserveError, Table, Ticket};
+pub use self::template::Template;

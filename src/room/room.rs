@@ -18,7 +18,7 @@ use super::history::History;
 use super::member::Member;
 use super::state::{Phase, State};
 use super::table::{Hooks, ReserveError, Ticket, WeakTable};
-use super::template::{Subject, render};
+use super::template::{Subject, Template};
 use crate::child::{Audience, Child, Occasion, StartError, Variables};
 use crate::client::Client;
 use crate::counters::Count;
@@ -301,10 +301,10 @@ impl Room {
         started
     }
 
-    fn line(&self, template: &str, client: &Client) -> Vec<u8> {
+    fn line(&self, template: &Template, client: &Client) -> Vec<u8> {
         let subject =
             Subject { id: client.id, room: &self.name, address: &client.address, query: &client.query };
-        let mut line = render(template, &subject);
+        let mut line = template.render(&subject);
         line.push('\n');
         line.into_bytes()
     }

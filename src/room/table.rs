@@ -9,6 +9,7 @@ use super::history::History;
 use super::past::Pasts;
 use super::ports::Ports;
 use super::room::Room;
+use super::template::Template;
 use crate::child::{Child, Settings};
 use crate::config::{self, Transport};
 use crate::log::Log;
@@ -21,9 +22,9 @@ pub enum Hooks {
     /// These templates, each as one line.
     Templates {
         /// Of the join message.
-        join: Option<String>,
+        join: Option<Template>,
         /// Of the leave message.
-        leave: Option<String>,
+        leave: Option<Template>,
     },
     /// gwsocket's notices.
     Gwsocket,

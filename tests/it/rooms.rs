@@ -261,7 +261,7 @@ fn join_and_leave_say_who_it_is_and_a_value_brings_no_variable_in() {
         let id = id + 2;
         let client = server.join(&format!("/room?{query}"));
         let address = client.address();
-        stays.expect_text(&format!("+{id}|room|{address}|{query}|{name}|{name}S|#QUERY_NONE|{id}X|##"));
+        stays.expect_text(&format!("+{id}|room|{address}|{query}|{name}|#QUERY_NAMES|#QUERY_NONE|{id}X|##"));
         client.leave();
         stays.expect_text(&format!("-{id} {name}"));
     }
@@ -271,6 +271,25 @@ fn join_and_leave_say_who_it_is_and_a_value_brings_no_variable_in() {
 fn the_longest_name_of_a_variable_wins() {
     let server = Server::with(&["--joinmsg", "#QUERY_A #QUERY_AB #QUERY_STRING"]).cat();
     server.join("/room?a=1&ab=2").expect_text("1 2 a=1&ab=2");
+}
+
+#[test]
+fn the_names_in_a_query_take_no_other_variables_place() {
+    let server =
+        Server::with(&["--joinmsg", r##"{"NAME":"#QUERY_NAME","ID":#ID,"AT":"#REMOTE_ADDR"}"##]).cat();
+    for (id, query) in [
+        "name%22%2C%22id%22%3A%23id%7D=eve",
+        "name%22%2C%22id%22%3A%23id=eve",
+        "name%22,%22id%22:%23ID,%22at%22:%22%23remote_addr=eve",
+        "n=eve&na=eve&nam=eve&=eve",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = server.join(&format!("/room{id}?{query}"));
+        let (id, address) = (id + 1, client.address());
+        client.expect_text(&format!(r##"{{"NAME":"#QUERY_NAME","ID":{id},"AT":"{address}"}}"##));
+    }
 }
 
 #[test]
