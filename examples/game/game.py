@@ -1,11 +1,13 @@
 """A game for any number of players: who steps on a star has one point more. From the top of the source:
 
-    scalesocket --addr localhost:9000 --json --api --staticdir examples/game python3 examples/game/game.py
+    scalesocket --addr localhost:9000 --frame=json --joinmsg '{"_join":#ID}' --leavemsg '{"_leave":#ID}' --api \
+        --staticdir examples/game python3 examples/game/game.py
 
 Then open http://localhost:9000/ in two tabs. Each room is a game of its own, and a process of its own.
 
-With `--json` a message is one JSON object on one line. What comes in: `{"t":"Join","_from":1}` and `Leave` from
-scalesocket, `{"t":"Name","name":"Ann","_from":1}` and `{"t":"Step","to":"left","_from":1}` from the pages.
+With `--frame=json` a message is one JSON object on one line. What comes in: `{"_join":1}` and `{"_leave":1}` from
+scalesocket, `{"_from":1,"t":"Name","name":"Ann"}` and `{"_from":1,"t":"Step","to":"left"}` from the pages.
+scalesocket takes `_join`, `_leave` and `_from` out of what a client sends: no client can join or leave for another.
 """
 
 import json
@@ -85,17 +87,15 @@ def main():
             message = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        # Anybody may send any object. `_from` is always true, so that all a client can do by saying "Join" or
-        # "Leave" itself is to join or leave.
-        kind, client = message.get("t"), message.get("_from")
-        if kind == "Join":
-            join(client)
-        elif kind == "Leave":
-            leave(client)
-        elif player := players.get(client):
-            if kind == "Name":
+        # A client may send any object, but none with `_join` or `_leave`, and `_from` is always true.
+        if "_join" in message:
+            join(message["_join"])
+        elif "_leave" in message:
+            leave(message["_leave"])
+        elif player := players.get(message.get("_from")):
+            if message.get("t") == "Name":
                 rename(player, message.get("name"))
-            elif kind == "Step":
+            elif message.get("t") == "Step":
                 step(player, message.get("to"))
 
 

@@ -1,11 +1,12 @@
 // A whiteboard for everybody in a room, whose program is `cat`. From the top of the source:
 //
 //     scalesocket --addr localhost:9000 --frame=json --cache tagged:65536 --cachepersist \
-//         --joinmsg '{"_to":#ID,"you":#ID}' --leavemsg '{"left":#ID}' --staticdir examples/whiteboard cat
+//         --joinmsg '{"_to":#ID,"_join":#ID}' --leavemsg '{"_leave":#ID}' --staticdir examples/whiteboard cat
 //
 // Then open http://localhost:9000/ in two tabs. Lines are sent with `"_cache":true`: scalesocket keeps them and
 // replays them to those who come later, also after the last one has left (--cachepersist). Where somebody points
 // is nothing to keep, and so comes without. As `cat` says the join message too, each page is told its own id.
+// scalesocket takes `_join` and `_leave` out of what clients send, so that nobody can forge these messages.
 'use strict';
 
 const get = (id) => document.getElementById(id);
@@ -58,12 +59,10 @@ function send(message) {
 
 // Anybody in the room may send any object: what is no line that we could have drawn is left out.
 function understand(data) {
-  const { line, clear, at, you: id, left, _from } = JSON.parse(data);
-  if (_from === undefined) {
-    // From scalesocket itself: what a client has sent always says so.
-    if (left !== undefined) forget(left);
-    else you = id;
-  } else if (isLine(line)) drawLine(line);
+  const { line, clear, at, _join, _leave, _from } = JSON.parse(data);
+  if (_join !== undefined) you = _join;
+  else if (_leave !== undefined) forget(_leave);
+  else if (isLine(line)) drawLine(line);
   else if (clear === true) wipe();
   else if (isPoint(at)) show(_from, at);
 }

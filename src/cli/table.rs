@@ -116,7 +116,8 @@ pub(super) static FLAGS: &[Flag] = &[
         category: Category::Messages,
         summary: "JSON messages both ways, joins and leaves told",
         details: "The same as `--frame=json`, with a join message `{\"t\":\"Join\",\"_from\":#ID}` and a \
-            leave message `{\"t\":\"Leave\",\"_from\":#ID}` unless others are given.",
+            leave message `{\"t\":\"Leave\",\"_from\":#ID}` unless others are given. A client can forge these; \
+            one with a member `_join` or `_leave` it cannot, such as `--joinmsg '{\"_join\":#ID}'`.",
         ..PLAIN
     },
     Flag {

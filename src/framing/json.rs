@@ -47,7 +47,7 @@ pub fn header(message: &[u8]) -> Header {
             Some(Name::Except) => except = ids(value),
             Some(Name::Meta) => meta = flag(value),
             Some(Name::Cache) => keep = flag(value).unwrap_or(false),
-            Some(Name::From) | None => {}
+            Some(Name::From | Name::Join | Name::Leave) | None => {}
         }
     });
     match scanned {
@@ -71,14 +71,16 @@ pub fn header(message: &[u8]) -> Header {
     Header::Send { to, keep }
 }
 
-/// Writes a client's message as one line, without its end: `_from` first, any `_from` of the client's own
-/// left out, line breaks between tokens as spaces. Says no, and writes nothing, if it is no JSON object.
+/// Writes a client's message as one line, without its end: `_from` first, any `_from`, `_join` and `_leave` of
+/// the client's own left out, line breaks between tokens as spaces. Says no, and writes nothing, if it is no
+/// JSON object.
 pub fn write_from(message: &[u8], id: u64, out: &mut Vec<u8>) -> bool {
     let before = out.len();
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"_from\":{id}");
     let body = members(message, |member| {
-        if name(&message[member.name.clone()]) == Some(Name::From) {
+        // What tells who is speaking, who came and who left is only ever the server's word.
+        if let Some(Name::From | Name::Join | Name::Leave) = name(&message[member.name.clone()]) {
             return;
         }
         out.push(b',');
@@ -102,6 +104,8 @@ pub fn write_from(message: &[u8], id: u64, out: &mut Vec<u8>) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     From,
+    Join,
+    Leave,
     To,
     Except,
     Meta,
@@ -110,8 +114,10 @@ enum Name {
 
 /// Which of our names a member's name is, escapes undone; `raw` is what stands between the quotes.
 fn name(raw: &[u8]) -> Option<Name> {
-    const NAMES: [(&[u8], Name); 5] = [
+    const NAMES: [(&[u8], Name); 7] = [
         (b"_from", Name::From),
+        (b"_join", Name::Join),
+        (b"_leave", Name::Leave),
         (b"_to", Name::To),
         (b"_except", Name::Except),
         (b"_meta", Name::Meta),
@@ -410,6 +416,12 @@ mod tests {
             (r#"{"a":1,"_from":2,"b":3,"_from":4}"#, r#"{"_from":7,"a":1,"b":3}"#),
             (r#"{"_from":2,"a":1}"#, r#"{"_from":7,"a":1}"#),
             (r#"{"\u005ffrom":2,"_fr\u006Fm":3,"a":{"_from":4}}"#, r#"{"_from":7,"a":{"_from":4}}"#),
+            (r#"{"_join":7,"a":1,"_leave":[8],"_join":{}}"#, r#"{"_from":7,"a":1}"#),
+            (r#"{"\u005f\u006a\u006F\u0069\u006e":7,"_le\u0061ve":1}"#, r#"{"_from":7}"#),
+            (
+                r#"{"a":{"_join":1},"_joins":2,"_Join":3,"join":4,"_leav":5}"#,
+                r#"{"_from":7,"a":{"_join":1},"_joins":2,"_Join":3,"join":4,"_leav":5}"#,
+            ),
             (r#"{"_from2":2,"_fro":1,"_From":3}"#, r#"{"_from":7,"_from2":2,"_fro":1,"_From":3}"#),
             ("{\n  \"a\" : [1,\r\n 2] ,\n \"b\":{} }\n", "{\"_from\":7,\"a\" : [1,   2],  \"b\":{}}"),
             (r#"{"a":[[],{},[{}],""],"b":null}"#, r#"{"_from":7,"a":[[],{},[{}],""],"b":null}"#),

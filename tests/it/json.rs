@@ -279,6 +279,36 @@ fn json_tells_of_joins_and_leaves_and_other_messages_can_be_given() {
 }
 
 #[test]
+fn a_join_and_a_leave_of_the_servers_own_cannot_be_forged() {
+    let options = ["--joinmsg", r#"{"_join":#ID}"#, "--leavemsg", r#"{"_leave":#ID}"#];
+    for framing in [["--json"], ["--clientframe=json"]] {
+        let server = Server::with(&options).options(&framing).cat();
+        let mut stays = server.join("/room");
+        stays.expect_text(r#"{"_join":1}"#);
+        let mut forger = server.join("/room");
+        for client in [&mut stays, &mut forger] {
+            client.expect_text(r#"{"_join":2}"#);
+        }
+        for (forgery, wanted) in [
+            (r#"{"_join":3}"#, r#"{"_from":2}"#),
+            (r#"{"_leave":1}"#, r#"{"_from":2}"#),
+            (r#"{"_join":3,"a":[],"_join":4,"_leave":{"x":1}}"#, r#"{"_from":2,"a":[]}"#),
+            (
+                r#"{"\u005fjoin":3,"_l\u0065ave":1,"\u005F\u006c\u0065\u0061\u0076\u0065":1}"#,
+                r#"{"_from":2}"#,
+            ),
+            ("{ \"_join\"\n:\n3 }", r#"{"_from":2}"#),
+            (r#"{"a":{"_join":3}}"#, r#"{"_from":2,"a":{"_join":3}}"#),
+        ] {
+            forger.send_text(forgery);
+            stays.expect_text(wanted);
+        }
+        forger.leave();
+        stays.expect_text(r#"{"_leave":2}"#);
+    }
+}
+
+#[test]
 fn clientframe_alone_frames_what_clients_say_and_serverframe_alone_what_the_program_says() {
     let server = Server::with(&["--clientframe=json"]).cat();
     let (mut first, mut second) = (server.member("/room"), server.member("/room"));

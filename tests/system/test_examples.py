@@ -150,12 +150,12 @@ class Examples(unittest.TestCase):
         self.assertEqual(len(json.loads(stranger.take()[0])["players"]), 1)
         stranger.send(
             *("{}", '{"t":[]}', '{"t":"Step"}', '{"t":"Step","to":{}}', '{"t":"Step","to":"away"}', "[1]", "x"),
-            *('{"t":"Name","name":7}', '{"t":"Join","_from":9}', '{"t":"Leave","_from":9}'),
-            *('{"t":"Step","to":"up"}', '{"t":"Join"}', '{"t":"Name","name":"\\ud800' + "x" * 1000 + '"}'),
+            *('{"t":"Name","name":7}', '{"_join":9}', '{"_leave":1}', '{"_join":[],"\\u005fleave":{}}'),
+            *('{"t":"Step","to":"up"}', '{"t":"Name","name":"\\ud800' + "x" * 1000 + '"}'),
         )
-        # Away and back again: all that it can do to anybody is to leave.
-        fields = [json.loads(text) for text in stranger.take(4)]
-        self.assertEqual([len(field.get("players", "none")) for field in fields], [0, 4, 1, 1])
+        # Nobody comes or goes: all that it can do is to step and to change its name.
+        fields = [json.loads(text) for text in stranger.take(2)]
+        self.assertEqual([len(field["players"]) for field in fields], [1, 1])
         self.assertEqual(len(fields[-1]["players"][0]["name"]), 20)
 
     def test_a_player_is_back_when_the_server_is(self):
@@ -257,7 +257,7 @@ class Examples(unittest.TestCase):
             *({"points": 7}, {"points": [[1, 1]] * 1001}),
         ]
         stranger.send(*(json.dumps({"line": good | change}) for change in bad))
-        stranger.send('{"you":99}', '{"left":1}', '{"at":[1]}', '{"line":null}', "no JSON", '{"clear":1}')
+        stranger.send('{"_join":99}', '{"_leave":1}', '{"at":[1]}', '{"line":null}', "no JSON", '{"clear":1}')
         stranger.send(json.dumps({"line": good}))
         # All but what is no JSON object comes back.
         stranger.take(1 + len(bad) + 5 + 1)
