@@ -199,8 +199,10 @@ pub enum Slow {
 /// Bounds on size and number.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Largest message from a client and largest line of the program, in bytes.
+    /// Largest message of a client, in bytes.
     pub message: usize,
+    /// Largest message of the program, in bytes.
+    pub line: usize,
     /// What may wait for one client, in bytes; one message always fits.
     pub queue: usize,
     /// Connections in all; `None` is what the system can hold.

@@ -34,7 +34,7 @@ pub enum Count {
     DroppedUnread,
     /// Messages of programs whose header could not be understood.
     DroppedMalformed,
-    /// Messages of programs over `--maxmessage`.
+    /// Messages of programs over `--maxline`.
     DroppedOverlong,
     /// Messages of programs that were not UTF-8, mended.
     Mended,

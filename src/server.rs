@@ -170,7 +170,7 @@ fn service(
     let settings = Settings {
         program: config.program.clone(),
         framing: config.framing.clone(),
-        message: config.limits.message,
+        line: config.limits.line,
         queue: config.limits.queue,
         slow: config.slow,
         patience: config.times.patience,

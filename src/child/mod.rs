@@ -48,8 +48,8 @@ pub struct Settings {
     pub program: Program,
     /// How its output is cut into messages.
     pub framing: Framing,
-    /// Its largest line, in bytes.
-    pub message: usize,
+    /// Its largest message, in bytes.
+    pub line: usize,
     /// Bytes that may wait for one client.
     pub queue: usize,
     /// What becomes of a client that is behind.

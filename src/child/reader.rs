@@ -112,7 +112,7 @@ impl Reader {
         Self {
             minder: Minder::new(settings.slow, settings.patience, settings.queue),
             sequence: Sequence::new(settings.grace),
-            decoder: Decoder::new(&settings.framing.output, settings.message),
+            decoder: Decoder::new(&settings.framing.output, settings.line),
             found: Found::default(),
             settings,
             child,
@@ -385,9 +385,9 @@ impl Reader {
         counters.add(Count::Mended, bad_text);
         let warn = |message| log.warn(message).room(self.audience.name()).number("pid", self.child.pid);
         if overlong > 0 {
-            warn("line of the program thrown away: longer than --maxmessage")
+            warn("oversized line discarded: longer than --maxline")
                 .number("lines", overlong)
-                .number("limit", self.settings.message)
+                .number("limit", self.settings.line)
                 .write();
         }
         if malformed > 0 {

@@ -24,6 +24,7 @@ pub(super) struct Arguments {
     pub(super) join_message: Option<String>,
     pub(super) leave_message: Option<String>,
     pub(super) max_message: usize,
+    pub(super) max_line: usize,
     pub(super) pass_environment: Vec<String>,
     pub(super) cgi_environment: bool,
     pub(super) stderr: Stderr,

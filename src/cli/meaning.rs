@@ -59,6 +59,7 @@ pub(super) fn config(
         leave_message: notice(arguments.leave_message, arguments.json, "Leave"),
         limits: Limits {
             message: arguments.max_message,
+            line: arguments.max_line,
             queue: arguments.max_queue,
             clients: arguments.max_clients,
             rooms: arguments.max_rooms,
@@ -290,7 +291,10 @@ mod tests {
         assert_eq!(config.program.stop_signal, rustix::process::Signal::TERM.as_raw());
         assert_eq!(config.framing, lines(b"\n", true));
         assert_eq!((config.join_message, config.leave_message), (None, None));
-        assert_eq!((config.limits.message, config.limits.queue), (1 << 20, 4 << 20));
+        assert_eq!(
+            (config.limits.message, config.limits.line, config.limits.queue),
+            (1 << 20, 16 << 20, 4 << 20)
+        );
         assert_eq!(config.limits.clients, None);
         assert_eq!(config.times.handshake, Duration::from_secs(10));
         assert_eq!(config.times.ping, Some(Duration::from_secs(20)));
@@ -314,6 +318,7 @@ mod tests {
             "--log",
             "--leavemsg=",
             "--maxmessage=2k",
+            "--maxline=3k",
             "--passenv=HOME,NONE,ROOM",
             "--cgienv",
             "--stderr=log",
@@ -345,7 +350,7 @@ mod tests {
         assert!(config.program.cgi_environment);
         assert_eq!(config.program.stderr, Stderr::Log);
         assert_eq!(config.program.stop_signal, rustix::process::Signal::KILL.as_raw());
-        assert_eq!((config.limits.message, config.limits.queue), (2048, 1));
+        assert_eq!((config.limits.message, config.limits.line, config.limits.queue), (2048, 3072, 1));
         assert_eq!(config.limits.clients, Some(7));
         assert_eq!(config.times.linger, Duration::from_millis(1500));
         assert_eq!(config.times.grace, Duration::from_millis(500));

@@ -28,7 +28,7 @@ const METRICS_WORDS: [&str; 2] = values::words(&METRICS);
 const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 const SHELL_WORDS: [&str; 3] = values::words(&SHELLS);
 
-/// Largest `--maxmessage`: 1 GiB.
+/// Largest `--maxmessage` and `--maxline`: 1 GiB.
 const MOST_MESSAGE: u64 = 1 << 30;
 /// Largest `--maxqueue`: 1 TiB. More than that is a slip of the finger.
 const MOST_QUEUE: u64 = 1 << 40;
@@ -212,10 +212,24 @@ pub(super) static FLAGS: &[Flag] = &[
         }),
         default: Default::Value("1m"),
         category: Category::Messages,
-        summary: "Largest message of a client, and largest line of the program",
+        summary: "Largest message of a client",
         details: "At most `1g`; `k`, `m` and `g` are powers of 1024. A client that sends more is closed \
-            with 1009. A line of the program that is longer is thrown away up to its end and logged; the \
-            program lives.",
+            with 1009.",
+        ..PLAIN
+    },
+    Flag {
+        name: "maxline",
+        value: Value::Text("BYTES", |arguments, value| {
+            arguments.max_line = values::bytes(value, MOST_MESSAGE)?;
+            Ok(())
+        }),
+        default: Default::Value("16m"),
+        category: Category::Messages,
+        summary: "Largest message of the program",
+        details: "At most `1g`; `k`, `m` and `g` are powers of 1024. What ends the message does not count. A \
+            line that is longer is thrown away up to its end, counted and logged, and the program lives; a \
+            packet of `--frame=gwsocket` that is longer ends the program. With `--binary` a message is \
+            what one read gives, and is not limited by this.",
         ..PLAIN
     },
     Flag {

@@ -74,7 +74,7 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Type(kind) => write!(f, "a packet of the unknown type {kind:#x} (1 is text, 2 binary)"),
-            Self::Length(length) => write!(f, "a packet of {length} bytes, more than --maxmessage"),
+            Self::Length(length) => write!(f, "a packet of {length} bytes, more than --maxline"),
         }
     }
 }
@@ -212,5 +212,19 @@ mod tests {
             assert_eq!(broken(&packet(1, 1, &[0; 11])), Broken::Length(11));
             assert_eq!(broken(&[[0, 0, 0, 1, 0, 0, 0, 2], [0xff; 8]].concat()), Broken::Length(u32::MAX));
         }
+    }
+
+    #[test]
+    fn memory_follows_what_has_come_and_not_what_a_header_announces() {
+        const LIMIT: usize = 16 << 20;
+        let mut decoder = Decoder::new(LIMIT);
+        let (mut come, mut got) = (HEADER, 0);
+        decoder.push(&message(0, Kind::Binary, LIMIT), |_| got += 1).expect("as long as allowed");
+        for chunk in vec![7; LIMIT].chunks(64 * 1024) {
+            assert!(decoder.partial.capacity() <= 2 * come, "{} of {come}", decoder.partial.capacity());
+            decoder.push(chunk, |packet| got += packet.payload.len()).expect("good framing");
+            come += chunk.len();
+        }
+        assert_eq!((got, decoder.partial.capacity()), (LIMIT, 0), "nothing is kept");
     }
 }

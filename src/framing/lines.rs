@@ -218,4 +218,56 @@ mod tests {
             assert_eq!(overlong, 3, "steps of {step}");
         }
     }
+
+    #[test]
+    fn the_limit_counts_the_bytes_of_the_item_and_not_what_ends_it() {
+        for (input, fits) in [
+            ("12345\n", true),
+            ("12345\r\n", true),
+            ("12345", true),
+            ("12345\r", true),
+            ("1234\r\r\n", true),
+            ("123456\n", false),
+            ("12345\r\r\n", false),
+            ("123456", false),
+            ("12345\0", true),
+            ("12345\r\0", false),
+        ] {
+            let set: &[u8] = if input.ends_with('\0') { b"\0" } else { b"\n" };
+            for step in 1..=input.len() {
+                let (items, overlong) = split(set, set == b"\n", 5, input.as_bytes(), step);
+                assert_eq!(
+                    (items.len(), overlong == 0),
+                    (usize::from(fits), fits),
+                    "{input:?} in steps of {step}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn memory_follows_what_has_come_and_no_long_item_leaves_a_large_buffer() {
+        const LIMIT: usize = 16 << 20;
+        for policy in [Overlong::Discard, Overlong::Cut] {
+            let mut splitter = Splitter::new(b"\n", true, LIMIT, policy);
+            let (mut come, mut given) = (0, 0);
+            let chunk = vec![b'x'; 64 * 1024];
+            while come < LIMIT {
+                splitter.push(&chunk, |_| given += 1);
+                come += chunk.len();
+                assert!(splitter.partial.capacity() <= 2 * come, "{} of {come}", splitter.partial.capacity());
+            }
+            splitter.push(b"\nx", |item| given += item.len());
+            assert_eq!(given, LIMIT);
+            assert!(splitter.partial.capacity() <= 64 * 1024, "after a long item");
+            for _ in 0..LIMIT / chunk.len() + 10 {
+                splitter.push(&chunk, |_| ());
+            }
+            assert_eq!(
+                (splitter.partial.capacity(), splitter.take_overlong()),
+                (0, 1),
+                "while it is discarded"
+            );
+        }
+    }
 }

@@ -91,7 +91,10 @@ impl Decoder {
     /// The output has ended: adds the last message, if it was not terminated.
     pub fn finish(&mut self, batch: &mut Batch, found: &mut Found) {
         match self {
-            Self::Items(splitter, json) => splitter.finish(|item| add_item(item, *json, batch, found)),
+            Self::Items(splitter, json) => {
+                splitter.finish(|item| add_item(item, *json, batch, found));
+                found.overlong += splitter.take_overlong();
+            }
             Self::Chunks => {}
             Self::Packets(packets) => found.unfinished = packets.unfinished(),
         }
@@ -159,6 +162,16 @@ mod tests {
         assert_eq!(sees(2), all - range(&batch, 3).len());
         found.clear();
         assert!(found.addresses.is_plain() && found.tagged.is_empty());
+    }
+
+    #[test]
+    fn what_is_over_the_limit_is_counted_also_when_the_output_ends_in_it() {
+        let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true };
+        let mut decoder = Decoder::new(&output, 5);
+        let (mut batch, mut found) = (Batch::default(), Found::default());
+        decoder.push(b"123456\n12345\n123456", &mut batch, &mut found);
+        decoder.finish(&mut batch, &mut found);
+        assert_eq!((payloads(&batch), found.overlong), (vec![&b"12345"[..]], 2));
     }
 
     #[test]

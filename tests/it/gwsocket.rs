@@ -156,8 +156,8 @@ fn a_broken_framing_ends_that_program_with_1011_and_nobody_else() {
         // As ScaleSocket 0.2 read it.
         ([1u32, 1, 3].map(u32::to_le_bytes).concat(), "unknown type 0x1000000"),
         (
-            packet(0, TEXT, b"x")[..4].iter().chain(&[0, 0, 0, 1, 0, 16, 0, 1]).copied().collect(),
-            "1048577 bytes",
+            packet(0, TEXT, b"x")[..4].iter().chain(&[0, 0, 0, 1, 1, 0, 0, 1]).copied().collect(),
+            "16777217 bytes, more than --maxline",
         ),
         ([0, 2, u32::MAX].map(u32::to_be_bytes).concat(), "4294967295 bytes"),
         (b"an ordinary line of text\n".to_vec(), "unknown type"),
@@ -193,7 +193,7 @@ fn a_packet_as_large_as_allowed_passes_and_one_that_never_ends_is_never_sent() {
     let largest = vec![b'x'; 1000];
     let unfinished = &packet(0, TEXT, b"unfinished")[..15];
     let file = scratch.file("output", [&packet(0, TEXT, &largest), unfinished].concat());
-    let server = Server::with(&["--frame=gwsocket", "--maxmessage=1000"])
+    let server = Server::with(&["--frame=gwsocket", "--maxline=1000"])
         .program(&["cat", file.to_str().expect("a path")]);
     let mut client = server.join("/room");
     assert_eq!(client.next(), Event::Text("x".repeat(1000)));

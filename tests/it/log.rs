@@ -38,8 +38,9 @@ fn text_lines_say_time_level_room_and_client() {
 
 #[test]
 fn json_lines_are_one_object_each_with_numbers_as_numbers() {
-    let mut server = Server::with(&["--log", "json", "-vv", "--stderr", "log", "--maxmessage", "10"])
-        .sh(r#"echo "oops \"\\ $(printf '\t\033') $ROOM" >&2; echo 12345678901; cat"#);
+    let mut server =
+        Server::with(&["--log", "json", "-vv", "--stderr", "log", "--maxmessage=10", "--maxline=10"])
+            .sh(r#"echo "oops \"\\ $(printf '\t\033') $ROOM" >&2; echo 12345678901; cat"#);
     for target in HOSTILE {
         let mut client = server.join(target);
         client.send_text("hello");

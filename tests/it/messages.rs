@@ -88,7 +88,7 @@ fn binary_adds_nothing_and_takes_both_kinds_of_frames() {
 
 #[test]
 fn a_long_line_is_thrown_away_and_counted_and_the_program_lives() {
-    let server = Server::with(&["--maxmessage", "10"])
+    let server = Server::with(&["--maxline", "10"])
         .sh(r"printf '12345678901\n1234567890\n12345678901234567890\r\n1234567890\r\n'; cat");
     let mut client = server.join("/room");
     client.expect_text("1234567890");
@@ -98,7 +98,9 @@ fn a_long_line_is_thrown_away_and_counted_and_the_program_lives() {
     // How many lines one read gave is the pipe's affair.
     wait_until("both are counted", || {
         let lines = server.log.lines();
-        let counts = lines.iter().filter(|line| line.contains("thrown away") && line.contains("[room]"));
+        let counts = lines
+            .iter()
+            .filter(|line| line.contains("oversized line discarded") && line.contains("limit=10"));
         let count = |line: &String| {
             let rest = line.split_once("lines=").expect("a count").1;
             rest.split(' ').next().expect("a number").parse::<u32>().expect("a number")
@@ -108,8 +110,49 @@ fn a_long_line_is_thrown_away_and_counted_and_the_program_lives() {
 }
 
 #[test]
+fn the_bounds_of_clients_and_program_are_each_their_own() {
+    for (framing, end) in [("--delimiters=\\n", "\\n"), ("--serverframe=json", "\\n"), ("--null", "\\0")] {
+        let server = Server::with(&["--maxmessage=10", "--maxline=20", framing])
+            .sh(&format!("read -r go; printf '%020d{end}%021d{end}end{end}' 1 2; cat"));
+        let mut client = server.join("/room");
+        client.send_text("go");
+        client.expect_text(&format!("{:020}", 1));
+        client.expect_text("end");
+        client.send_text("01234567890");
+        client.expect_close(1009);
+    }
+    // More than a program is allowed by --maxline, and a client by --maxmessage.
+    let server = Server::with(&["--maxline=10", "--maxmessage=20"]).sh("read -r line; echo ${#line}; cat");
+    let mut client = server.join("/room");
+    client.send_text(&"x".repeat(20));
+    client.expect_text("20");
+}
+
+#[test]
+fn a_line_of_16_mib_arrives_by_default_and_one_byte_more_does_not() {
+    let server = Server::sh(
+        "line() { head -c $1 /dev/zero | tr '\\0' x; echo; }; line 1500000; line 16777216; line 16777217; \
+         echo end; cat",
+    );
+    let mut client = server.join("/room");
+    for length in [1_500_000, 16 << 20] {
+        let text = client.text();
+        assert!(text.len() == length && text.bytes().all(|byte| byte == b'x'), "{} bytes", text.len());
+    }
+    client.expect_text("end");
+    server.wait_for_line(&[
+        "WARN",
+        "[room]",
+        "oversized line discarded",
+        "--maxline",
+        "lines=1",
+        "limit=16777216",
+    ]);
+}
+
+#[test]
 fn a_line_beyond_all_bounds_is_thrown_away_without_being_held() {
-    let server = Server::with(&["--maxmessage", "64k"])
+    let server = Server::with(&["--maxline", "64k"])
         .sh("echo start; head -c 300000000 /dev/zero | tr '\\0' x; echo; echo end; cat");
     let mut client = server.join("/room");
     client.expect_text("start");

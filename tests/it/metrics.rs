@@ -42,7 +42,7 @@ fn the_text_is_openmetrics() {
 
 #[test]
 fn clients_rooms_messages_and_their_ends_are_counted() {
-    let server = Server::with(&["--metrics", "--maxmessage=1k", "--idle=0"]).sh(
+    let server = Server::with(&["--metrics", "--maxmessage=1k", "--maxline=1k", "--idle=0"]).sh(
         "case $ROOM in fails) read -r go; exit 3;; ends) read -r go; exit 0;; dies) read -r go; kill -9 $$;; \
          long) head -c 2000 /dev/zero | tr '\\0' x; echo; echo short; cat;; *) exec cat;; esac",
     );

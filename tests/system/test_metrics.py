@@ -196,7 +196,7 @@ class Metrics(unittest.TestCase):
 
     def test_what_does_not_arrive_and_who_does_not_get_in_is_counted(self):
         server = self.serve(
-            *("--metrics=global", "--frame=json", "--maxmessage", "100", "--maxroomclients", "2"),
+            *("--metrics=global", "--frame=json", "--maxmessage", "100", "--maxline", "100", "--maxroomclients", "2"),
             *("sh", "--", "-c", "head -c 200 /dev/zero; echo; printf '\\377\\n'; echo '{\"_to\":\"x\"}'; cat"),
         )
         one = self.join(server)
