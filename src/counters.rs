@@ -36,6 +36,8 @@ pub enum Count {
     DroppedMalformed,
     /// Messages of programs over `--maxline`.
     DroppedOverlong,
+    /// What programs said of their rooms and could not be shown.
+    DroppedMetadata,
     /// Messages of programs that were not UTF-8, mended.
     Mended,
     /// Clients closed because their program ended well.
@@ -106,6 +108,7 @@ pub const FAMILIES: [Family; 12] = [
             ("reason=\"program reads no more\"", Count::DroppedUnread),
             ("reason=\"malformed header\"", Count::DroppedMalformed),
             ("reason=\"too long\"", Count::DroppedOverlong),
+            ("reason=\"metadata\"", Count::DroppedMetadata),
         ],
     ),
     ("scalesocket_messages_mended", "Messages of programs that were not UTF-8", &[("", Count::Mended)]),

@@ -378,10 +378,11 @@ impl Reader {
 
     /// Logs what had to be thrown away or replaced; a broken framing ends the child.
     fn note_damage(&mut self) {
-        let Found { overlong, bad_text, malformed, unfinished, broken, .. } = self.found;
+        let Found { overlong, bad_text, malformed, unfit_metadata, unfinished, broken, .. } = self.found;
         let (log, counters) = (&self.settings.log, &self.settings.counters);
         counters.add(Count::DroppedOverlong, overlong);
         counters.add(Count::DroppedMalformed, malformed);
+        counters.add(Count::DroppedMetadata, unfit_metadata);
         counters.add(Count::Mended, bad_text);
         let warn = |message| log.warn(message).room(self.audience.name()).number("pid", self.child.pid);
         if overlong > 0 {
@@ -396,6 +397,11 @@ impl Reader {
             )
             .number("messages", malformed)
             .write();
+        }
+        if unfit_metadata > 0 {
+            warn("metadata of the program discarded: more than 64 KiB, or not fit for every JSON parser")
+                .number("messages", unfit_metadata)
+                .write();
         }
         if bad_text > 0 && self.bad_text == 0 {
             warn("output of the program is not UTF-8: bad bytes become U+FFFD (--binary passes them on)")

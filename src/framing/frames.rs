@@ -33,7 +33,7 @@ pub fn encode(batch: &mut Batch, kind: Kind, payload: &[u8]) -> bool {
 }
 
 /// The bytes as UTF-8, bad ones replaced.
-fn text(payload: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn text(payload: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(payload) {
         Ok(_) => Cow::Borrowed(payload),
         Err(_) => Cow::Owned(String::from_utf8_lossy(payload).into_owned().into_bytes()),

@@ -102,7 +102,7 @@ pub fn write_from(message: &[u8], id: u64, out: &mut Vec<u8>) -> bool {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Name {
+pub(super) enum Name {
     From,
     Join,
     Leave,
@@ -113,7 +113,7 @@ enum Name {
 }
 
 /// Which of our names a member's name is, escapes undone; `raw` is what stands between the quotes.
-fn name(raw: &[u8]) -> Option<Name> {
+pub(super) fn name(raw: &[u8]) -> Option<Name> {
     const NAMES: [(&[u8], Name); 7] = [
         (b"_from", Name::From),
         (b"_join", Name::Join),
@@ -183,18 +183,18 @@ fn ids(value: &[u8]) -> Result<Option<Vec<u64>>, NoIds> {
 
 /// Where a member of the outermost object stands.
 #[derive(Debug)]
-struct MemberSpan {
+pub(super) struct MemberSpan {
     /// From behind the brace or comma before it to the end of its value.
-    all: Range<usize>,
+    pub(super) all: Range<usize>,
     /// Its name, between the quotes.
-    name: Range<usize>,
+    pub(super) name: Range<usize>,
     /// Its value.
-    value: Range<usize>,
+    pub(super) value: Range<usize>,
 }
 
 /// Why a message is not taken for a JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refused {
+pub(super) enum Refused {
     /// It is none.
     NoObject,
     /// It is nested deeper than [`DEEPEST`]; whether it is one was not looked into.
@@ -202,7 +202,7 @@ enum Refused {
 }
 
 /// Scans a JSON object and gives each of its members, until it turns out to be none.
-fn members(bytes: &[u8], each: impl FnMut(&MemberSpan)) -> Result<(), Refused> {
+pub(super) fn members(bytes: &[u8], each: impl FnMut(&MemberSpan)) -> Result<(), Refused> {
     let mut scan = Scan { bytes, at: 0, too_deep: false };
     let scanned = scan.object(each);
     scanned.ok_or(if scan.too_deep { Refused::TooDeep } else { Refused::NoObject })

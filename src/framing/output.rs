@@ -1,5 +1,6 @@
 //! The program's output as messages: cut, addressed, encoded for the websocket. Pure.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::address::{Address, Addresses, KEPT};
@@ -7,6 +8,7 @@ use super::frames::{self, Kind};
 use super::gwsocket;
 use super::json::{self, Header};
 use super::lines::{Overlong, Splitter};
+use super::metadata;
 use crate::config::Output;
 use crate::sink::Batch;
 
@@ -19,6 +21,8 @@ pub struct Found {
     pub tagged: Vec<usize>,
     /// What the program said of its room, the last of it.
     pub metadata: Option<Vec<u8>>,
+    /// What it said of its room that cannot be shown.
+    pub unfit_metadata: u64,
     /// Messages thrown away because they were too long.
     pub overlong: u64,
     /// Messages whose text was not UTF-8 and had to be mended.
@@ -39,7 +43,7 @@ impl Found {
         self.tagged.shrink_to(KEPT);
         self.metadata = None;
         (self.overlong, self.bad_text, self.malformed) = (0, 0, 0);
-        (self.unfinished, self.broken) = (0, None);
+        (self.unfit_metadata, self.unfinished, self.broken) = (0, 0, None);
     }
 }
 
@@ -111,7 +115,12 @@ fn add_item(item: &[u8], json: bool, batch: &mut Batch, found: &mut Found) {
                 }
             }
             Header::Meta => {
-                found.metadata = Some(item.to_vec());
+                let text = frames::text(item);
+                found.bad_text += u64::from(matches!(text, Cow::Owned(_)));
+                match metadata::of(&text) {
+                    Some(metadata) => found.metadata = Some(metadata),
+                    None => found.unfit_metadata += 1,
+                }
                 return;
             }
             Header::Malformed => {
@@ -153,7 +162,7 @@ mod tests {
         decoder.finish(&mut batch, &mut found);
         let wanted: [&[u8]; 4] = [b"all", b"{\"_to\":2}", b"{\"_cache\":true}", b"{\"_except\":2}"];
         assert_eq!(payloads(&batch), wanted);
-        assert_eq!(found.metadata.as_deref(), Some(&b"{\"_meta\":true}"[..]));
+        assert_eq!(found.metadata.as_deref(), Some(&b"{}"[..]));
         assert_eq!(found.tagged, [2]);
         assert_eq!(found.malformed, 1);
         let sees = |id| -> usize { parts(&found, &batch, id).iter().map(Range::len).sum() };

@@ -36,7 +36,7 @@ fn rooms_are_told_with_their_clients_and_metadata_as_they_come_and_go() {
     // It has passed through the program when the next thing has.
     first.send_text("mark");
     first.expect_text("mark");
-    let meta = json!({"_meta": true, "players": [1, 2]});
+    let meta = json!({"players": [1, 2]});
     let one = json!({"connections": 2, "metadata": meta, "name": "one"});
     let other = json!({"connections": 1, "metadata": null, "name": "ro%20om'<>&"});
     assert_eq!(rooms(&server), json!([one, other]));
@@ -65,6 +65,50 @@ fn rooms_are_told_with_their_clients_and_metadata_as_they_come_and_go() {
     first.leave();
     wait_until("the room is gone", || rooms(&server).as_array().is_some_and(|rooms| rooms.len() == 1));
     assert_eq!(get(&server, "/api/one"), json!({"connections": 0, "metadata": null, "name": "one"}));
+}
+
+#[test]
+fn whatever_a_program_says_of_its_room_the_list_of_all_rooms_stays_small_and_readable() {
+    let server = Server::with(&["--api", "--metrics", "--serverframe=json"]).cat();
+    let mut hostile = server.member("/hostile");
+    let mut honest = server.member("/honest");
+    honest.send_text(r#"{"_meta":true,"players":3}"#);
+    honest.send_text("mark");
+    honest.expect_text("mark");
+    // The last one that was fit stays.
+    hostile.send_text(r#"{"_meta":true,"first":1}"#);
+    let nested = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    let unfit = [
+        format!(r#"{{"_meta":true,"a":"{}"}}"#, "x".repeat(64 * 1024)),
+        format!(r#"{{"_meta":true{}}}"#, r#","a":1"#.repeat(50_000)),
+        format!(r#"{{"_meta":true,"a":{nested}}}"#),
+        r#"{"_meta":true,"a":"\ud800"}"#.to_owned(),
+        r#"{"_meta":true,"a":1e999}"#.to_owned(),
+    ];
+    for metadata in &unfit {
+        hostile.send_text(metadata);
+    }
+    // No metadata at all, for it is nested even deeper or no JSON.
+    hostile.send_text(&format!(r#"{{"_meta":true,"a":{}{}}}"#, "[".repeat(128), "]".repeat(128)));
+    hostile.send_text("mark");
+    hostile.expect_text("mark");
+    let wanted = |metadata: Value, name: &str| json!({"connections": 1, "metadata": metadata, "name": name});
+    let honest_room = wanted(json!({"players": 3}), "honest");
+    assert_eq!(rooms(&server), json!([honest_room, wanted(json!({"first": 1}), "hostile")]));
+    let dropped = |reason| scrape(&server).get("scalesocket_messages_dropped_total", &[("reason", reason)]);
+    assert_eq!(dropped("metadata"), Some(unfit.len() as f64));
+    assert_eq!(dropped("malformed header"), Some(1.0));
+    server.wait_for_line(&["WARN", "[hostile]", "metadata of the program discarded"]);
+    // As much as is allowed, and bytes that are no text.
+    let most = "x".repeat(64 * 1024 - 8);
+    hostile.send_text(&format!(r#"{{"_meta":true,"a":"{most}"}}"#));
+    hostile.send_text("mark");
+    hostile.expect_text("mark");
+    assert_eq!(get(&server, "/api/hostile/metadata"), json!({"a": most}));
+    hostile.send_binary(b"{\"_meta\":true,\"a\":\"\xff\"}");
+    hostile.send_text("mark");
+    hostile.expect_text("mark");
+    assert_eq!(get(&server, "/api/hostile/metadata"), json!({"a": "\u{fffd}"}));
 }
 
 #[test]

@@ -213,11 +213,15 @@ fn what_the_program_says_of_its_room_is_told_by_the_api_and_sent_to_nobody() {
     };
     let mut client = server.join("/room");
     assert_eq!(metadata(), "null");
-    for meta in [r#"{"_meta":true,"map":"x"}"#, r#" {"n":1.50, "_meta" : true, "_to":1}"#] {
+    for (meta, shown) in [
+        (r#"{"_meta":true,"map":"x"}"#, r#"{"map":"x"}"#),
+        (r#" {"n":1.50, "_meta" : true, "_to":1}"#, r#"{"n":1.50, "_to":1}"#),
+        (r#"{"\u005fmeta":true}"#, "{}"),
+    ] {
         client.send_text(meta);
         client.send_text("mark");
         client.expect_text("mark");
-        assert_eq!(metadata(), meta);
+        assert_eq!(metadata(), shown);
     }
     client.send_text(r#"{"_meta":false}"#);
     client.expect_text(r#"{"_meta":false}"#);
