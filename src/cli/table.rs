@@ -85,7 +85,7 @@ pub(super) static FLAGS: &[Flag] = &[
         category: Category::Messages,
         summary: "Messages are bytes as they come",
         details: "What one read of the program's output gives is one binary message. A client's message \
-            is written to the program as it is, with nothing added.",
+            is written to the program as it is, with nothing added; so are join and leave messages.",
         ..PLAIN
     },
     Flag {

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use super::history::History;
 use super::member::Member;
 use super::state::{Phase, State};
-use super::table::{Hooks, ReserveError, Ticket, WeakTable};
+use super::table::{Hooks, ReserveError, Table, Ticket, WeakTable};
 use super::template::{Subject, Template};
 use crate::child::{Audience, Child, Occasion, StartError, Variables};
 use crate::client::Client;
+use crate::config::Input;
 use crate::counters::Count;
 use crate::framing::gwsocket;
 use crate::sys::lock;
@@ -301,26 +302,31 @@ impl Room {
         started
     }
 
-    fn line(&self, template: &Template, client: &Client) -> Vec<u8> {
+    fn message(&self, table: &Table, template: &Template, client: &Client) -> Vec<u8> {
         let subject =
             Subject { id: client.id, room: &self.name, address: &client.address, query: &client.query };
-        let mut line = template.render(&subject);
-        line.push('\n');
-        line.into_bytes()
+        let mut message = template.render(&subject);
+        // With --binary nothing is added to what the program reads.
+        if table.settings.framing.input != Input::Raw {
+            message.push('\n');
+        }
+        message.into_bytes()
     }
 
     /// What the program is told when a client comes.
     fn join_notice(&self, client: &Client) -> Option<Vec<u8>> {
-        match &self.table.upgrade()?.hooks {
-            Hooks::Templates { join, .. } => join.as_ref().map(|template| self.line(template, client)),
+        let table = self.table.upgrade()?;
+        match &table.hooks {
+            Hooks::Templates { join, .. } => Some(self.message(&table, join.as_ref()?, client)),
             Hooks::Gwsocket => Some(gwsocket::open(client.id, client.host())),
         }
     }
 
     /// What it is told when that client leaves.
     fn leave_notice(&self, client: &Client) -> Option<Vec<u8>> {
-        match &self.table.upgrade()?.hooks {
-            Hooks::Templates { leave, .. } => leave.as_ref().map(|template| self.line(template, client)),
+        let table = self.table.upgrade()?;
+        match &table.hooks {
+            Hooks::Templates { leave, .. } => Some(self.message(&table, leave.as_ref()?, client)),
             Hooks::Gwsocket => Some(gwsocket::close(client.id)),
         }
     }

@@ -19,7 +19,7 @@ use crate::sys::lock;
 /// What is written to the program when a client comes and goes.
 #[derive(Debug, Clone)]
 pub enum Hooks {
-    /// These templates, each as one line.
+    /// These templates, each ended as clients' messages are.
     Templates {
         /// Of the join message.
         join: Option<Template>,

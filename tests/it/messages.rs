@@ -87,6 +87,28 @@ fn binary_adds_nothing_and_takes_both_kinds_of_frames() {
 }
 
 #[test]
+fn join_and_leave_messages_end_as_the_messages_of_clients_do() {
+    for (options, wanted) in [
+        (&["--binary"] as &[&str], "+1hi-1"),
+        (&[], "+1\nhi\n-1\n"),
+        (&["--null"], "+1\nhi\n-1\n"),
+        (&["--frame=json"], "+1\n{\"_from\":1}\n-1\n"),
+    ] {
+        let scratch = Scratch::new();
+        let server = recorder(&[&["--joinmsg=+#ID", "--leavemsg=-#ID"], options].concat(), &scratch);
+        let mut client = server.join("/room");
+        client.send_text(if options == ["--frame=json"] { "{}" } else { "hi" });
+        client.leave();
+        server.wait_for_line(&["program ended"]);
+        assert_eq!(
+            scratch.await_bytes("seen", wanted.len()).escape_ascii().to_string(),
+            wanted.escape_default().to_string(),
+            "{options:?}"
+        );
+    }
+}
+
+#[test]
 fn a_long_line_is_thrown_away_and_counted_and_the_program_lives() {
     let server = Server::with(&["--maxline", "10"])
         .sh(r"printf '12345678901\n1234567890\n12345678901234567890\r\n1234567890\r\n'; cat");
