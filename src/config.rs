@@ -226,6 +226,8 @@ pub struct Times {
     pub idle: Option<Duration>,
     /// How long a program stays after its last client left.
     pub linger: Duration,
+    /// How long a program, once its input has ended, may read nothing more of it before the stop signal.
+    pub input_grace: Duration,
     /// How long a program has between the stop signal and KILL.
     pub grace: Duration,
     /// How long a room of several waits for a client that is behind.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::set_tcp_nodelay;
 
 use crate::child::Settings;
-use crate::client::CLOSE_PATIENCE;
+use crate::client::SHUTDOWN_CLOSE;
 use crate::config::{Config, Input, Level, Listen};
 use crate::connections::Connections;
 use crate::counters::Counters;
@@ -28,8 +28,8 @@ use crate::sys::signals::EndSignals;
 use crate::sys::threads::work;
 use crate::ws::connection;
 
-/// What a shutdown may take beside `--grace`: the end of input, what is still said, and the closes.
-const SHUTDOWN: Duration = Duration::from_millis(250 + 1000).saturating_add(CLOSE_PATIENCE);
+/// What a shutdown may take beside `--inputgrace` and twice `--grace`: what is still said, and the closes.
+const SHUTDOWN: Duration = Duration::from_secs(1).saturating_add(SHUTDOWN_CLOSE);
 
 /// Signals that come this soon after the first are not another one.
 const SAME_SIGNAL: Duration = Duration::from_millis(50);
@@ -175,12 +175,14 @@ fn service(
         slow: config.slow,
         patience: config.times.patience,
         linger: config.times.linger,
+        input_grace: config.times.input_grace,
         grace: config.times.grace,
         probe: config.times.ping,
         ending: Arc::default(),
         log: log.clone(),
         counters: Arc::clone(&counters),
         maps: Arc::clone(&maps),
+        processes: Arc::default(),
     };
     let hooks = match config.framing.input {
         Input::Gwsocket => Hooks::Gwsocket,
@@ -320,15 +322,21 @@ impl Server {
         // its read would end while it joins, and it would be taken for one that broke off.
         self.service.table.shut_down();
         self.service.connections.shut_down();
-        let deadline = Deadline::after(self.service.config.times.grace.saturating_add(SHUTDOWN));
+        // A program that still reads what was accepted for it has the grace before the stop signal too.
+        let times = &self.service.config.times;
+        let programs = times.input_grace.saturating_add(times.grace.saturating_mul(2));
+        let deadline = Deadline::after(programs.saturating_add(SHUTDOWN));
         let (began, mut first) = (Instant::now(), self.signals.number());
         while !self.is_quiet() {
             if deadline.passed() {
-                log.warn("not everything has ended in time")
+                log.warn("shutdown timed out")
                     .number("connections", self.service.connections.len())
                     .number("programs", self.service.table.programs())
                     .write();
-                self.kill();
+                if self.kill() {
+                    log.info("server ended").write();
+                    return Outcome::Cut;
+                }
                 break;
             }
             self.changed.wait(deadline);
@@ -349,18 +357,21 @@ impl Server {
         let log = &self.service.log;
         let line = log.warn("second signal: programs are killed");
         line.field("signal", self.signals.last().unwrap_or_default()).write();
-        self.kill();
+        let _ = self.kill();
         log.info("server ended").write();
         Outcome::Cut
     }
 
-    /// KILL to every program; waits, for a bounded time, until they are reaped.
-    fn kill(&self) {
-        self.service.table.kill();
+    /// KILL to every program; waits, for a bounded time, until they are reaped. Says whether there were any.
+    fn kill(&self) -> bool {
+        let table = &self.service.table;
+        let killed = table.kill();
         let deadline = Deadline::after(HURRY);
-        while self.service.table.programs() > 0 && !deadline.passed() {
+        while table.programs() > 0 && !deadline.passed() {
             self.changed.wait(deadline);
         }
+        // Those that were just being started.
+        killed + table.kill() > 0
     }
 }
 

@@ -6,10 +6,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use crate::config::{Program, Stderr};
 use crate::sys::limits;
-use crate::sys::process::Process;
+use crate::sys::process::{Process, Processes};
 
 /// Names and values of an environment.
 pub type Variables = Vec<(String, OsString)>;
@@ -62,7 +63,7 @@ impl std::error::Error for StartError {
 /// A started program and our ends of its pipes, all in non-blocking mode.
 #[derive(Debug)]
 pub(super) struct Started {
-    pub(super) process: Process,
+    pub(super) process: Arc<Process>,
     pub(super) talk: Talk,
     /// What goes to the log.
     pub(super) journal: Option<OwnedFd>,
@@ -78,7 +79,11 @@ pub(super) enum Talk {
 }
 
 /// Starts the program in a process group of its own.
-pub(super) fn start(program: &Program, occasion: &Occasion) -> Result<Started, StartError> {
+pub(super) fn start(
+    program: &Program,
+    occasion: &Occasion,
+    processes: &Processes,
+) -> Result<Started, StartError> {
     let mut command = Command::new(&program.path);
     command
         .arg0(&program.name)
@@ -115,7 +120,8 @@ pub(super) fn start(program: &Program, occasion: &Occasion) -> Result<Started, S
     limits::restore_descriptors(child.id());
 
     // From here on a failure must not leave the program behind.
-    let served = Process::open(child.id()).and_then(|process| {
+    let served = Process::open(child.id()).map(Arc::new).and_then(|process| {
+        processes.add(&process);
         // The mode belongs to our end alone: a pipe's ends are two open files (pipe(7)).
         let unblocked = |fd: OwnedFd| rustix::io::ioctl_fionbio(&fd, true).map(|()| fd);
         let missing = || io::Error::from(io::ErrorKind::NotFound);

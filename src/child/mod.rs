@@ -24,16 +24,17 @@ use crate::counters::{Count, Counters};
 use crate::framing::frames;
 use crate::framing::output::Found;
 use crate::log::Log;
-use crate::sink::{After, Batch, Sink};
+use crate::sink::{After, Batch, Messages, Pushed, Sink};
 use crate::sys::limits::Maps;
 use crate::sys::lock;
 use crate::sys::poll::Waker;
-use crate::sys::process::Exit;
+use crate::sys::process::{Exit, Processes};
 use crate::sys::tcp::unacknowledged;
 use crate::sys::threads::work;
 
-/// Bytes that may wait for a child's stdin; one message always fits.
-pub const INPUT_BOUND: usize = 256 * 1024;
+/// Bytes that may wait for a child's stdin beside what its pipe holds; one message always fits. Few: what one client
+/// has put here, the others have to wait for.
+pub const INPUT_BOUND: usize = 16 * 1024;
 
 /// Stack of a child's threads; deep enough for a debug build.
 const STACK: usize = 128 * 1024;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub patience: Duration,
     /// How long it stays without clients.
     pub linger: Duration,
+    /// How long it may read nothing more, once its input has ended, before the stop signal.
+    pub input_grace: Duration,
     /// From the stop signal to KILL.
     pub grace: Duration,
     /// How often a client is pinged whose messages it does not take.
@@ -70,6 +73,27 @@ pub struct Settings {
     pub counters: Arc<Counters>,
     /// What its threads take.
     pub maps: Arc<Maps>,
+    /// All processes that live.
+    pub processes: Arc<Processes>,
+}
+
+/// How a child ended, or that it could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With status 0.
+    Done,
+    /// It was told to stop.
+    Stopped,
+    /// With another status, by a signal, or before it ran.
+    Failed,
+}
+
+/// Those who are told that the server ends, before the child is.
+pub struct Dismissed {
+    /// Who was there: nobody is any more.
+    pub members: Vec<Arc<Client>>,
+    /// Leave notices that the child has not been told yet, and of whom.
+    pub leaves: Vec<(Arc<Client>, Vec<u8>)>,
 }
 
 /// Those whom a child talks to; what its reader has to know of its room.
@@ -92,8 +116,11 @@ pub trait Audience: Send + Sync {
     fn is_wanted(&self) -> bool;
     /// The child is about to be gone: nobody joins it any more.
     fn child_ends(&self);
-    /// The child has been reaped. Gives back those who were with it; the next to come gets a new one.
-    fn child_ended(&self) -> Vec<Arc<Client>>;
+    /// The server ends: those who are there are told so now, and hear nothing more from the child.
+    fn dismiss(&self) -> Dismissed;
+    /// The child has been reaped, so long after its start. Gives back those who were with it; the next to come
+    /// gets a new one.
+    fn child_ended(&self, outcome: Outcome, lived: Duration) -> Vec<Arc<Client>>;
     /// The child cannot be reaped: as [`Audience::child_ended`], but nobody gets a new one until it is gone.
     fn child_is_stuck(&self) -> Vec<Arc<Client>>;
     /// The reader's thread is done.
@@ -126,6 +153,8 @@ pub struct Child {
     reader: Waker,
     /// The reader minds somebody, so that it matters to it who comes and who is gone.
     minding: AtomicBool,
+    /// Its room has been told that it is over.
+    over: AtomicBool,
     orders: Mutex<Orders>,
 }
 
@@ -133,6 +162,7 @@ pub struct Child {
 #[derive(Debug)]
 struct Orders {
     stop: bool,
+    shut_down: bool,
     kill: bool,
     farewell: Farewell,
     /// Clients whose sinks nobody minds yet.
@@ -149,7 +179,7 @@ impl Child {
         let maps = settings.maps.hold(THREADS).ok_or_else(|| {
             StartError::Resources(io::Error::other("too many memory maps (vm.max_map_count)"))
         })?;
-        let started = command::start(&settings.program, occasion)?;
+        let started = command::start(&settings.program, occasion, &settings.processes)?;
         let pid = started.process.id();
         let process = started.process;
         let what = if occasion.port.is_some() { "output" } else { "stderr" };
@@ -180,8 +210,10 @@ impl Child {
                 writer: Waker::new()?,
                 reader: Waker::new()?,
                 minding: AtomicBool::new(false),
+                over: AtomicBool::new(false),
                 orders: Mutex::new(Orders {
                     stop: false,
+                    shut_down: false,
                     kill: false,
                     farewell: Farewell::Exit,
                     backlog: Vec::new(),
@@ -219,30 +251,60 @@ impl Child {
         self.stdin.look().held
     }
 
-    /// Passes a message of a client on, all parts together or none; waits in turn while the child does
-    /// not read, for as long as `stay` says yes, which is told when the child last read something. Says
-    /// whether the message was taken, and whether it had to wait.
+    /// Messages of clients that it has not read.
+    pub fn unread_messages(&self) -> u64 {
+        self.stdin.unread_messages()
+    }
+
+    /// Passes messages of a client on; waits in line while the child does not read, for as long as `stay` says
+    /// yes, which is told when the child last read something.
     pub fn input(
         &self,
         client: &Arc<Client>,
-        parts: &[&[u8]],
+        messages: Messages<'_>,
         stay: impl FnMut(Instant) -> bool,
-    ) -> (bool, bool) {
-        self.input_told(client, parts, stay, || {})
+    ) -> Pushed {
+        self.input_told(client, messages, true, stay, || {})
     }
 
-    /// The same for the line that a client's life begins with: it is noted in the client that it was taken.
-    pub fn greet(&self, client: &Arc<Client>, line: &[u8], stay: impl FnMut(Instant) -> bool) {
-        self.input_told(client, &[line], stay, || client.greet());
+    /// Takes a client's place in the order of joins, without writing or waiting: for a caller who holds a lock.
+    /// [`Child::settle_join`] afterwards.
+    pub fn announce(&self, client: &Client, join: &[u8]) {
+        if self.stdin.announce(client.id, join) {
+            client.greet();
+        }
+    }
+
+    /// Has the join that was announced written, or waits in line for it. It is noted in the client that it was
+    /// taken.
+    pub fn settle_join(
+        &self,
+        client: &Arc<Client>,
+        join: impl FnOnce() -> Vec<u8>,
+        stay: impl FnMut(Instant) -> bool,
+    ) {
+        if client.is_greeted() {
+            self.taken(self.stdin.flush());
+        } else {
+            let join = join();
+            let ends = [join.len()];
+            self.input_told(client, Messages::one([&join, b""], &ends), false, stay, || client.greet());
+        }
+    }
+
+    /// The client is done, whether or not its join was taken.
+    pub fn leave_line(&self, client: &Client) {
+        self.stdin.leave_line(client.id);
     }
 
     fn input_told(
         &self,
         client: &Arc<Client>,
-        parts: &[&[u8]],
+        messages: Messages<'_>,
+        counted: bool,
         mut stay: impl FnMut(Instant) -> bool,
         taken: impl FnOnce(),
-    ) -> (bool, bool) {
+    ) -> Pushed {
         let mut probed = Instant::now();
         let mut uptake = Uptake::new(probed);
         let stay = || {
@@ -264,21 +326,21 @@ impl Child {
             }
             stay(self.stdin.look().moved)
         };
-        let (after, waited) = self.stdin.push_in_turn(parts, stay, taken);
-        (self.taken(after), waited)
+        let pushed = self.stdin.push_in_turn(client.id, messages, counted, stay, taken);
+        self.taken(pushed.after);
+        pushed
     }
 
     /// Passes a line on whatever waits: for leave messages, of which there is one for each join.
     pub fn tell(&self, line: &[u8]) {
-        let after = self.stdin.push(line);
-        self.taken(after);
+        self.taken(self.stdin.push(line));
     }
 
-    fn taken(&self, after: After) -> bool {
+    /// Has the writer go on where something waits.
+    fn taken(&self, after: After) {
         if after == (After::Waits { needs_watcher: true }) && self.stdin.claim_watch() {
             self.writer.wake();
         }
-        after != After::Refused
     }
 
     /// Begins the kill sequence: these last lines, then the end of its input. Takes no input after that.
@@ -289,10 +351,18 @@ impl Child {
         self.reader.wake();
     }
 
-    /// The same because the server ends: its clients are told so.
-    pub fn stop_with_server(&self, last: impl FnOnce() -> Vec<u8>) {
-        lock(&self.orders).farewell = Farewell::Shutdown;
-        self.stop(last);
+    /// The server ends: its clients are told so, then the child is told of their leaves, and stopped.
+    pub fn shut_down(&self) {
+        {
+            let mut orders = lock(&self.orders);
+            orders.farewell = Farewell::Shutdown;
+            orders.shut_down = true;
+        }
+        self.reader.wake();
+    }
+
+    fn farewell(&self) -> Farewell {
+        lock(&self.orders).farewell
     }
 
     /// KILL at once.
@@ -329,10 +399,13 @@ impl Child {
     }
 }
 
+/// What clients are told when the server ends.
+const SHUTTING_DOWN: &str = "server is shutting down";
+
 /// The close code and reason that an exit gives its clients.
 fn close_of(exit: Option<Exit>, farewell: Farewell) -> (u16, String) {
     match (farewell, exit) {
-        (Farewell::Shutdown, _) => (1001, "server is shutting down".to_owned()),
+        (Farewell::Shutdown, _) => (1001, SHUTTING_DOWN.to_owned()),
         (Farewell::BrokenFraming, _) => (1011, "program broke the framing".to_owned()),
         (Farewell::Silence, _) => (1011, "program closed its connection".to_owned()),
         (Farewell::Exit, Some(exit)) if exit.success() => (1000, String::new()),

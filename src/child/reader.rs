@@ -16,8 +16,8 @@ use rustix::process::Signal;
 use super::journal::Journal;
 use super::minder::Minder;
 use super::stop::{Due, Sequence};
-use super::{Audience, Child, Farewell, Settings, close_of};
-use crate::client::{CLOSE_PATIENCE, Client};
+use super::{Audience, Child, Dismissed, Farewell, Outcome, SHUTTING_DOWN, Settings, close_of};
+use crate::client::{Client, SHUTDOWN_CLOSE};
 use crate::config::{Output, Slow, Transport};
 use crate::counters::Count;
 use crate::framing::output::{Decoder, Found};
@@ -42,6 +42,13 @@ const SPARE_MOST: usize = 512 * 1024;
 
 /// How long output is awaited after the exit, while somebody else still holds the pipe.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// How often a child on its way out is asked whether it has read its input.
+const INPUT_LOOK: Duration = Duration::from_millis(10);
+
+/// How often an end is looked at that shows and cannot be seen, and for how long.
+const HIDDEN_END_LOOK: Duration = Duration::from_millis(200);
+const HIDDEN_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the child's life is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +76,9 @@ pub(super) struct Reader {
     settings: Arc<Settings>,
     child: Arc<Child>,
     audience: Arc<dyn Audience>,
-    process: Process,
+    process: Arc<Process>,
+    /// Its end shows and cannot be seen: since when, and when to look again.
+    hidden_end: Option<(Instant, Instant)>,
     stdout: Option<OwnedFd>,
     /// What goes to the log.
     journal: Journal,
@@ -87,6 +96,10 @@ pub(super) struct Reader {
     silent: bool,
     /// Nothing more is waited for.
     killed: bool,
+    /// Its clients have been told that the server ends.
+    dismissed: bool,
+    /// When to look whether it has read its input.
+    input_look: Option<Instant>,
     /// Since when nobody is there.
     empty_since: Option<Instant>,
     /// Since when output waits for a slow client.
@@ -103,7 +116,7 @@ impl Reader {
         settings: Arc<Settings>,
         child: Arc<Child>,
         audience: Arc<dyn Audience>,
-        process: Process,
+        process: Arc<Process>,
         stdout: OwnedFd,
         journal: Journal,
         maps: Held,
@@ -111,13 +124,14 @@ impl Reader {
         let first = if settings.framing.output == Output::Chunks { READ_MOST } else { READ_FIRST };
         Self {
             minder: Minder::new(settings.slow, settings.patience, settings.queue),
-            sequence: Sequence::new(settings.grace),
+            sequence: Sequence::new(settings.input_grace, settings.grace),
             decoder: Decoder::new(&settings.framing.output, settings.line),
             found: Found::default(),
             settings,
             child,
             audience,
             process,
+            hidden_end: None,
             stdout: Some(stdout),
             journal,
             buffer: vec![0; first],
@@ -127,6 +141,8 @@ impl Reader {
             started: Instant::now(),
             silent: false,
             killed: false,
+            dismissed: false,
+            input_look: None,
             empty_since: None,
             held_up: None,
             sent: 0,
@@ -139,14 +155,18 @@ impl Reader {
     /// Runs it in a thread of its own.
     pub(super) fn spawn(self, name: &str) -> io::Result<()> {
         let (settings, audience) = (Arc::clone(&self.settings), Arc::clone(&self.audience));
+        let child = Arc::clone(&self.child);
         work(name, super::STACK, move || {
             // A panic in here must not leave a room that nobody looks after. The child itself is ended
             // when the reader is dropped.
             if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
                 settings.log.error("internal error in a room").room(audience.name()).write();
-                for client in audience.child_ended() {
-                    let _ = client.close(1011, "internal error", Ending::BreakOff);
-                    client.wake();
+                // Not if it has been told already: the next process may be there by now.
+                if !child.over.load(Ordering::SeqCst) {
+                    for client in audience.child_ended(Outcome::Failed, Duration::ZERO) {
+                        let _ = client.close(1011, "internal error", Ending::BreakOff);
+                        client.wake();
+                    }
                 }
             }
             audience.reader_ended();
@@ -184,7 +204,7 @@ impl Reader {
             if ready.journal {
                 self.journal.read(&mut self.buffer);
             }
-            if ready.process && self.life == Life::Running {
+            if ready.process {
                 self.notice_exit();
             }
             self.judge_slow();
@@ -195,7 +215,8 @@ impl Reader {
     /// Waits for whatever concerns this child next.
     fn wait(&self) -> io::Result<Ready> {
         let waker = self.child.reader.as_fd();
-        let process = matches!(self.life, Life::Running | Life::Stuck).then(|| self.process.as_fd());
+        let watched = matches!(self.life, Life::Running | Life::Stuck) && self.hidden_end.is_none();
+        let process = watched.then(|| self.process.as_fd());
         let stdout = self.stdout.as_ref().filter(|_| self.held_up.is_none()).map(|fd| fd.as_fd());
         let own = [
             PollFd::from_borrowed_fd(waker, PollFlags::IN),
@@ -234,17 +255,21 @@ impl Reader {
         let running = matches!(self.life, Life::Running);
         let lonely = self.empty_since.filter(|_| running).and_then(|at| at.checked_add(self.settings.linger));
         let sequence = self.sequence.next().filter(|_| running);
-        [drained, lonely, sequence, self.minder.next()].into_iter().flatten().min()
+        let hidden = self.hidden_end.map(|(_, look)| look);
+        [drained, lonely, sequence, hidden, self.input_look, self.minder.next()].into_iter().flatten().min()
     }
 
     fn take_orders(&mut self) {
-        let (stop, kill, backlog) = {
+        let (stop, shut_down, kill, backlog) = {
             let mut orders = lock(&self.child.orders);
             self.farewell = orders.farewell;
-            (orders.stop, orders.kill, std::mem::take(&mut orders.backlog))
+            (orders.stop, orders.shut_down, orders.kill, std::mem::take(&mut orders.backlog))
         };
         for client in &backlog {
             self.minder.add(client);
+        }
+        if shut_down && self.life == Life::Running && !std::mem::replace(&mut self.dismissed, true) {
+            self.dismiss();
         }
         let now = Instant::now();
         if stop {
@@ -264,24 +289,45 @@ impl Reader {
         if self.settings.ending.load(Ordering::SeqCst) {
             self.minder.hurry();
             if self.life == Life::Over {
-                self.minder.end_by(now + CLOSE_PATIENCE);
+                self.minder.end_by(now + SHUTDOWN_CLOSE);
             }
         }
         self.empty_since = self.audience.empty_since();
     }
 
-    /// One read of the child's output, to everybody.
-    fn read_output(&mut self) {
-        let Some(stdout) = &self.stdout else { return };
+    /// The server ends. What the child has said until now is delivered, then its clients are closed, then it is
+    /// told of their leaves: what it says to that is for nobody.
+    fn dismiss(&mut self) {
+        let waiting = self.stdout.as_ref().and_then(|fd| rustix::io::ioctl_fionread(fd).ok());
+        let mut left = usize::try_from(waiting.unwrap_or(0)).unwrap_or(0);
+        while left > 0 {
+            match self.read_output() {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        let Dismissed { members, leaves } = self.audience.dismiss();
+        self.close_all(&members, 1001, SHUTTING_DOWN);
+        // Of those who are just joining only the ones whose join it has been told.
+        self.child.stop(|| {
+            let told = leaves.into_iter().filter(|(client, _)| client.is_greeted());
+            told.flat_map(|(_, notice)| notice).collect()
+        });
+        self.sequence.begin(Instant::now());
+    }
+
+    /// One read of the child's output, to everybody; says how many bytes there were.
+    fn read_output(&mut self) -> usize {
+        let Some(stdout) = &self.stdout else { return 0 };
         let read = match rustix::io::read(stdout, &mut self.buffer) {
             Ok(read) => read,
-            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(Errno::AGAIN | Errno::INTR) => return 0,
             Err(_) => 0,
         };
         self.found.clear();
         let mut fresh = std::mem::take(&mut self.spare);
         // Nobody holds a spare batch any more, or it would not be one.
-        let Some(batch) = Arc::get_mut(&mut fresh) else { return };
+        let Some(batch) = Arc::get_mut(&mut fresh) else { return 0 };
         if read == 0 {
             self.stdout = None;
             if self.is_tcp() && self.life == Life::Running {
@@ -301,6 +347,7 @@ impl Reader {
             }
         }
         self.deliver(fresh);
+        read
     }
 
     fn is_tcp(&self) -> bool {
@@ -434,9 +481,20 @@ impl Reader {
     }
 
     fn notice_exit(&mut self) {
-        if let Some(exit) = self.process.exited() {
+        let now = Instant::now();
+        let Some(exit) = self.process.exited() else {
+            // Its tracer has not taken note of its end yet. Asked again and again, without a pause, the kernel
+            // would say the same again and again.
+            let since = self.hidden_end.map_or(now, |(since, _)| since);
+            self.hidden_end = Some((since, now + HIDDEN_END_LOOK));
+            if self.life == Life::Running && now - since >= HIDDEN_END_TIMEOUT {
+                self.give_up("the end of the program cannot be seen; is it traced?");
+            }
+            return;
+        };
+        self.hidden_end = None;
+        if self.life == Life::Running {
             self.audience.child_ends();
-            let now = Instant::now();
             // Only the time of waiting from here on is added to the time of draining.
             self.held_up = self.held_up.map(|_| now);
             self.life = Life::Draining(exit, now + DRAIN);
@@ -477,8 +535,12 @@ impl Reader {
     /// Does what is due.
     fn keep_time(&mut self) {
         let now = Instant::now();
+        if self.hidden_end.is_some_and(|(_, look)| look <= now) {
+            self.notice_exit();
+        }
         match self.life {
             Life::Running => {
+                self.look_at_input(now);
                 if let Some(since) = self.empty_since
                     && now.saturating_duration_since(since) >= self.settings.linger
                 {
@@ -496,7 +558,7 @@ impl Reader {
                         self.signal(Signal::from_named_raw(self.settings.program.stop_signal));
                     }
                     Some(Due::Kill) => self.signal(Some(Signal::KILL)),
-                    Some(Due::GiveUp) => self.give_up(),
+                    Some(Due::GiveUp) => self.give_up("program cannot be ended"),
                     None => {}
                 }
             }
@@ -511,12 +573,26 @@ impl Reader {
                 if self.process.exited().is_some() {
                     self.process.signal_group(Signal::KILL);
                     self.process.reap();
-                    self.settings.log.info("program ended after all").room(self.audience.name()).write();
-                    self.audience.child_ended();
+                    self.settings.log.info("stuck program exited").room(self.audience.name()).write();
+                    self.audience.child_ended(Outcome::Stopped, self.started.elapsed());
                     self.life = Life::Over;
                 }
             }
             Life::Over => {}
+        }
+    }
+
+    /// On its way out, it is left alone as long as it reads what was accepted for it; and its input ends when it
+    /// has read all of it. A pipe sends no event for that.
+    fn look_at_input(&mut self, now: Instant) {
+        self.input_look = None;
+        if self.sequence.awaits_input() {
+            let unread = self.child.stdin.close_if_read();
+            self.sequence.note_unread(unread.unwrap_or(0), now);
+            match unread {
+                Some(_) => self.input_look = Some(now + INPUT_LOOK),
+                None => self.child.writer.wake(),
+            }
         }
     }
 
@@ -560,32 +636,64 @@ impl Reader {
             .seconds("duration", self.started.elapsed())
             .number("messages", self.sent)
             .write();
-        let clients = self.audience.child_ended();
+        self.account_for_input();
+        let outcome = match self.child.farewell() {
+            Farewell::BrokenFraming | Farewell::Silence => Outcome::Failed,
+            _ if exit.success() => Outcome::Done,
+            _ if self.sequence.has_begun() => Outcome::Stopped,
+            _ => Outcome::Failed,
+        };
+        self.child.over.store(true, Ordering::SeqCst);
+        let clients = self.audience.child_ended(outcome, self.started.elapsed());
         self.say_farewell(&clients, Some(exit));
     }
 
-    /// KILL was not enough: go on without it, and wait for its end with nothing but the pidfd.
-    fn give_up(&mut self) {
+    /// Its input is over: what it has never read of clients' messages is counted.
+    fn account_for_input(&mut self) {
+        let stdin = &self.child.stdin;
+        stdin.abandon();
+        self.child.writer.wake();
+        let lost = stdin.unread_messages();
+        self.settings.counters.add(Count::LostUnread, lost);
+        if lost > 0 {
+            self.settings
+                .log
+                .warn("messages of clients not read by the program")
+                .room(self.audience.name())
+                .number("pid", self.child.pid)
+                .number("messages", lost)
+                .write();
+        }
+    }
+
+    /// Go on without it, and wait for its end with nothing but the pidfd.
+    fn give_up(&mut self, why: &str) {
         self.settings
             .log
-            .error("program cannot be ended; its room is refused until it is gone")
+            .error("program given up; its room is refused until it is gone")
             .room(self.audience.name())
             .number("pid", self.child.pid)
+            .field("reason", why)
             .write();
         self.life = Life::Stuck;
         self.settings.counters.one(Count::Stuck);
         self.stdout = None;
         self.journal.close();
+        self.account_for_input();
+        self.child.over.store(true, Ordering::SeqCst);
         let clients = self.audience.child_is_stuck();
         self.say_farewell(&clients, None);
     }
 
     fn say_farewell(&mut self, clients: &[Arc<Client>], exit: Option<Exit>) {
-        self.child.stdin.abandon();
-        self.child.writer.wake();
         // Anew: the end of its input ends many a child before the waker has rung for the order to stop.
-        self.farewell = lock(&self.child.orders).farewell;
+        self.farewell = self.child.farewell();
         let (code, reason) = close_of(exit, self.farewell);
+        self.close_all(clients, code, &reason);
+    }
+
+    /// Closes clients, and sees them through.
+    fn close_all(&mut self, clients: &[Arc<Client>], code: u16, reason: &str) {
         let count = match code {
             1000 => Count::ClosedEnd,
             1001 => Count::ClosedShutdown,
@@ -593,10 +701,10 @@ impl Reader {
         };
         self.settings.counters.add(count, clients.len() as u64);
         for client in clients {
-            self.minder.close(client, code, &reason, Ending::Behind);
+            self.minder.close(client, code, reason, Ending::Behind);
         }
         if self.farewell == Farewell::Shutdown {
-            self.minder.end_by(Instant::now() + CLOSE_PATIENCE);
+            self.minder.end_by(Instant::now() + SHUTDOWN_CLOSE);
         }
         // Whoever is written out already needs no poll, only an alarm.
         self.judge_slow();

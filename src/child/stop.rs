@@ -3,9 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-/// From the end of input to the stop signal.
-pub(super) const INPUT_PATIENCE: Duration = Duration::from_millis(250);
-
 /// From KILL to giving up.
 pub(super) const REAP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -34,19 +31,34 @@ enum Stage {
 pub(super) struct Sequence {
     stage: Stage,
     next: Option<Instant>,
+    input_grace: Duration,
     grace: Duration,
+    /// The stop signal does not come later than this, whatever is read.
+    latest: Option<Instant>,
+    /// Bytes of its input that it had not read when last looked at.
+    unread: usize,
 }
 
 impl Sequence {
-    pub(super) fn new(grace: Duration) -> Self {
-        Self { stage: Stage::Idle, next: None, grace }
+    pub(super) fn new(input_grace: Duration, grace: Duration) -> Self {
+        Self { stage: Stage::Idle, next: None, input_grace, grace, latest: None, unread: usize::MAX }
     }
 
     /// Its input has ended: the clock runs. A second call changes nothing.
     pub(super) fn begin(&mut self, now: Instant) {
         if self.stage == Stage::Idle {
-            self.enter(Stage::InputEnded, now, INPUT_PATIENCE);
+            self.enter(Stage::InputEnded, now, self.input_grace);
+            self.latest = now.checked_add(self.input_grace.saturating_add(self.grace));
         }
+    }
+
+    /// It has not read so many bytes of its input yet. As long as they become fewer, it is left alone.
+    pub(super) fn note_unread(&mut self, unread: usize, now: Instant) {
+        if self.stage == Stage::InputEnded && unread < self.unread {
+            self.enter(Stage::InputEnded, now, self.input_grace);
+            self.next = self.next.min(self.latest.or(self.next));
+        }
+        self.unread = unread;
     }
 
     /// KILL is due at once.
@@ -78,6 +90,16 @@ impl Sequence {
         }
     }
 
+    /// Whether it is on its way out.
+    pub(super) fn has_begun(&self) -> bool {
+        self.stage != Stage::Idle
+    }
+
+    /// Whether it is left alone as long as it reads what is left of its input.
+    pub(super) fn awaits_input(&self) -> bool {
+        self.stage == Stage::InputEnded
+    }
+
     /// When something will be due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.next
@@ -98,7 +120,7 @@ mod tests {
     fn each_step_is_due_once_and_in_its_time() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut sequence = Sequence::new(Duration::from_secs(3));
+        let mut sequence = Sequence::new(Duration::from_millis(250), Duration::from_secs(3));
         assert_eq!(sequence.due(at(99_999)), None, "nothing before it begins");
         sequence.begin(start);
         sequence.begin(at(200));
@@ -108,9 +130,31 @@ mod tests {
     }
 
     #[test]
+    fn one_that_reads_on_is_left_alone_for_a_bounded_time() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut sequence = Sequence::new(Duration::from_millis(250), Duration::from_secs(3));
+        sequence.begin(start);
+        sequence.note_unread(100, at(0));
+        sequence.note_unread(90, at(200));
+        sequence.note_unread(90, at(300));
+        assert_eq!(sequence.due(at(449)), None);
+        assert_eq!(sequence.due(at(450)), Some(Due::Signal), "it has read nothing more for 0.25 s");
+
+        let mut sequence = Sequence::new(Duration::from_millis(250), Duration::from_secs(3));
+        sequence.begin(start);
+        for millis in (0..3250).step_by(50) {
+            sequence.note_unread(100_000 - millis as usize, at(millis));
+            assert_eq!(sequence.due(at(millis)), None, "{millis}");
+        }
+        sequence.note_unread(1, at(3250));
+        assert_eq!(sequence.due(at(3250)), Some(Due::Signal), "whatever is left");
+    }
+
+    #[test]
     fn hurry_goes_straight_to_kill() {
         let now = Instant::now();
-        let mut sequence = Sequence::new(Duration::from_secs(3));
+        let mut sequence = Sequence::new(Duration::from_millis(250), Duration::from_secs(3));
         sequence.begin(now);
         sequence.hurry(now);
         assert_eq!(sequence.due(now), Some(Due::Kill));

@@ -29,6 +29,7 @@ pub(super) struct Arguments {
     pub(super) cgi_environment: bool,
     pub(super) stderr: Stderr,
     pub(super) linger: Duration,
+    pub(super) input_grace: Duration,
     pub(super) grace: Duration,
     pub(super) stop_signal: i32,
     pub(super) origin: Origin,

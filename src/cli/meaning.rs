@@ -71,6 +71,7 @@ pub(super) fn config(
             ping: unless_zero(arguments.ping),
             idle: unless_zero(arguments.idle),
             linger: arguments.linger,
+            input_grace: arguments.input_grace,
             grace: arguments.grace,
             patience: arguments.patience,
         },

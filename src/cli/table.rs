@@ -324,6 +324,19 @@ pub(super) static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "inputgrace",
+        value: Value::Text("SECS", |arguments, value| {
+            arguments.input_grace = values::seconds(value)?;
+            Ok(())
+        }),
+        default: Default::Value("0.25"),
+        category: Category::Program,
+        summary: "How long a program that is to stop may read nothing more before the stop signal",
+        details: "Its standard input is closed first. As long as it goes on to read what was accepted for it, it is \
+            left alone, for `--grace` and this time at most. What it has not read when it ends is counted and logged.",
+        ..PLAIN
+    },
+    Flag {
         name: "grace",
         value: Value::Text("SECS", |arguments, value| {
             arguments.grace = values::seconds(value)?;
@@ -343,8 +356,8 @@ pub(super) static FLAGS: &[Flag] = &[
         default: Default::Value("TERM"),
         category: Category::Program,
         summary: "Signal that asks the program to stop",
-        details: "A name, with or without `SIG`, or a number. It goes to the program's process group, \
-            0.25 seconds after its standard input was closed.",
+        details: "A name, with or without `SIG`, or a number. It goes to the program's process group; \
+            `--inputgrace` says when.",
         ..PLAIN
     },
     Flag {

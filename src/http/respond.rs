@@ -2,6 +2,7 @@
 //! [`print_head`] is the one place that puts right what it prints.
 
 use std::io;
+use std::time::Duration;
 
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
@@ -51,13 +52,22 @@ impl PartialEq for Reply {
 
 /// A response of one line of text.
 pub fn refuse(status: u16, text: &str) -> Reply {
-    let body = Body::Bytes(format!("{text}\n").into_bytes());
-    let reply = Reply::new(status, "text/plain; charset=utf-8", body);
     match status {
-        // RFC 9110 §10.2.3: in seconds. What was full may be free at once.
-        503 => reply.with("Retry-After", "1"),
-        _ => reply,
+        // What was full may be free at once.
+        503 => refuse_for(text, Duration::from_secs(1)),
+        _ => plain_text(status, text),
     }
+}
+
+/// A 503 that says when to come again (RFC 9110 §10.2.3), in whole seconds.
+pub fn refuse_for(text: &str, time: Duration) -> Reply {
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    plain_text(503, text).with("Retry-After", seconds.max(1).to_string())
+}
+
+fn plain_text(status: u16, text: &str) -> Reply {
+    let body = Body::Bytes(format!("{text}\n").into_bytes());
+    Reply::new(status, "text/plain; charset=utf-8", body)
 }
 
 /// A whole 503 for a peer whose request was not even read. The caller closes.

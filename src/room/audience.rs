@@ -1,14 +1,14 @@
 //! The room as others see it: its process, which talks to it and ends, and whoever asks how it stands.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::history::History;
 use super::past::Past;
 use super::room::Room;
 use super::state::Phase;
 use super::table::Facts;
-use crate::child::Audience;
+use crate::child::{Audience, Dismissed, Outcome};
 use crate::client::Client;
 use crate::config::Keep;
 use crate::framing::output::Found;
@@ -30,12 +30,14 @@ impl Room {
                 joined: state.joined,
                 metadata: state.metadata.clone(),
                 queued: [0; 2],
+                unread: 0,
             };
             (facts, state.members.clone(), child)
         };
         // Each with its own lock, and none while the room is locked.
         let waiting = members.iter().map(|client| client.sink.look().held).sum();
-        facts.queued = [waiting, child.map_or(0, |child| child.queued())];
+        facts.queued = [waiting, child.as_ref().map_or(0, |child| child.queued())];
+        facts.unread = child.map_or(0, |child| child.unread_messages());
         facts
     }
 
@@ -44,7 +46,7 @@ impl Room {
         let mut state = lock(&self.state);
         let nothing = History::new(Keep::Nothing, 0);
         let history = with_history.then(|| std::mem::replace(&mut state.history, nothing));
-        Past { joined: state.joined, history }
+        Past { joined: state.joined, history, failures: state.failures }
     }
 
     /// The process is gone: the members go with it, the next to come gets a new one.
@@ -124,7 +126,26 @@ impl Audience for Room {
         }
     }
 
-    fn child_ended(&self) -> Vec<Arc<Client>> {
+    fn dismiss(&self) -> Dismissed {
+        let (members, all) = {
+            let mut state = lock(&self.state);
+            let members = std::mem::take(&mut state.members);
+            state.list = None;
+            state.places -= members.len();
+            let all: Vec<_> = members.iter().chain(&state.leaving).cloned().collect();
+            (members, all)
+        };
+        let mut leaves = Vec::new();
+        for client in all {
+            client.leave_once(|| {
+                leaves.extend(self.leave_notice(&client).map(|notice| (Arc::clone(&client), notice)));
+            });
+        }
+        Dismissed { members, leaves }
+    }
+
+    fn child_ended(&self, outcome: Outcome, lived: Duration) -> Vec<Arc<Client>> {
+        lock(&self.state).failures.note(outcome, lived, Instant::now());
         self.end(Phase::Idle)
     }
 

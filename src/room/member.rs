@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::room::Room;
 use crate::child::Child;
 use crate::client::Client;
-use crate::sink::After;
+use crate::sink::{After, Messages, Pushed};
 
 /// A client's membership: it leaves the room when this is dropped, whatever happens to its thread.
 pub struct Member {
@@ -26,13 +26,13 @@ impl Member {
         self.child.see_through(&self.client);
     }
 
-    /// Passes a message on to the program, all parts together or none: see [`Child::input`].
-    pub fn input(&self, parts: &[&[u8]], stay: impl FnMut(Instant) -> bool) -> (bool, bool) {
+    /// Passes messages on to the program: see [`Child::input`].
+    pub fn input(&self, messages: Messages<'_>, stay: impl FnMut(Instant) -> bool) -> Pushed {
         // Its join was not taken: the client was gone by then.
         if !self.client.is_greeted() {
-            return (false, false);
+            return Pushed { taken: 0, waited: false, after: After::Refused };
         }
-        self.child.input(&self.client, parts, stay)
+        self.child.input(&self.client, messages, stay)
     }
 
     /// Has the client's sink minded if something waits in it.

@@ -1,7 +1,9 @@
 //! Rooms: who is in, which process answers, what happens when they come and go. Knows nothing of HTTP.
 
 mod audience;
+mod failures;
 mod history;
+mod join;
 mod member;
 mod past;
 mod ports;
@@ -10,7 +12,8 @@ mod state;
 mod table;
 mod template;
 
+pub use self::join::JoinError;
 pub use self::member::Member;
-pub use self::room::{JoinError, Room};
+pub use self::room::Room;
 pub use self::table::{Bounds, Facts, Hooks, ReserveError, Table, Ticket};
 pub use self::template::Template;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::failures::Failures;
 use super::history::History;
 
 /// Rooms that are remembered.
@@ -15,6 +16,8 @@ pub(super) struct Past {
     pub(super) joined: u64,
     /// Its messages, if they outlive the program.
     pub(super) history: Option<History>,
+    /// How its programs failed.
+    pub(super) failures: Failures,
 }
 
 /// See the module's documentation.
@@ -63,6 +66,11 @@ impl Pasts {
         Some(past)
     }
 
+    /// How the programs of a room failed.
+    pub(super) fn failures(&self, name: &str) -> Failures {
+        self.by_name.get(name).map(|(_, past)| past.failures).unwrap_or_default()
+    }
+
     /// How many clients joined each of them.
     pub(super) fn joined(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
         self.by_name.iter().map(|(name, (_, past))| (name, past.joined))
@@ -83,8 +91,8 @@ mod tests {
     fn the_last_rooms_are_remembered_and_nothing_piles_up() {
         let mut pasts = Pasts::new(1 << 20);
         for n in 0..10_000u64 {
-            pasts.remember(format!("room {n}").into(), Past { joined: n, history: None });
-            pasts.remember("regular".into(), Past { joined: n, history: None });
+            pasts.remember(format!("room {n}").into(), Past { joined: n, ..Past::default() });
+            pasts.remember("regular".into(), Past { joined: n, ..Past::default() });
         }
         assert_eq!(pasts.joined().count(), MOST);
         assert!(pasts.order.len() <= 2 * MOST);

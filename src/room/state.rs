@@ -1,8 +1,10 @@
 //! What a room knows while it is locked: where its process is in its life, and who is in.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::failures::Failures;
 use super::history::History;
 use crate::child::Child;
 use crate::client::Client;
@@ -34,6 +36,10 @@ pub(super) struct State {
     pub(super) members: Vec<Arc<Client>>,
     /// Those who are no members any more, but whose leave the program may not have been told yet.
     pub(super) leaving: Vec<Arc<Client>>,
+    /// Clients that wait for a process, in the order of their coming.
+    pub(super) arrivals: VecDeque<Arc<Client>>,
+    /// Those that got in meanwhile, and with which process; their threads take this up.
+    pub(super) admitted: Vec<(u64, Arc<Child>)>,
     /// The members as a list, until somebody comes or goes.
     pub(super) list: Option<Arc<[Arc<Client>]>>,
     /// What is replayed to those who come.
@@ -45,8 +51,10 @@ pub(super) struct State {
     /// What the program said of the room: JSON.
     pub(super) metadata: Option<Arc<[u8]>>,
     /// How many starts have failed, and why the last one did.
-    pub(super) failures: u64,
+    pub(super) failed_starts: u64,
     pub(super) failure: Arc<str>,
+    /// How its programs failed.
+    pub(super) failures: Failures,
     pub(super) shutting_down: bool,
     /// Nothing is to live any more.
     pub(super) killed: bool,
@@ -54,20 +62,23 @@ pub(super) struct State {
 
 impl State {
     /// A room without anybody or anything, that goes on where its past ended.
-    pub(super) fn new(port: Option<u16>, joined: u64, history: History) -> Self {
+    pub(super) fn new(port: Option<u16>, joined: u64, history: History, failures: Failures) -> Self {
         Self {
             phase: Phase::Idle,
             places: 0,
             empty_since: None,
             members: Vec::new(),
             leaving: Vec::new(),
+            arrivals: VecDeque::new(),
+            admitted: Vec::new(),
             list: None,
             history,
             port,
             joined,
             metadata: None,
-            failures: 0,
+            failed_starts: 0,
             failure: "".into(),
+            failures,
             shutting_down: false,
             killed: false,
         }
@@ -93,6 +104,12 @@ impl State {
         self.list = None;
         self.members.remove(at);
         true
+    }
+
+    /// The process that a client got in with while it waited.
+    pub(super) fn take_admission(&mut self, id: u64) -> Option<Arc<Child>> {
+        let at = self.admitted.iter().position(|(admitted, _)| *admitted == id)?;
+        Some(self.admitted.swap_remove(at).1)
     }
 
     /// Takes a member off the list; its place stays taken until its leave has been told.

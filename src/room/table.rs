@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use super::history::History;
 use super::past::Pasts;
 use super::ports::Ports;
 use super::room::Room;
+use super::state::State;
 use super::template::Template;
 use crate::child::{Child, Settings};
 use crate::config::{self, Transport};
@@ -56,6 +58,8 @@ pub struct Facts {
     pub metadata: Option<Arc<[u8]>>,
     /// Bytes that wait for its clients and for its program.
     pub queued: [usize; 2],
+    /// Messages of clients that its program has not read yet.
+    pub unread: u64,
 }
 
 /// Why there is no place in a room.
@@ -73,6 +77,8 @@ pub enum ReserveError {
     Oneshot,
     /// Its last program cannot be ended.
     Stuck,
+    /// Its program failed so many times in a row; it is not started again before so long.
+    Failing(u32, Duration),
     /// The server is shutting down.
     ShuttingDown,
 }
@@ -80,6 +86,7 @@ pub enum ReserveError {
 impl fmt::Display for ReserveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Failing(times, _) => return write!(f, "its program failed {times} times in a row"),
             Self::NotAllowed => "Invalid room",
             Self::TooManyRooms => "too many rooms",
             Self::NoPort => "no port left for the program",
@@ -185,10 +192,13 @@ impl Table {
         if self.bounds.oneshot && rooms.taken {
             return Err(ReserveError::Oneshot);
         }
+        let failures = rooms.past.failures(name);
         let room = if let Some(room) = rooms.by_name.get(name) {
             Arc::clone(room)
         } else if self.bounds.rooms.is_some_and(|most| rooms.by_name.len() >= most) {
             return Err(ReserveError::TooManyRooms);
+        } else if let Some(pause) = failures.pause(Instant::now()) {
+            return Err(ReserveError::Failing(failures.in_a_row(), pause));
         } else {
             let port = match &mut rooms.ports {
                 Some(ports) => Some(ports.take().ok_or(ReserveError::NoPort)?),
@@ -197,7 +207,8 @@ impl Table {
             let past = rooms.past.recall(name).unwrap_or_default();
             let history =
                 past.history.unwrap_or_else(|| History::new(self.history.keep, self.settings.queue));
-            let room = Arc::new(Room::new(name, Arc::downgrade(self), port, past.joined, history));
+            let state = State::new(port, past.joined, history, past.failures);
+            let room = Arc::new(Room::new(name, Arc::downgrade(self), state));
             rooms.by_name.insert(Arc::clone(room.shared_name()), Arc::clone(&room));
             room
         };
@@ -264,8 +275,9 @@ impl Table {
         self.settings.ending.load(Ordering::SeqCst)
     }
 
-    /// KILL to every program, at once.
-    pub fn kill(&self) {
+    /// KILL to every program, at once: told to those who look after them, and sent to their process groups
+    /// whether or not those come to it. Says how many programs had not ended.
+    pub fn kill(&self) -> usize {
         let rooms: Vec<_> = lock(&self.rooms).by_name.values().cloned().collect();
         for room in rooms {
             room.kill();
@@ -273,6 +285,7 @@ impl Table {
         for child in lock(&self.children).iter().filter_map(Weak::upgrade) {
             child.kill();
         }
+        self.settings.processes.kill()
     }
 
     /// A program lives.

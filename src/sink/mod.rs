@@ -7,22 +7,26 @@
 //! write and put back, so the order of each sender holds. No call in here blocks, except
 //! [`Sink::push_in_turn`], which is made for it.
 
+mod ledger;
 mod queue;
+mod turns;
 
-use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
+use self::ledger::Ledger;
 use self::queue::Queue;
 pub use self::queue::{Batch, Control};
+use self::turns::Turns;
+use crate::sys::pipe::PIPE_WIDE;
+use crate::sys::tcp::unacknowledged;
 use crate::sys::{lock, socket};
 
 /// Data handed to one `writev`.
@@ -33,6 +37,9 @@ const SLICES: usize = 64;
 
 /// Writes in a row for one sink before its minder looks at the others again.
 const ROUNDS: usize = 16;
+
+/// What the kernel may hold of what was written to a stream socket, in bytes (`net.ipv4.tcp_wmem`).
+const SOCKET_MOST: usize = 8 * 1024 * 1024;
 
 /// How often a thread that waits for its turn asks whether it still should.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -141,7 +148,7 @@ pub struct Look {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Sink {
-    /// Bytes held at which it is behind, or full.
+    /// Bytes that wait at which it is behind, or full.
     bound: usize,
     /// Whether the phase is `Open`, for those who must not wait for a write to end: set under the lock.
     open: Arc<AtomicBool>,
@@ -160,9 +167,32 @@ struct State {
     /// Bytes of the last frame, once there is one.
     last: usize,
     moved: Instant,
-    /// Threads that wait for room, first come first served.
-    waiters: VecDeque<(u64, Thread)>,
-    tickets: u64,
+    /// Clients that wait for room.
+    turns: Turns,
+    /// Where the messages end that a program may not have read.
+    ledger: Ledger,
+    /// Messages that it will never read.
+    lost: u64,
+}
+
+/// Messages of one client for a program, or one notice.
+#[derive(Debug, Clone, Copy)]
+pub struct Messages<'a> {
+    /// The bytes, one part behind the other.
+    pub parts: [&'a [u8]; 2],
+    /// Where each message ends; the last one at the end of the bytes.
+    pub ends: &'a [usize],
+}
+
+/// What became of messages for a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// How many were taken, from the first one on.
+    pub taken: usize,
+    /// Whether the caller had to wait.
+    pub waited: bool,
+    /// As for everything that is handed to a sink.
+    pub after: After,
 }
 
 impl Sink {
@@ -183,6 +213,10 @@ impl Sink {
     }
 
     fn new(door: Arc<Door>, bound: usize, framed: bool) -> Self {
+        let kernel = match &*door {
+            Door::Pipe(_) => 2 * PIPE_WIDE,
+            Door::Socket(_) | Door::Stream(_) => SOCKET_MOST,
+        };
         let open = Arc::new(AtomicBool::new(true));
         Self {
             bound,
@@ -196,8 +230,9 @@ impl Sink {
                 taken: 0,
                 last: 0,
                 moved: Instant::now(),
-                waiters: VecDeque::new(),
-                tickets: 0,
+                turns: Turns::default(),
+                ledger: Ledger::new(kernel),
+                lost: 0,
             }),
         }
     }
@@ -299,65 +334,108 @@ impl Sink {
         state.end()
     }
 
-    /// The last bytes for a child, whatever waits: then the end of its input. What they are is asked when
+    /// The last notices for a child, whatever waits: then the end of its input. What they are is asked when
     /// nothing can come in between any more; who answers must take no other lock.
     pub fn end_with(&self, last: impl FnOnce() -> Vec<u8>) -> After {
         let mut state = lock(&self.state);
         if state.phase != Phase::Open {
             return After::Refused;
         }
-        state.queue.push_copy(&last());
+        let last = last();
+        let left = state.queue.len();
+        state.ledger.push(last.len(), false, left);
+        state.queue.push_copy(&last);
         state.end()
     }
 
-    /// Bytes for a child, whatever waits. For what is bounded by its nature.
-    pub fn push(&self, bytes: &[u8]) -> After {
+    /// A notice for a child, whatever waits. For what is bounded by its nature.
+    pub fn push(&self, notice: &[u8]) -> After {
         let mut state = lock(&self.state);
-        state.push(&[bytes])
+        state.push([notice, b""], &[notice.len()], 0, false)
     }
 
-    /// Bytes for a child, all parts together or none. While there is no room, waits in the order of
-    /// coming: woken as room comes or the sink ends, and about once a second to ask `stay`; when that says
-    /// no, the bytes are refused. `taken` is told that they are not, before anything can come behind them;
-    /// it must take no other lock. Says also whether it had to wait.
+    /// A client's place in the order of notices, taken without writing or waiting: for a caller who holds a lock.
+    /// Where there is room, the notice is queued, and this says so; [`Sink::flush`] afterwards. Otherwise the
+    /// client has a place in the line, to be taken up with [`Sink::push_in_turn`] or given up with
+    /// [`Sink::leave_line`].
+    #[must_use]
+    pub fn announce(&self, client: u64, notice: &[u8]) -> bool {
+        let mut state = lock(&self.state);
+        if state.phase != Phase::Open {
+            return false;
+        }
+        if state.turns.is_empty() && state.queue.len() < self.bound {
+            let left = state.queue.len();
+            state.ledger.push(notice.len(), false, left);
+            state.queue.push_copy(notice);
+            return true;
+        }
+        state.turns.reserve(client);
+        false
+    }
+
+    /// Gives a place in the line up.
+    pub fn leave_line(&self, client: u64) {
+        let mut state = lock(&self.state);
+        state.turns.leave(client);
+        state.wake_waiter(self.bound);
+    }
+
+    /// Messages for a child, or a notice if they are not `counted`. While there is no room, the client waits in
+    /// line: woken as room comes or the sink ends, and about once a second to ask `stay`; when that says no,
+    /// what is left is refused. While others wait too, one message is taken at a time, and then the client goes
+    /// to the end of the line. `taken` is told when the last one is taken, before anything can come behind it;
+    /// it must take no other lock.
     pub fn push_in_turn(
         &self,
-        parts: &[&[u8]],
+        client: u64,
+        messages: Messages<'_>,
+        counted: bool,
         mut stay: impl FnMut() -> bool,
         taken: impl FnOnce(),
-    ) -> (After, bool) {
-        let push = |state: &mut State| {
-            let after = state.push(parts);
-            if after != After::Refused {
-                taken();
-            }
-            after
-        };
+    ) -> Pushed {
+        let mut pushed = Pushed { taken: 0, waited: false, after: After::Refused };
         let mut state = lock(&self.state);
-        if state.waiters.is_empty() && (state.queue.held() < self.bound || state.phase != Phase::Open) {
-            return (push(&mut state), false);
-        }
-        let ticket = state.tickets;
-        state.tickets += 1;
-        state.waiters.push_back((ticket, std::thread::current()));
         loop {
-            drop(state);
-            // Asked before each wait: whoever should not wait is not kept for a second, message by message.
-            let go_on = stay();
-            if go_on {
-                // Woken by `wake_waiter`; a wake-up that comes first is not lost (park's token).
-                std::thread::park_timeout(ASK_AGAIN);
+            let must_wait = if state.turns.is_empty() {
+                state.queue.len() >= self.bound
+            } else {
+                !state.turns.is_first(client) || state.queue.len() >= self.bound
+            };
+            if state.phase == Phase::Open && must_wait {
+                state.turns.wait(client);
+                drop(state);
+                pushed.waited = true;
+                // Asked before each wait: whoever should not wait is not kept for a second, message by message.
+                let go_on = stay();
+                if go_on {
+                    // Woken by `wake_waiter`; a wake-up that comes first is not lost (park's token).
+                    std::thread::park_timeout(ASK_AGAIN);
+                }
+                state = lock(&self.state);
+                if !go_on {
+                    break;
+                }
+                continue;
             }
-            state = lock(&self.state);
-            let mine = state.waiters.front().is_some_and(|(first, _)| *first == ticket);
-            let turn = mine && state.queue.held() < self.bound;
-            if turn || !go_on || state.phase != Phase::Open {
-                state.waiters.retain(|(waiting, _)| *waiting != ticket);
-                let after = if go_on { push(&mut state) } else { After::Refused };
-                state.wake_waiter(self.bound);
-                return (after, true);
+            let alone = state.turns.len() <= 1;
+            let until = if alone { messages.ends.len() } else { pushed.taken + 1 };
+            let (parts, ends, from) = messages.part(pushed.taken..until);
+            pushed.after = state.push(parts, ends, from, counted);
+            if pushed.after == After::Refused {
+                break;
             }
+            pushed.taken = until;
+            if until == messages.ends.len() {
+                taken();
+                break;
+            }
+            state.turns.to_the_end();
+            state.wake_waiter(self.bound);
         }
+        state.turns.leave(client);
+        state.wake_waiter(self.bound);
+        pushed
     }
 
     /// Goes on writing what waits.
@@ -403,6 +481,22 @@ impl Sink {
         lock(&self.state).break_off();
     }
 
+    /// Once everything has been written: closes a pipe that the program has read empty. Says how many bytes it
+    /// has not read yet, or none once its input has ended.
+    pub fn close_if_read(&self) -> Option<usize> {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Ended {
+            state.close_input();
+        }
+        state.door.is_some().then(|| state.unread())
+    }
+
+    /// Messages of clients that a program has not read so far, those that it never will included.
+    pub fn unread_messages(&self) -> u64 {
+        let state = lock(&self.state);
+        state.lost + state.ledger.messages_in(state.unread())
+    }
+
     /// The descriptor, to poll it; `None` once a pipe is closed.
     pub fn door(&self) -> Option<Arc<Door>> {
         lock(&self.state).door.clone()
@@ -428,6 +522,25 @@ impl Sink {
     /// Bytes that the kernel took since the beginning.
     pub fn taken(&self) -> u64 {
         lock(&self.state).taken
+    }
+}
+
+impl<'a> Messages<'a> {
+    /// One message, or one notice.
+    pub fn one(parts: [&'a [u8]; 2], end: &'a [usize; 1]) -> Self {
+        Self { parts, ends: end }
+    }
+
+    /// Some of the messages: their bytes, where each of them ends, and where the first begins.
+    fn part(&self, which: Range<usize>) -> ([&'a [u8]; 2], &'a [usize], usize) {
+        let from = which.start.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let until = which.end.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let [first, second] = self.parts;
+        let cut = |part: &'a [u8], offset: usize| {
+            let at = |end: usize| end.saturating_sub(offset).min(part.len());
+            &part[at(from)..at(until)]
+        };
+        ([cut(first, 0), cut(second, first.len())], &self.ends[which], from)
     }
 }
 
@@ -494,21 +607,22 @@ impl State {
         }
     }
 
-    fn push(&mut self, parts: &[&[u8]]) -> After {
+    /// Writes or queues messages for a child, all of them or none.
+    fn push(&mut self, parts: [&[u8]; 2], ends: &[usize], from: usize, counted: bool) -> After {
         if self.phase != Phase::Open {
             return After::Refused;
         }
         let mut written = 0;
         if self.queue.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 4];
-            let count = parts.len().min(slices.len());
-            for (slice, part) in slices.iter_mut().zip(parts) {
-                *slice = IoSlice::new(part);
-            }
-            match self.write_now(&slices[..count]) {
+            match self.write_now(&parts.map(IoSlice::new)[..if parts[1].is_empty() { 1 } else { 2 }]) {
                 Some(taken) => written = taken,
                 None => return After::Refused,
             }
+        }
+        let mut from = from;
+        for &end in ends {
+            self.ledger.push(end - from, counted, self.queue.len());
+            from = end;
         }
         for part in parts {
             let skip = written.min(part.len());
@@ -535,6 +649,8 @@ impl State {
     }
 
     fn break_off(&mut self) {
+        self.lost += self.ledger.messages_in(self.unread());
+        self.ledger.clear();
         self.phase = Phase::Broken;
         self.open.store(false, Ordering::Release);
         self.queue.clear();
@@ -549,23 +665,32 @@ impl State {
                 // Gone already: then nobody has to be told.
                 let _ = rustix::net::shutdown(fd, Shutdown::Write);
             }
+            // Open for as long as something is unread in it: closed, it could not be asked how much. The program
+            // sees the end of its input behind that either way.
+            Some(Door::Pipe(_)) if self.phase == Phase::Ended && self.unread() > 0 => return,
             Some(Door::Pipe(_)) => {}
         }
         self.door = None;
     }
 
     fn wake_waiter(&self, bound: usize) {
-        if (self.queue.held() < bound || self.phase != Phase::Open)
-            && let Some((_, first)) = self.waiters.front()
-        {
-            first.unpark();
+        if self.queue.len() < bound || self.phase != Phase::Open {
+            self.turns.wake_first();
         }
     }
 
     fn wake_all(&self) {
-        for (_, waiter) in &self.waiters {
-            waiter.unpark();
-        }
+        self.turns.wake_all();
+    }
+
+    /// Bytes for a program that it has not read, as far as that is known: what waits here and in the kernel.
+    fn unread(&self) -> usize {
+        let in_kernel = match self.door.as_deref() {
+            Some(Door::Pipe(fd)) => rustix::io::ioctl_fionread(fd).ok(),
+            Some(Door::Stream(fd)) => unacknowledged(fd),
+            Some(Door::Socket(_)) | None => None,
+        };
+        self.queue.len() + usize::try_from(in_kernel.unwrap_or(0)).unwrap_or(0)
     }
 }
 
@@ -656,14 +781,15 @@ mod tests {
         while sink.push(&[0; 4096]) == After::Clear {}
         let waiter = std::thread::spawn({
             let sink = Arc::clone(&sink);
-            move || sink.push_in_turn(&[b"late", b"\n"], || true, || {})
+            move || sink.push_in_turn(1, Messages::one([b"late", b"\n"], &[5]), true, || true, || {})
         });
-        while lock(&sink.state).waiters.is_empty() {
+        while lock(&sink.state).turns.is_empty() {
             std::thread::yield_now();
         }
         drop(reader);
         assert_eq!(sink.flush_watched(), After::Refused);
-        assert_eq!(waiter.join().expect("no panic"), (After::Refused, true));
+        let pushed = Pushed { taken: 0, waited: true, after: After::Refused };
+        assert_eq!(waiter.join().expect("no panic"), pushed);
     }
 
     #[test]
@@ -680,9 +806,13 @@ mod tests {
             let sink = Arc::clone(&sink);
             waiters.push(std::thread::spawn({
                 let sink = Arc::clone(&sink);
-                move || sink.push_in_turn(&[&[b'a' + n; 2000]], || true, || {})
+                move || {
+                    let message = [b'a' + n; 2000];
+                    let messages = Messages::one([&message, b""], &[2000]);
+                    sink.push_in_turn(u64::from(n), messages, true, || true, || {})
+                }
             }));
-            while lock(&sink.state).waiters.len() <= usize::from(n) {
+            while lock(&sink.state).turns.len() <= usize::from(n) {
                 std::thread::yield_now();
             }
         }
@@ -697,7 +827,7 @@ mod tests {
             }
         }
         for waiter in waiters {
-            assert!(waiter.join().expect("no panic").1, "each had to wait");
+            assert!(waiter.join().expect("no panic").waited, "each had to wait");
         }
         got.retain(|&byte| byte != b'.');
         got.dedup();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::deadline::Deadline;
 use super::kernel;
+use super::lock;
 use super::poll::ready;
 
 /// How a process ended.
@@ -47,7 +48,30 @@ impl fmt::Display for Exit {
 pub struct Process {
     pid: Pid,
     fd: OwnedFd,
-    reaped: AtomicBool,
+    /// Locked while a signal is sent: afterwards its number can be anybody's.
+    reaped: Mutex<bool>,
+}
+
+/// All processes that have not been reaped: for the last act of the server.
+#[derive(Debug, Default)]
+pub struct Processes(Mutex<Vec<Weak<Process>>>);
+
+impl Processes {
+    /// Takes note of a process.
+    pub fn add(&self, process: &Arc<Process>) {
+        let mut all = lock(&self.0);
+        // Those that are gone are forgotten before there would have to be more room for them.
+        if all.len() == all.capacity() {
+            all.retain(|process| process.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(process));
+    }
+
+    /// KILL to the process group of each. Says how many have not been reaped.
+    pub fn kill(&self) -> usize {
+        let all: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
+        all.iter().filter(|process| process.signal_group(Signal::KILL)).count()
+    }
 }
 
 /// How long a dropped process is waited for after KILL.
@@ -63,7 +87,7 @@ impl Process {
         Ok(Self {
             pid,
             fd: rustix::process::pidfd_open(pid, PidfdFlags::empty())?,
-            reaped: AtomicBool::new(false),
+            reaped: Mutex::new(false),
         })
     }
 
@@ -77,23 +101,27 @@ impl Process {
         self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
 
-    /// Reaps it if it has ended. From then on its number can be anybody's: signal nothing any more.
+    /// Reaps it if it has ended. From then on its number can be anybody's, and nothing is signalled any more.
     pub fn reap(&self) -> Option<Exit> {
+        let mut reaped = lock(&self.reaped);
         let exit = self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-        if exit.is_some() {
-            self.reaped.store(true, Ordering::Relaxed);
-        }
+        *reaped |= exit.is_some();
         exit
     }
 
-    /// Sends a signal to the whole process group; call only before [`Process::reap`].
-    pub fn signal_group(&self, signal: Signal) {
+    /// Sends a signal to the whole process group, unless the process has been reaped; says whether it has not.
+    pub fn signal_group(&self, signal: Signal) -> bool {
+        let reaped = lock(&self.reaped);
+        if *reaped {
+            return false;
+        }
         // ESRCH: nobody left. EPERM: a set-user-id member; the rest got it (kill(2)).
         let _ = rustix::process::kill_process_group(self.pid, signal);
         // It may have left its group for another one of its session.
         if rustix::process::getpgid(Some(self.pid)).is_ok_and(|group| group != self.pid) {
             let _ = rustix::process::pidfd_send_signal(&self.fd, signal);
         }
+        true
     }
 
     fn wait(&self, options: WaitIdOptions) -> Option<Exit> {
@@ -119,8 +147,7 @@ impl AsFd for Process {
 impl Drop for Process {
     /// Nobody is left to look after it: it is killed with its group, and reaped.
     fn drop(&mut self) {
-        if !*self.reaped.get_mut() {
-            self.signal_group(Signal::KILL);
+        if self.signal_group(Signal::KILL) {
             let _ = ready(self.fd.as_fd(), PollFlags::IN, Deadline::after(LAST_WAIT));
             self.reap();
         }

@@ -25,7 +25,7 @@ use crate::counters::Count;
 use crate::framing::frames::{self, Kind};
 use crate::http::head::{Head, HeadError};
 use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
-use crate::http::respond::{Reply, refuse, switching_protocols};
+use crate::http::respond::{Reply, refuse, refuse_for, switching_protocols};
 use crate::http::route::{Offers, Route, UpgradeRequest, route};
 use crate::http::send::Peer;
 use crate::http::{cgi, origin, receive};
@@ -147,30 +147,43 @@ fn upgrade(
         Err(e @ ReserveError::NotAllowed) => {
             return refuse_with(&refuse(400, &e.to_string()), &e, Count::RefusedBad);
         }
-        Err(e) => return refuse_with(&refuse(503, &e.to_string()), &e, Count::RefusedLimit),
+        Err(e) => {
+            let reply = match e {
+                ReserveError::Failing(_, pause) => refuse_for(&e.to_string(), pause),
+                _ => refuse(503, &e.to_string()),
+            };
+            return refuse_with(&reply, &e, Count::RefusedLimit);
+        }
     };
-    let address = address(peer);
-    let id = service.next_id();
-    set_name(&format!("conn {id}"));
-    let limits = &service.config.limits;
-    let client = Arc::new(Client::new(id, address, request.query, Arc::clone(door), limits.queue));
-    // It leaves when the client is on the room's list, so that it misses nothing that is said once it
-    // knows that it is in.
-    client.sink.greet(switching_protocols(&request.accept));
+    let (address, limits) = (address(peer), &service.config.limits);
+    let answer = switching_protocols(&request.accept);
     place.is_upgraded();
+    let client = || {
+        let id = service.next_id();
+        let client = Client::new(id, address, request.query, Arc::clone(door), limits.queue);
+        // It leaves when the client is on the room's list, so that it misses nothing that is said once it
+        // knows that it is in.
+        client.sink.greet(answer);
+        Arc::new(client)
+    };
     let mut hung_up = None;
     let cgi = || {
         if service.config.program.cgi_environment { cgi::variables(head, peer) } else { Vec::new() }
     };
-    let joined = Room::join(ticket, &client, &cgi, |moved| still_there(&client, &mut hung_up, moved));
+    let stay = |client: &Arc<Client>, moved| still_there(client, &mut hung_up, moved);
+    let (client, joined) = Room::join(ticket, client, &cgi, stay);
+    let id = client.id;
     let e = match joined {
-        Ok(member) => return Some(member),
+        Ok(member) => {
+            set_name(&format!("conn {id}"));
+            return Some(member);
+        }
         Err(e) => e,
     };
     let (code, count) = match e {
         JoinError::ShuttingDown => (1001, Count::ClosedShutdown),
         JoinError::Gone => (1011, Count::ClosedGone),
-        JoinError::Start(_) | JoinError::Stuck => (1011, Count::ClosedFailure),
+        JoinError::Start(_) | JoinError::Stuck | JoinError::Failing(_) => (1011, Count::ClosedFailure),
     };
     service.counters.one(count);
     let _ = client.close(code, &e.to_string(), Ending::BreakOff);
@@ -245,6 +258,7 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         clock.liveness.message(socket.get_ref().heard());
         if !client.is_open() {
             // The server has said its last word already: what comes now is not for the program.
+            inbound.ignore();
             continue;
         }
         client.received.fetch_add(message.len() as u64, Ordering::Relaxed);

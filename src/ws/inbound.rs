@@ -11,6 +11,7 @@ use crate::framing::frames::Kind;
 use crate::framing::input;
 use crate::room::Member;
 use crate::service::Service;
+use crate::sink::{Messages, Pushed};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::poll;
 
@@ -30,10 +31,9 @@ const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Inbound<'a> {
     service: &'a Service,
     member: &'a Member,
-    /// Put together, not passed on yet: bytes, how many messages, and of how many bytes.
+    /// Put together, not passed on yet: bytes, and where each message ends in them.
     bytes: Vec<u8>,
-    messages: u64,
-    payload: u64,
+    ends: Vec<usize>,
     /// For the framing of one message.
     scratch: Vec<u8>,
     hung_up: Option<Instant>,
@@ -55,8 +55,7 @@ impl<'a> Inbound<'a> {
             service,
             member,
             bytes: Vec::new(),
-            messages: 0,
-            payload: 0,
+            ends: Vec::new(),
             scratch: Vec::new(),
             hung_up: None,
             lost: 0,
@@ -68,6 +67,8 @@ impl<'a> Inbound<'a> {
     pub(super) fn take(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
         let framing = self.service.config.framing.input;
         let client = self.member.client().id;
+        self.service.counters.one(Count::MessagesReceived);
+        self.service.counters.add(Count::BytesIn, message.len() as u64);
         let Some(parts) = input::parts(framing, client, kind, message, &mut self.scratch) else {
             self.refused += 1;
             self.service.counters.one(Count::DroppedNotJson);
@@ -76,51 +77,57 @@ impl<'a> Inbound<'a> {
             }
             return Waited::No;
         };
-        self.messages += 1;
-        self.payload += message.len() as u64;
-        if self.messages == 1 && (!more || message.len() >= ALONE) {
-            let (taken, waited) = pass(self.member, &parts, &mut self.hung_up);
-            self.count(taken);
-            return waited;
+        if self.ends.is_empty() && (!more || message.len() >= ALONE) {
+            let ends = [parts[0].len() + parts[1].len()];
+            let pushed = pass(self.member, Messages::one(parts, &ends), &mut self.hung_up);
+            return self.count(pushed, 1);
         }
         for part in parts {
             self.bytes.extend_from_slice(part);
         }
+        self.ends.push(self.bytes.len());
         if more && self.bytes.len() < TOGETHER { Waited::No } else { self.flush() }
     }
 
     /// Passes on what is left.
     pub(super) fn flush(&mut self) -> Waited {
-        if self.messages == 0 {
+        if self.ends.is_empty() {
             return Waited::No;
         }
-        let (taken, waited) = pass(self.member, &[&self.bytes], &mut self.hung_up);
+        let messages = Messages { parts: [&self.bytes, b""], ends: &self.ends };
+        let pushed = pass(self.member, messages, &mut self.hung_up);
+        let all = self.ends.len();
         self.bytes.clear();
-        self.count(taken);
-        waited
+        self.ends.clear();
+        self.count(pushed, all)
+    }
+
+    /// Takes note of a message that comes after the server's last word to this client: it is for nobody.
+    pub(super) fn ignore(&self) {
+        self.service.counters.one(Count::MessagesReceived);
+        self.service.counters.one(Count::DroppedClosed);
     }
 
     /// Gives back the memory that a busy client took; nothing waits to be passed on.
     pub(super) fn shrink(&mut self) {
-        if self.bytes.capacity() + self.scratch.capacity() > KEPT {
-            (self.bytes, self.scratch) = (Vec::new(), Vec::new());
+        let ends = self.ends.capacity() * size_of::<usize>();
+        if self.bytes.capacity() + self.scratch.capacity() + ends > KEPT {
+            (self.bytes, self.scratch, self.ends) = (Vec::new(), Vec::new(), Vec::new());
         }
     }
 
-    fn count(&mut self, taken: bool) {
-        let (messages, payload) = (std::mem::take(&mut self.messages), std::mem::take(&mut self.payload));
+    /// Counts what became of so many messages.
+    fn count(&mut self, pushed: Pushed, messages: usize) -> Waited {
         let counters = &self.service.counters;
-        if taken {
-            counters.add(Count::MessagesIn, messages);
-            counters.add(Count::BytesIn, payload);
-            return;
-        }
-        counters.add(Count::DroppedUnread, messages);
-        if self.lost == 0 {
+        let refused = (messages - pushed.taken) as u64;
+        counters.add(Count::MessagesPassed, pushed.taken as u64);
+        counters.add(Count::DroppedUnread, refused);
+        if refused > 0 && self.lost == 0 {
             let log = &self.service.log;
             log.debug("message dropped: the program reads no more").client(self.member.client().id).write();
         }
-        self.lost += messages;
+        self.lost += refused;
+        if pushed.waited { Waited::Yes } else { Waited::No }
     }
 
     /// The last word on what was dropped.
@@ -136,10 +143,8 @@ impl<'a> Inbound<'a> {
     }
 }
 
-/// Passes bytes on, all of them or none; says whether they were taken.
-fn pass(member: &Member, parts: &[&[u8]], hung_up: &mut Option<Instant>) -> (bool, Waited) {
-    let (taken, waited) = member.input(parts, |moved| still_there(member.client(), hung_up, moved));
-    (taken, if waited { Waited::Yes } else { Waited::No })
+fn pass(member: &Member, messages: Messages<'_>, hung_up: &mut Option<Instant>) -> Pushed {
+    member.input(messages, |moved| still_there(member.client(), hung_up, moved))
 }
 
 /// Whether a client that waits for the program to read should go on waiting: not when it was reset or

@@ -89,6 +89,7 @@ mod tests {
             ping: ping.map(Duration::from_secs),
             idle: idle.map(Duration::from_secs),
             linger: Duration::ZERO,
+            input_grace: Duration::ZERO,
             grace: Duration::ZERO,
             patience: Duration::ZERO,
         }

@@ -1,6 +1,7 @@
 //! What a plain request is answered with: the one place where HTTP meets rooms.
 
 use crate::config::{Metrics, Origin};
+use crate::counters::Count;
 use crate::http::api::{self, RoomFacts};
 use crate::http::head::Head;
 use crate::http::metrics::{self, State};
@@ -45,8 +46,10 @@ fn allow_origin(service: &Service, head: &Head, reply: Reply) -> Reply {
 
 fn state(service: &Service) -> State {
     let per_room = service.config.metrics == Some(Metrics::Rooms);
+    let passed = service.counters.get(Count::MessagesPassed);
     let (rooms, past) =
         if per_room { service.table.facts_and_past() } else { (service.table.facts(), Vec::new()) };
+    service.counters.settle(passed, rooms.iter().map(|room| room.unread).sum());
     let sum = |index: usize| rooms.iter().map(|room| room.queued[index]).sum();
     let mut state = State {
         rooms: rooms.len(),
