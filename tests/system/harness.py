@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
-def _end_with_us():
+def end_with_us():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -42,7 +42,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            preexec_fn=_end_with_us,
+            preexec_fn=end_with_us,
             **options,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
