@@ -11,6 +11,7 @@ mod api;
 mod child_life;
 mod cli;
 mod closing;
+mod fairness;
 mod gwsocket;
 mod handshake_queue;
 mod history;

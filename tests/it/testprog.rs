@@ -35,6 +35,8 @@ fn main() {
         ["large", length] => large(number(length), false),
         ["large", length, "more"] => large(number(length), true),
         ["history", lines, length] => history(number(lines), number(length)),
+        ["pace", lines, length, millis] => pace(number(lines), number(length), number(millis)),
+        ["slow-echo", micros] => slow_echo(number(micros)),
         ["read-nothing"] => sleep_for_ever(),
         ["pieces"] => pieces(),
         ["packets"] => packets(),
@@ -132,6 +134,31 @@ fn history(lines: usize, length: usize) {
             out.flush().expect("flush");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// Prints so many numbered lines each time that so many milliseconds have gone by.
+fn pace(lines: usize, length: usize, millis: usize) {
+    let period = Duration::from_millis(millis as u64);
+    let mut batch = Vec::new();
+    for number in 0.. {
+        let start = batch.len();
+        batch.extend_from_slice(format!("{number} ").as_bytes());
+        batch.resize(batch.len().max(start + length), b'p');
+        batch.push(b'\n');
+        if (number + 1) % lines == 0 {
+            std::io::stdout().lock().write_all(&batch).expect("print lines");
+            batch.clear();
+            std::thread::sleep(period);
+        }
+    }
+}
+
+/// Takes so many microseconds for each line, and prints how many it has read and how the line begins.
+fn slow_echo(micros: usize) {
+    for (line, number) in std::io::stdin().lock().lines().map_while(Result::ok).zip(1..) {
+        std::thread::sleep(Duration::from_micros(micros as u64));
+        say(&format!("{number} {line:.20}"));
     }
 }
 
