@@ -11,6 +11,7 @@ mod api;
 mod child_life;
 mod cli;
 mod closing;
+mod crash_loop;
 mod descriptor_limit;
 mod fairness;
 mod gwsocket;
