@@ -37,6 +37,8 @@ fn main() {
         ["history", lines, length] => history(number(lines), number(length)),
         ["pace", lines, length, millis] => pace(number(lines), number(length), number(millis)),
         ["slow-echo", micros] => slow_echo(number(micros)),
+        ["account", directory, unit] => account(directory, unit.parse().ok()),
+        ["addressed", clients, lines, length] => addressed(number(clients), number(lines), number(length)),
         ["read-nothing"] => sleep_for_ever(),
         ["pieces"] => pieces(),
         ["packets"] => packets(),
@@ -160,6 +162,73 @@ fn slow_echo(micros: usize) {
         std::thread::sleep(Duration::from_micros(micros as u64));
         say(&format!("{number} {line:.20}"));
     }
+}
+
+/// Writes down how many messages it has read whole, in a file of its own. The room's name says what it does:
+/// `HOW-BYTES-…`. Messages end in a newline, or are so many bytes long; lines that begin with `+` or `-` are
+/// none. Never reads more than it is to read, so that all the rest is left.
+fn account(directory: &str, length: Option<usize>) {
+    let room = std::env::var("ROOM").expect("a room");
+    let mut words = room.split('-');
+    let (how, most) = (words.next().expect("a word"), number(words.next().expect("bytes")));
+    if how == "mute" {
+        let null = OpenOptions::new().write(true).open("/dev/null").expect("open the null device");
+        rustix::stdio::dup2_stdout(&null).expect("close standard output");
+    }
+    let (mut messages, mut read, mut line, mut is_message) = (0, 0, 0, true);
+    let mut buffer = [0; 1000];
+    while read < most {
+        let left = buffer.len().min(most - read);
+        let more = match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..left]) {
+            Ok(0) => break,
+            Ok(more) => more,
+            Err(e) => panic!("read: {e}"),
+        };
+        read += more;
+        for &byte in &buffer[..more] {
+            if line == 0 {
+                is_message = !b"+-".contains(&byte);
+            }
+            line += 1;
+            if length.map_or(byte == b'\n', |length| line == length) {
+                messages += usize::from(is_message);
+                line = 0;
+            }
+        }
+    }
+    let file = format!("{directory}/{room}.{}", std::process::id());
+    std::fs::write(file, messages.to_string()).expect("write it down");
+    match how {
+        "killed" => rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+            .expect("kill this process"),
+        "fails" => std::process::exit(3),
+        "shut" => {
+            let null = std::fs::File::open("/dev/null").expect("open the null device");
+            rustix::stdio::dup2_stdin(&null).expect("close standard input");
+            sleep_for_ever();
+        }
+        "deaf" => sleep_for_ever(),
+        _ => {}
+    }
+}
+
+/// Waits for a line of each of so many clients, whose numbers begin with 1, and prints numbered lines: each
+/// for one of them in turn, or for all. Then it exits.
+fn addressed(clients: usize, lines: usize, length: usize) {
+    let mut input = std::io::stdin().lock().lines();
+    for _ in 0..clients {
+        input.next().expect("a line for each client").expect("a line");
+    }
+    let mut out = std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    for number in 0..lines {
+        let to = match number % (clients + 1) {
+            0 => "null".to_owned(),
+            client => client.to_string(),
+        };
+        writeln!(out, r#"{{"n":{number},"_to":{to},"fill":"{}"}}"#, "x".repeat(length))
+            .expect("print a line");
+    }
+    out.flush().expect("flush");
 }
 
 /// The process of a room that clients race for: `join WHO`, `say WHO N`, `end WHO N STATUS`, `leave WHO`.
