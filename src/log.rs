@@ -4,6 +4,8 @@
 //! own, behind a channel whose bytes are counted and bounded: a standard error that nobody reads
 //! drops lines and counts them, and never holds anybody up.
 
+mod escape;
+
 use std::fmt::{Display, Write as _};
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use self::escape::{Plain, push_json_string, quote_json_string, quote_text_value};
 use crate::config::{Level, LogConfig, LogFormat};
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
@@ -141,9 +144,9 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// The room it is about.
+    /// The room it is about; an empty name is none.
     pub fn room(mut self, room: &'a str) -> Self {
-        self.room = Some(room);
+        self.room = Some(room).filter(|room| !room.is_empty());
         self
     }
 
@@ -289,44 +292,6 @@ fn write_lines(queue: &Receiver<Line>, silent: bool, waiting: &Waiting) {
     }
 }
 
-/// Text with control characters made visible, so that a log line stays one line.
-struct Plain<'a>(&'a str);
-
-impl Display for Plain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for c in self.0.chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What stands behind `start` stays bare where it reads unmistakably, and is quoted and escaped otherwise.
-fn quote_text_value(out: &mut String, start: usize) {
-    let value = &out[start..];
-    let bare =
-        !value.is_empty() && value.chars().all(|c| !c.is_control() && !matches!(c, ' ' | '"' | '\\' | '='));
-    if !bare {
-        let value = out.split_off(start);
-        let _ = write!(out, "\"{}\"", value.escape_debug());
-    }
-}
-
-/// What stands behind `start` becomes a JSON string.
-fn quote_json_string(out: &mut String, start: usize) {
-    let value = out.split_off(start);
-    push_json_string(out, &value);
-}
-
-fn push_json_string(out: &mut String, value: &str) {
-    // A string always serialises.
-    out.push_str(&serde_json::to_string(value).unwrap_or_default());
-}
-
 /// `2026-11-23T01:10:20.123Z`: RFC 3339, UTC, milliseconds.
 struct Timestamp(SystemTime);
 
@@ -370,20 +335,5 @@ mod tests {
         assert_eq!(at(951_782_400, 0), "2000-02-29T00:00:00.000Z");
         assert_eq!(at(1_709_251_199, 1), "2024-02-29T23:59:59.001Z");
         assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000Z", "2100 is no leap year");
-    }
-
-    #[test]
-    fn a_hostile_value_stays_inside_its_quotes() {
-        let quoted = |value: &str| {
-            let mut out = format!("key={value}");
-            quote_text_value(&mut out, 4);
-            out
-        };
-        assert_eq!(quoted("a\nb \"c\x1b[31m"), "key=\"a\\nb \\\"c\\u{1b}[31m\"");
-        assert_eq!(quoted(""), "key=\"\"");
-        assert_eq!(quoted("plain"), "key=plain");
-        let mut out = String::new();
-        push_json_string(&mut out, "a\n\"");
-        assert_eq!(out, "\"a\\n\\\"\"");
     }
 }

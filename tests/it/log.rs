@@ -10,12 +10,22 @@ use crate::support::server::BINARY;
 use crate::support::{Client, Scratch, Server, wait_until};
 
 /// Names and queries that a client may send, as unpleasant as they can be.
-const HOSTILE: [&str; 4] = [
+const HOSTILE: [&str; 6] = [
     "/a=b[9]%0aERROR?x=%0d%0a",
     "/'$(reboot)'`;&|<>?{}",
     "/\u{202e}\u{fc}\u{1f600}\u{feff}",
     "/ro}om,message:x?room=evil",
+    "/\u{2066}a\u{2028}2026-01-01T00:00:00.000Z\u{a0}ERROR\u{a0}[b]\u{2069}",
+    "/\u{200b}\u{3000}\u{e000}\u{ad}'\u{fe0f}",
 ];
+
+/// Characters that make a line read differently from what it says: no ASCII, not visible.
+fn deceives(c: char) -> bool {
+    c.is_control()
+        || c.is_whitespace() && c != ' '
+        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}'
+            | '\u{e000}'..='\u{f8ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+}
 
 #[test]
 fn text_lines_say_time_level_room_and_client() {
@@ -53,6 +63,7 @@ fn json_lines_are_one_object_each_with_numbers_as_numbers() {
     server.ask("GET", "/health?\u{fc}", "");
     server.stop();
     let lines = server.log.all_lines();
+    assert_eq!(lines.iter().find(|line| line.contains(deceives)), None);
     let objects: Vec<Value> = lines
         .iter()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
@@ -85,12 +96,28 @@ fn a_hostile_name_cannot_break_a_line() {
         client.leave();
     }
     // Refused, but told.
-    server.ask("GET", "/plain%0aERROR?\u{85}\u{2028}", "User-Agent: x\r\n");
+    server.ask("GET", "/plain%0aERROR\u{2028}?\u{85}\u{2028}", "User-Agent: x\r\n");
     server.stop();
     for line in server.log.all_lines() {
         assert!(line.len() > 25 && line.as_bytes()[23] == b'Z', "every line begins with its time: {line:?}");
-        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert!(!line.chars().any(deceives), "{line:?}");
     }
+    let server = Server::cat();
+    server.member("/\u{202e}\u{fc}'");
+    server.wait_for_line(&["[\\u{202e}\u{fc}' 1] client joined"]);
+    // What a line tells to type can be copied.
+    server.refused("/room", "Origin: null\r\n");
+    server.wait_for_line(&["only --origin '*' lets it in"]);
+}
+
+#[test]
+fn a_line_about_no_room_names_none() {
+    let server = Server::cat();
+    let mut raw = server.raw();
+    raw.send("nonsense\r\n\r\n");
+    assert_eq!(raw.response("GET").status, 400);
+    let line = server.wait_for_line(&["WARN", "refused"]);
+    assert!(line.contains("WARN  refused address="), "{line}");
 }
 
 #[test]
