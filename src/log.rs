@@ -2,48 +2,52 @@
 //!
 //! A line is formatted by the thread that has something to say and written by one thread of its
 //! own, behind a channel whose bytes are counted and bounded: a standard error that nobody reads
-//! drops lines and counts them, and never holds anybody up.
+//! drops lines and counts them, and never holds anybody up. Lines that repeat are held back: `repeats`.
 
 mod escape;
+mod repeats;
+mod writer;
 
 use std::fmt::{Display, Write as _};
-use std::io::{IsTerminal as _, Write as _};
-use std::sync::Arc;
+use std::io::IsTerminal as _;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Sender, unbounded};
 
 use self::escape::{Plain, push_json_string, quote_json_string, quote_text_value};
+use self::repeats::{Kind, Repeats, Verdict};
 use crate::config::{Level, LogConfig, LogFormat};
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
+use crate::sys::lock;
 use crate::sys::threads::thread;
 
 /// Bytes of memory held by lines that may wait for standard error.
 const BACKLOG: usize = 1024 * 1024;
 
-/// Bytes of lines handed to one `write`.
-const WRITE_MOST: usize = 64 * 1024;
-
-/// How long the log thread rests when it has written all there was: the lines of a burst are written together
-/// and wake it once, not each by itself.
-const REST: Duration = Duration::from_millis(1);
-
 /// How long the last lines may take at the end of the program.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// What is sent to the log thread.
 enum Line {
     Text(String),
+    /// There is something to tell, now or in a while.
+    Look,
     /// Rung when all lines before it have been written.
     Flush(Arc<Bell>),
 }
 
-/// What is on its way to standard error.
+/// What the handles and the log thread share.
 #[derive(Default)]
-struct Waiting {
+struct Shared {
+    /// Held by lines that are not written yet.
     bytes: AtomicUsize,
+    /// Lines that were lost, and not told of yet.
     dropped: AtomicU64,
+    repeats: Mutex<Repeats>,
 }
 
 /// A handle to the log; cheap to clone.
@@ -53,10 +57,10 @@ pub struct Log {
 }
 
 struct Inner {
-    config: LogConfig,
-    colour: bool,
+    shape: Shape,
+    level: Level,
     lines: Sender<Line>,
-    waiting: Arc<Waiting>,
+    shared: Arc<Shared>,
 }
 
 impl Log {
@@ -64,30 +68,24 @@ impl Log {
     pub fn start(config: LogConfig, silent: bool) -> std::io::Result<Self> {
         let (lines, queue) = unbounded();
         let colour = !silent && config.format == LogFormat::Text && std::io::stderr().is_terminal();
-        let waiting = Arc::<Waiting>::default();
+        let shape = Shape { format: config.format, colour };
+        let shared = Arc::<Shared>::default();
         thread("log", 64 * 1024, {
-            let waiting = Arc::clone(&waiting);
-            move || write_lines(&queue, silent, &waiting)
+            let shared = Arc::clone(&shared);
+            move || writer::run(&queue, shape, silent, &shared)
         })?;
-        Ok(Self { inner: Arc::new(Inner { config, colour, lines, waiting }) })
+        Ok(Self { inner: Arc::new(Inner { shape, level: config.level, lines, shared }) })
     }
 
     /// Whether a line of this level would be written.
     pub fn shows(&self, level: Level) -> bool {
-        level <= self.inner.config.level
+        level <= self.inner.level
     }
 
     /// A line of the given level; nothing happens before [`Entry::write`].
     #[inline(never)]
     pub fn at<'a>(&'a self, level: Level, message: &'a str) -> Entry<'a> {
-        let shown = self.shows(level);
-        let body = shown.then(|| {
-            let mut body = Body { text: String::with_capacity(256), config: self.inner.config };
-            body.begin(level, self.inner.colour);
-            body
-        });
-        let fields = String::with_capacity(if shown { 128 } else { 0 });
-        Entry { log: self, body, message, room: None, client: None, fields }
+        Entry { log: self, draft: self.shows(level).then(|| self.inner.shape.draft(level, message)) }
     }
 
     /// Something failed that somebody has to mend.
@@ -118,15 +116,27 @@ impl Log {
         }
     }
 
-    fn push(&self, line: String) {
-        let Waiting { bytes, dropped } = &*self.inner.waiting;
+    fn push(&self, kind: &Kind<'_>, line: String) {
+        let Shared { bytes, dropped, repeats } = &*self.inner.shared;
         let held = line.capacity();
+        // It is received for as long as there is a handle.
+        let send = |line| drop(self.inner.lines.send(line));
         if bytes.fetch_add(held, Ordering::Relaxed) + held > BACKLOG {
             bytes.fetch_sub(held, Ordering::Relaxed);
-            dropped.fetch_add(1, Ordering::Relaxed);
-        } else {
-            // It is received for as long as there is a handle.
-            let _ = self.inner.lines.send(Line::Text(line));
+            if dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+                send(Line::Look);
+            }
+            return;
+        }
+        let verdict = lock(repeats).line(kind, line, Instant::now());
+        match verdict {
+            Verdict::Write(line) => send(Line::Text(line)),
+            Verdict::Kept { instead, begins } => {
+                bytes.fetch_sub(instead.map_or(0, |line| line.capacity()), Ordering::Relaxed);
+                if begins {
+                    send(Line::Look);
+                }
+            }
         }
     }
 }
@@ -135,24 +145,24 @@ impl Log {
 #[must_use = "nothing is logged before `write`"]
 pub struct Entry<'a> {
     log: &'a Log,
-    /// The beginning of the line, if it is to be written.
-    body: Option<Body>,
-    message: &'a str,
-    room: Option<&'a str>,
-    client: Option<u64>,
-    fields: String,
+    /// If it is to be written.
+    draft: Option<Draft<'a>>,
 }
 
 impl<'a> Entry<'a> {
     /// The room it is about; an empty name is none.
     pub fn room(mut self, room: &'a str) -> Self {
-        self.room = Some(room).filter(|room| !room.is_empty());
+        if let Some(draft) = &mut self.draft {
+            draft.room = Some(room).filter(|room| !room.is_empty());
+        }
         self
     }
 
     /// The client it is about, by id.
     pub fn client(mut self, id: u64) -> Self {
-        self.client = Some(id);
+        if let Some(draft) = &mut self.draft {
+            draft.client = Some(id);
+        }
         self
     }
 
@@ -162,29 +172,19 @@ impl<'a> Entry<'a> {
         self
     }
 
+    /// The same for what sets lines of one message apart: only those that agree in it are repeated.
+    pub fn content(mut self, key: &str, value: impl Display) -> Self {
+        self.push(key, &value, true);
+        if let Some(draft) = &mut self.draft {
+            draft.content = draft.last.clone();
+        }
+        self
+    }
+
     /// The same for a number: bare in JSON.
     pub fn number(mut self, key: &str, value: impl Display) -> Self {
         self.push(key, &value, false);
         self
-    }
-
-    /// Not for each kind of value anew, and not in line: logging is everywhere, and never hot.
-    #[inline(never)]
-    fn push(&mut self, key: &str, value: &dyn Display, quoted: bool) {
-        let Some(body) = &self.body else { return };
-        let fields = &mut self.fields;
-        let _ = match body.config.format {
-            LogFormat::Text => write!(fields, " {key}="),
-            LogFormat::Json => write!(fields, ",\"{key}\":"),
-        };
-        let start = fields.len();
-        let _ = write!(fields, "{value}");
-        if quoted {
-            match body.config.format {
-                LogFormat::Text => quote_text_value(fields, start),
-                LogFormat::Json => quote_json_string(fields, start),
-            }
-        }
     }
 
     /// The same for a time, in seconds, to the millisecond.
@@ -192,52 +192,79 @@ impl<'a> Entry<'a> {
         self.number(key, format_args!("{}.{:03}", time.as_secs(), time.subsec_millis()))
     }
 
+    fn push(&mut self, key: &str, value: &dyn Display, quoted: bool) {
+        if let Some(draft) = &mut self.draft {
+            draft.push(key, value, quoted);
+        }
+    }
+
     /// Hands the line over.
     #[inline(never)]
     pub fn write(self) {
-        let Some(mut body) = self.body else { return };
-        match body.config.format {
-            LogFormat::Text => {
-                match (self.room, self.client) {
-                    (Some(room), Some(id)) => {
-                        let _ = write!(body.text, " [{} {id}]", Plain(room));
-                    }
-                    (Some(room), None) => {
-                        let _ = write!(body.text, " [{}]", Plain(room));
-                    }
-                    (None, Some(id)) => {
-                        let _ = write!(body.text, " [{id}]");
-                    }
-                    (None, None) => {}
-                }
-                let _ = writeln!(body.text, " {}{}", Plain(self.message), self.fields);
-            }
-            LogFormat::Json => {
-                if let Some(room) = self.room {
-                    body.text.push_str(",\"room\":");
-                    push_json_string(&mut body.text, room);
-                }
-                if let Some(id) = self.client {
-                    let _ = write!(body.text, ",\"client\":{id}");
-                }
-                body.text.push_str(",\"message\":");
-                push_json_string(&mut body.text, self.message);
-                body.text.push_str(&self.fields);
-                body.text.push_str("}\n");
-            }
-        }
-        self.log.push(body.text);
+        let Some(mut draft) = self.draft else { return };
+        let line = draft.finish();
+        let kind = Kind {
+            level: draft.level,
+            message: draft.message,
+            room: draft.room.unwrap_or_default(),
+            content: &draft.fields[draft.content],
+        };
+        self.log.push(&kind, line);
     }
 }
 
-struct Body {
-    text: String,
-    config: LogConfig,
+/// How lines look.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    format: LogFormat,
+    colour: bool,
 }
 
-impl Body {
-    fn begin(&mut self, level: Level, colour: bool) {
-        let (name, paint) = match level {
+/// The parts of a line.
+struct Draft<'a> {
+    shape: Shape,
+    /// Its beginning: time and level.
+    text: String,
+    level: Level,
+    message: &'a str,
+    room: Option<&'a str>,
+    client: Option<u64>,
+    fields: String,
+    /// Where in the fields the last value stands, and the one that sets it apart.
+    last: Range<usize>,
+    content: Range<usize>,
+}
+
+impl Shape {
+    fn draft(self, level: Level, message: &str) -> Draft<'_> {
+        let mut draft = Draft {
+            shape: self,
+            text: String::with_capacity(256),
+            level,
+            message,
+            room: None,
+            client: None,
+            fields: String::with_capacity(128),
+            last: 0..0,
+            content: 0..0,
+        };
+        draft.begin();
+        draft
+    }
+
+    /// Adds a line that was not written when it came, and stands for so many.
+    fn push_repeated(self, text: &mut String, line: &str, lines: u64) {
+        let (end, key) = match self.format {
+            LogFormat::Text => ("\n", " repeated="),
+            LogFormat::Json => ("}\n", ",\"repeated\":"),
+        };
+        let _ = write!(text, "{}{key}{lines}{end}", line.strip_suffix(end).unwrap_or(line));
+    }
+}
+
+impl Draft<'_> {
+    fn begin(&mut self) {
+        let (name, paint) = match self.level {
             Level::Error => ("ERROR", "31"),
             Level::Warn => ("WARN", "33"),
             Level::Info => ("INFO", "32"),
@@ -245,7 +272,7 @@ impl Body {
             Level::Trace => ("TRACE", "35"),
         };
         let time = Timestamp(SystemTime::now());
-        let _ = match (self.config.format, colour) {
+        let _ = match (self.shape.format, self.shape.colour) {
             (LogFormat::Json, _) => {
                 write!(self.text, "{{\"time\":\"{time}\",\"level\":\"{}\"", name.to_ascii_lowercase())
             }
@@ -253,42 +280,54 @@ impl Body {
             (LogFormat::Text, false) => write!(self.text, "{time} {name:5}"),
         };
     }
-}
 
-/// The body of the log thread.
-fn write_lines(queue: &Receiver<Line>, silent: bool, waiting: &Waiting) {
-    let (mut text, mut answers) = (String::new(), Vec::new());
-    // Ends when the last handle is gone.
-    while let Ok(first) = queue.recv() {
-        let (mut next, mut held) = (Some(first), 0);
-        while let Some(line) = next.take() {
-            match line {
-                Line::Text(line) => {
-                    text.push_str(&line);
-                    held += line.capacity();
+    /// Not for each kind of value anew, and not in line: logging is everywhere, and never hot.
+    #[inline(never)]
+    fn push(&mut self, key: &str, value: &dyn Display, quoted: bool) {
+        let fields = &mut self.fields;
+        let _ = match self.shape.format {
+            LogFormat::Text => write!(fields, " {key}="),
+            LogFormat::Json => write!(fields, ",\"{key}\":"),
+        };
+        let start = fields.len();
+        let _ = write!(fields, "{value}");
+        if quoted {
+            match self.shape.format {
+                LogFormat::Text => quote_text_value(fields, start),
+                LogFormat::Json => quote_json_string(fields, start),
+            }
+        }
+        self.last = start..fields.len();
+    }
+
+    /// The whole line; call it once.
+    fn finish(&mut self) -> String {
+        let mut text = std::mem::take(&mut self.text);
+        match self.shape.format {
+            LogFormat::Text => {
+                let _ = match (self.room, self.client) {
+                    (Some(room), Some(id)) => write!(text, " [{} {id}]", Plain(room)),
+                    (Some(room), None) => write!(text, " [{}]", Plain(room)),
+                    (None, Some(id)) => write!(text, " [{id}]"),
+                    (None, None) => Ok(()),
+                };
+                let _ = writeln!(text, " {}{}", Plain(self.message), self.fields);
+            }
+            LogFormat::Json => {
+                if let Some(room) = self.room {
+                    text.push_str(",\"room\":");
+                    push_json_string(&mut text, room);
                 }
-                Line::Flush(written) => answers.push(written),
-            }
-            if text.len() < WRITE_MOST {
-                next = queue.try_recv().ok();
-            }
-        }
-        if !silent {
-            let mut stderr = std::io::stderr().lock();
-            let _ = stderr.write_all(text.as_bytes());
-            let lost = waiting.dropped.swap(0, Ordering::Relaxed);
-            if lost > 0 {
-                let _ = writeln!(stderr, "{lost} log lines dropped: standard error was not read in time");
+                if let Some(id) = self.client {
+                    let _ = write!(text, ",\"client\":{id}");
+                }
+                text.push_str(",\"message\":");
+                push_json_string(&mut text, self.message);
+                text.push_str(&self.fields);
+                text.push_str("}\n");
             }
         }
-        waiting.bytes.fetch_sub(held, Ordering::Relaxed);
-        text.clear();
-        for written in answers.drain(..) {
-            written.ring();
-        }
-        if queue.is_empty() {
-            std::thread::sleep(REST);
-        }
+        text
     }
 }
 
@@ -335,5 +374,21 @@ mod tests {
         assert_eq!(at(951_782_400, 0), "2000-02-29T00:00:00.000Z");
         assert_eq!(at(1_709_251_199, 1), "2024-02-29T23:59:59.001Z");
         assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000Z", "2100 is no leap year");
+    }
+
+    #[test]
+    fn a_line_that_stands_for_many_says_so_behind_all_else() {
+        for (format, beginning, end) in [
+            (LogFormat::Text, " [r 7] left", " left n=1 repeated=12\n"),
+            (LogFormat::Json, ",\"room\":\"r\",\"client\":7", "\"n\":1,\"repeated\":12}\n"),
+        ] {
+            let shape = Shape { format, colour: false };
+            let mut draft = shape.draft(Level::Info, "left");
+            (draft.room, draft.client) = (Some("r"), Some(7));
+            draft.push("n", &1, false);
+            let mut text = String::new();
+            shape.push_repeated(&mut text, &draft.finish(), 12);
+            assert!(text.contains(beginning) && text.ends_with(end), "{text}");
+        }
     }
 }

@@ -49,7 +49,11 @@ impl Journal {
         };
         let (log, room, pid, what) = (&self.log, &self.room, self.pid, self.what);
         let line = |line: &[u8]| {
-            log.info(what).room(room).number("pid", pid).field("line", String::from_utf8_lossy(line)).write();
+            log.info(what)
+                .room(room)
+                .number("pid", pid)
+                .content("line", String::from_utf8_lossy(line))
+                .write();
         };
         if read == 0 {
             self.splitter.finish(line);

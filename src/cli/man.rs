@@ -163,6 +163,7 @@ mod tests {
             "ENVIRONMENT",
             "FILES",
             "CLOSE CODES",
+            "LOG",
             "SIGNALS",
             "EXIT STATUS",
             "SECURITY",

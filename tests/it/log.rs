@@ -1,12 +1,13 @@
 //! What the server says about itself.
 
-use std::process::{Command, Stdio};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
 use crate::support::process::{self, forking};
 use crate::support::raw::Address;
-use crate::support::server::BINARY;
+use crate::support::server::{BINARY, Log};
 use crate::support::{Client, Scratch, Server, wait_until};
 
 /// Names and queries that a client may send, as unpleasant as they can be.
@@ -25,6 +26,44 @@ fn deceives(c: char) -> bool {
         || c.is_whitespace() && c != ' '
         || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}'
             | '\u{e000}'..='\u{f8ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+}
+
+/// A server whose standard error is the test's own affair. Dropped, it is killed.
+struct Bare {
+    child: Child,
+    address: Address,
+    _scratch: Scratch,
+}
+
+impl Bare {
+    /// Starts it through a shell line that ends in `exec "$@"`.
+    fn start(line: &str, stderr: impl Into<Stdio>, script: &str) -> Self {
+        let scratch = Scratch::new();
+        let socket = scratch.path("socket");
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", line, "sh", BINARY, "--addr", &format!("unix:{}", socket.display())])
+            .args(["--stderr", "log", "--", "sh", "-c", script])
+            .stdin(Stdio::null())
+            .stderr(stderr);
+        let child = {
+            let _alone = forking();
+            command.spawn().expect("start the server")
+        };
+        wait_until("it listens", || UnixStream::connect(&socket).is_ok());
+        Self { child, address: Address::Unix(socket), _scratch: scratch }
+    }
+
+    fn join(&self, target: &str) -> Client {
+        Client::connect(&self.address, target)
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[test]
@@ -121,28 +160,131 @@ fn a_line_about_no_room_names_none() {
 }
 
 #[test]
-fn a_standard_error_that_nobody_reads_holds_nobody_up() {
+fn a_line_that_repeats_is_written_once_a_second_with_its_count() {
+    // One that repeats, between lines that are all different.
+    let script = "if [ $ROOM = room ]; then yes again | head -n 5000; yes line | head -n 300 | cat -n; fi >&2; \
+                  echo done; cat";
+    let mut server = Server::with(&["--stderr", "log"]).sh(script);
+    let mut client = server.join("/room");
+    client.expect_text("done");
+    server.wait_for_line(&["[room] stderr", "line=again", " repeated="]);
+    server.wait_for_line(&["  300\\tline"]);
+    client.leave();
+    // Clients are told apart by number, their lines are not.
+    for _ in 0..100 {
+        let mut client = server.join("/other");
+        client.expect_text("done");
+        client.leave();
+    }
+    server.stop();
+    let lines = server.log.all_lines();
+    let (number, written) = server.log.times(&["line=again"]);
+    assert_eq!(number, 5000);
+    assert!((11..100).contains(&written), "{written} lines");
+    for line in 1..=300 {
+        assert_eq!(server.log.times(&[&format!(" {line}\\tline")]), (1, 1), "{line}");
+    }
+    for message in ["client joined", "client left"] {
+        assert_eq!(server.log.times(&["[other ", message]).0, 100, "{lines:#?}");
+    }
+}
+
+#[test]
+fn lines_at_an_ordinary_rate_are_all_written() {
+    let mut server = Server::cat();
+    for room in ["/a", "/b", "/c"] {
+        for _ in 0..10 {
+            server.member(room).leave();
+        }
+    }
+    server.stop();
+    let lines = server.log.all_lines();
+    for room in ["a", "b", "c"] {
+        for message in ["client joined", "client left"] {
+            assert_eq!(server.log.times(&[&format!("[{room} "), message]), (10, 10), "{lines:#?}");
+        }
+    }
+}
+
+#[test]
+fn lines_that_a_shared_standard_error_does_not_take_are_written_later_or_counted() {
+    // Programs do this to a pipe that they share (node, for one).
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&writer, true).expect("a mode");
+    let script = "i=0; while [ $i -lt 20000 ]; do echo \"line $i\"; i=$((i+1)); done >&2; echo done; cat";
+    let bare = Bare::start(r#"exec "$@""#, writer, script);
+    let mut client = bare.join("/room");
+    // Nobody has read a line by now.
+    client.expect_text("done");
+    let log = Log::collect(reader);
+    // listening, started, joined, and what the program said
+    wait_until("every line is there, or counted", || {
+        let lines = log.lines();
+        let (notices, dropped) = dropped(lines.iter().map(String::as_str));
+        lines.len() - notices + dropped == 20_003
+    });
+    let whole = |line: &String| line.as_bytes().get(23) == Some(&b'Z');
+    assert_eq!(log.lines().iter().find(|line| !whole(line)), None, "every line is whole");
+}
+
+#[test]
+fn a_log_file_that_is_full_does_no_harm_and_what_is_missing_is_counted() {
     let scratch = Scratch::new();
-    let socket = scratch.path("socket");
-    let mut command = Command::new(BINARY);
-    command
-        .args(["--addr", &format!("unix:{}", socket.display()), "--stderr", "log", "--"])
-        .args(["sh", "-c", "yes | head -c 2000000 >&2; echo done; cat"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut child = {
-        let _alone = forking();
-        command.spawn().expect("start the server")
+    let file = scratch.file("log", "");
+    let line = format!(r#"exec "$@" 2>>{}"#, file.display());
+    let bare = Bare::start(&line, Stdio::null(), "while read -r number; do echo \"line $number\" >&2; done");
+    let size = |bytes| {
+        let pid = rustix::process::Pid::from_raw(bare.child.id().cast_signed());
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
+        let limit = rustix::process::Rlimit { current: Some(bytes), ..limit };
+        rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).expect("set a limit");
     };
-    wait_until("it listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
-    let mut client = Client::connect(&Address::Unix(socket.clone()), "/room");
+    size(4096);
+    let mut client = bare.join("/room");
+    for number in 0..500 {
+        client.send_text(&number.to_string());
+    }
+    // Beyond it a write fails, and raises XFSZ, whose default ends a process.
+    wait_until("the file is full", || std::fs::metadata(&file).expect("the log").len() == 4096);
+    client.expect_alive();
+    size(1 << 20);
+    // listening, started, joined, and what the program said
+    wait_until("every line is there, or counted", || {
+        let text = std::fs::read(&file).expect("the log");
+        let (before, after) = text.split_at(4096);
+        let ends = |text: &[u8]| memchr::memchr_iter(b'\n', text).count();
+        // A line that was begun when the file was full is not there.
+        let torn = usize::from(!before.ends_with(b"\n") && !after.is_empty());
+        let after = String::from_utf8_lossy(after);
+        let (notices, dropped) = dropped(after.lines());
+        ends(before) + ends(after.as_bytes()) - torn - notices + dropped == 503
+    });
+    let text = std::fs::read_to_string(&file).expect("the log");
+    assert!(text.lines().any(|line| line.contains("WARN  log lines dropped lines=")), "{text}");
+}
+
+/// How many lines say that lines were dropped, and how many they were.
+fn dropped<'a>(lines: impl Iterator<Item = &'a str>) -> (usize, usize) {
+    let number = |line: &str| {
+        let (_, rest) = line.split_once("log lines dropped lines=")?;
+        rest.split(' ').next()?.parse::<usize>().ok()
+    };
+    let numbers: Vec<_> = lines.filter_map(number).collect();
+    (numbers.len(), numbers.iter().sum())
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_nobody_up() {
+    let mut bare =
+        Bare::start(r#"exec "$@""#, Stdio::piped(), "yes | head -n 20000 | cat -n >&2; echo done; cat");
+    let mut client = bare.join("/room");
     client.expect_text("done");
     client.send_text("still here");
     client.expect_text("still here");
     client.leave();
-    process::signal(child.id(), rustix::process::Signal::TERM);
-    process::await_end(child.id());
-    assert_eq!(child.wait().expect("wait").code(), Some(0));
+    process::signal(bare.child.id(), rustix::process::Signal::TERM);
+    process::await_end(bare.child.id());
+    assert_eq!(bare.child.wait().expect("wait").code(), Some(0));
 }
 
 #[test]

@@ -325,7 +325,7 @@ struct State {
 
 impl Log {
     /// Reads in the background, so that nobody who writes there ever waits.
-    fn collect(stderr: impl std::io::Read + Send + 'static) -> Self {
+    pub(crate) fn collect(stderr: impl std::io::Read + Send + 'static) -> Self {
         let log = Self(Arc::new((Mutex::default(), Condvar::new())));
         let collector = log.clone();
         std::thread::spawn(move || {
@@ -355,6 +355,18 @@ impl Log {
     pub(crate) fn all_lines(&self) -> Vec<String> {
         self.find(DEADLINE, |_| false);
         self.lines()
+    }
+
+    /// How often a line with all these parts was logged, and in how many lines: one that repeats too fast is
+    /// written once a second with its count.
+    pub(crate) fn times(&self, parts: &[&str]) -> (u64, usize) {
+        let lines = self.lines();
+        let wanted: Vec<_> =
+            lines.iter().filter(|line| parts.iter().all(|part| line.contains(part))).collect();
+        let number = |line: &&String| {
+            line.split_once(" repeated=").map_or(1, |(_, number)| number.parse::<u64>().expect("a number"))
+        };
+        (wanted.iter().map(number).sum(), wanted.len())
     }
 
     /// The first line that is wanted, waited for; `None` when there is none in time, or the log has ended.
