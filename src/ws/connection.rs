@@ -416,14 +416,14 @@ fn log_request(service: &Service, peer: Option<SocketAddr>, head: &Head, reply: 
     } else {
         (Level::Debug, "request")
     };
-    service
-        .log
-        .at(level, message)
-        .field("address", address(peer))
-        .field("method", head.method())
-        .field("target", head.target())
-        .number("status", reply.status)
-        .write();
+    let line = service.log.at(level, message).field("address", address(peer)).field("method", head.method());
+    // Without the query, which may hold a password or a token.
+    let line = if level == Level::Debug {
+        line.content("target", head.path())
+    } else {
+        line.field("target", head.path())
+    };
+    line.number("status", reply.status).write();
 }
 
 fn log_refusal(service: &Service, peer: Option<SocketAddr>, room: &str, reason: &str) {

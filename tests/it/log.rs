@@ -160,6 +160,35 @@ fn a_line_about_no_room_names_none() {
 }
 
 #[test]
+fn a_query_is_in_no_line() {
+    for options in
+        [&["-vv", "--api", "--metrics", "--cgienv"] as &[&str], &["-vv", "--log=json", "--rooms=room"]]
+    {
+        let mut server = Server::with(options).cat();
+        server.member("/room?token=SECRET");
+        for target in
+            ["/room?SECRET", "/?SECRET", "/a/b?SECRET", "/metrics?SECRET", "/x y?SECRET", "/other?SECRET"]
+        {
+            let _ = server.ask_upgrade(target);
+            for method in ["GET", "POST"] {
+                server.ask(method, target, "Referer: http://h/?SECRET\r\n");
+            }
+        }
+        server.ask("GET", "http://me:SECRET@host/x?SECRET", "");
+        server.ask(
+            "GET",
+            "/room?SECRET",
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 8\r\n",
+        );
+        server.refused("/room?SECRET", "Origin: http://me:SECRET@evil.example?SECRET\r\n");
+        server.stop();
+        let lines = server.log.all_lines();
+        assert!(lines.iter().any(|line| line.contains("426")), "{lines:#?}");
+        assert_eq!(lines.iter().find(|line| line.contains("SECRET")), None);
+    }
+}
+
+#[test]
 fn a_line_that_repeats_is_written_once_a_second_with_its_count() {
     // One that repeats, between lines that are all different.
     let script = "if [ $ROOM = room ]; then yes again | head -n 5000; yes line | head -n 300 | cat -n; fi >&2; \
