@@ -42,6 +42,11 @@ _scalesocket()
     esac
   done
   if [ -z "$own" ] && [[ $cur == -* ]]; then
+    # Behind the program only long options are ours.
+    case $program$cur in
+      1-) cur=-- ;;
+      1-[!-]*) return ;;
+    esac
     COMPREPLY=($(compgen -W '@OPTIONS@' -- "$cur"))
     [[ ${COMPREPLY[0]} != *= ]] || compopt -o nospace 2>/dev/null
     return

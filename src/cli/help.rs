@@ -23,8 +23,8 @@ pub(super) fn render() -> String {
     wrap(
         &mut out,
         0,
-        "Options stand before CMD or directly after it. ARGS begin at the first word after CMD that is no \
-         option, or after --.",
+        "Options stand before CMD; long ones may stand directly after it. ARGS begin at the first word after \
+         CMD that is no option, or after --.",
     );
     for category in Category::ALL {
         out.push('\n');

@@ -110,7 +110,11 @@ fn option(
         return set(arguments, by_name(long).ok_or_else(unknown)?, name, attached, words);
     }
     let shorts: Option<Vec<&Flag>> = name.chars().skip(1).map(by_short).collect();
-    match shorts.as_deref().ok_or_else(unknown)? {
+    let shorts = shorts.as_deref().ok_or_else(unknown)?;
+    if let Some(program) = program {
+        return Err(short_behind_program(word, program));
+    }
+    match shorts {
         [flag] => set(arguments, flag, name, attached, words),
         cluster => {
             // Whose value it would be is anybody's guess.
@@ -128,14 +132,28 @@ fn unknown_option(word: &OsStr, name: &OsStr, program: Option<&OsStr>) -> String
         let _ = write!(text, ", did you mean --{meant}?");
     }
     if let Some(program) = program {
-        let _ = write!(
-            text,
-            "\nif it is meant for {0}, put -- before it: scalesocket {0} -- {1}",
-            program.display(),
-            word.display()
-        );
+        text += &meant_for(program, word);
     }
     text
+}
+
+/// Programs have short options of these names too, and nothing tells whose one is.
+fn short_behind_program(word: &OsStr, program: &OsStr) -> String {
+    format!(
+        "{0} stands behind {1}, where short options of scalesocket are not taken{2}\n\
+         if it is meant for scalesocket, put it first: scalesocket {0} {1}",
+        word.display(),
+        program.display(),
+        meant_for(program, word)
+    )
+}
+
+fn meant_for(program: &OsStr, word: &OsStr) -> String {
+    format!(
+        "\nif it is meant for {0}, put -- before it: scalesocket {0} -- {1}",
+        program.display(),
+        word.display()
+    )
 }
 
 /// Sets one flag. `typed` is how it was written, for errors.
@@ -255,7 +273,7 @@ pub(super) mod tests {
             (&["cat"] as &[&str], 0, "cat", &[] as &[&str]),
             (&["cat", "a", "b"], 0, "cat", &["a", "b"]),
             (&["-v", "cat", "a", "-v"], 1, "cat", &["a", "-v"]),
-            (&["cat", "-v", "a", "-v"], 1, "cat", &["a", "-v"]),
+            (&["cat", "--verbose", "a", "-v"], 1, "cat", &["a", "-v"]),
             (&["-v", "cat", "--verbose", "--", "-v"], 2, "cat", &["-v"]),
             (&["cat", "--", "--", "-v"], 0, "cat", &["--", "-v"]),
             (&["cat", "a", "--", "b"], 0, "cat", &["a", "--", "b"]),
@@ -322,6 +340,14 @@ pub(super) mod tests {
             (&["-bv=1", "cat"], &["unknown option -bv=1"]),
             (&["--bianry=1", "cat"], &["unknown option --bianry=1", "--binary?"]),
             (&["--=1", "cat"], &["unknown option --=1"]),
+            (
+                &["grep", "-v", "x"],
+                &["put -- before it: scalesocket grep -- -v", "first: scalesocket -v grep"],
+            ),
+            (&["sort", "-b"], &["scalesocket sort -- -b"]),
+            (&["df", "-h"], &["scalesocket df -- -h"]),
+            (&["sort", "-V"], &["scalesocket sort -- -V"]),
+            (&["-v", "cat", "--api", "-vb"], &["scalesocket cat -- -vb"]),
             (&["tail", "-f", "x"], &["unknown option -f", "put -- before it: scalesocket tail -- -f"]),
             (&["--binary=yes", "cat"], &["--binary takes no value"]),
             (&["--delimiters", ",", "cat"], &["equals sign: --delimiters=CHARS"]),

@@ -32,6 +32,7 @@ fn a_wrong_command_line_is_status_2_with_the_mend_on_standard_error() {
     for (arguments, parts) in [
         (&[] as &[&str], &["no program", "usage:"] as &[&str]),
         (&["--bianry", "cat"], &["unknown option --bianry", "did you mean --binary?"]),
+        (&["grep", "-v", "foo"], &["put -- before it: scalesocket grep -- -v"]),
         (&["tail", "-f", "x"], &["put -- before it: scalesocket tail -- -f"]),
         (&["--delimiters", ",", "cat"], &["--delimiters=CHARS"]),
         (&["--addr=:1", "--inetd", "cat"], &["--inetd and --addr cannot"]),
