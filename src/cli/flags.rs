@@ -27,6 +27,8 @@ pub(super) struct Flag {
     pub(super) default: Default,
     /// Names of flags that cannot be given with it. One side of the pair says so.
     pub(super) conflicts: &'static [&'static str],
+    /// Names of flags without which it cannot be given.
+    pub(super) needs: &'static [&'static str],
     /// The heading that it stands under.
     pub(super) category: Category,
     /// One line without a full stop, for everywhere.
@@ -76,6 +78,9 @@ impl Flag {
                 let _ = write!(text, " or `--{other}`");
             }
             text.push('.');
+        }
+        for other in self.needs {
+            let _ = write!(text, " Needs `--{other}`.");
         }
         match self.default {
             Default::Off => text,
@@ -191,8 +196,8 @@ mod tests {
             assert!(flag.details.is_empty() || flag.details.ends_with(['.', ':']), "{}", flag.name);
             assert_eq!(flag.details.matches('`').count() % 2, 0, "{}: open backtick", flag.name);
             assert!(!flag.details.contains("  "), "{}: two spaces", flag.name);
-            for other in flag.conflicts {
-                assert!(by_name(other).is_some(), "{} conflicts with unknown {other}", flag.name);
+            for other in flag.conflicts.iter().chain(flag.needs) {
+                assert!(by_name(other).is_some(), "{} names unknown {other}", flag.name);
             }
             assert!(Category::ALL.contains(&flag.category), "{}", flag.name);
             assert!(flag.value.placeholder().is_some() || !flag.equals_only, "{}", flag.name);

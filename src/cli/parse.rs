@@ -210,6 +210,11 @@ fn check_conflicts(arguments: &Arguments) -> Result<(), String> {
             return Err(format!("--{one} and --{other} cannot be given together"));
         }
     }
+    for flag in FLAGS.iter().filter(|flag| arguments.gave(flag.name)) {
+        if let Some(other) = flag.needs.iter().find(|other| !arguments.gave(other)) {
+            return Err(format!("--{} needs --{other}", flag.name));
+        }
+    }
     // What depends on a value: packets know of no other notices and no other ends.
     let packets = |frame| frame == Some(MessageFrame::Gwsocket);
     let (frame, client, server) = (arguments.frame, arguments.client_frame, arguments.server_frame);
@@ -334,6 +339,12 @@ pub(super) mod tests {
             (&["--frame=gwsocket", "--joinmsg=x", "cat"], &["--joinmsg means nothing"]),
             (&["--clientframe=gwsocket", "--leavemsg=x", "cat"], &["--leavemsg means nothing"]),
             (&["--serverframe=gwsocket", "--null", "cat"], &["--null means nothing"]),
+            (&["--tcpports=1:2", "cat"], &["--tcpports needs --tcp"]),
+            (
+                &["--tcp", "--tcpports=1:2", "--maxrooms=3", "cat"],
+                &["--tcpports and --maxrooms cannot be given together"],
+            ),
+            (&["--tcp", "--tcpports=1:2", "--maxforks=3", "cat"], &["--tcpports and --maxrooms cannot"]),
             (&["--json", "--frame=json", "cat"], &["--json and --frame cannot be given together"]),
             (&["-vx", "cat"], &["unknown option -vx"]),
             (&["-b=1", "cat"], &["-b takes no value"]),

@@ -44,6 +44,7 @@ const PLAIN: Flag = Flag {
     repeatable: false,
     default: Default::Off,
     conflicts: &[],
+    needs: &[],
     category: Category::Other,
     summary: "",
     details: "",
@@ -248,6 +249,8 @@ pub(super) static FLAGS: &[Flag] = &[
             Ok(())
         }),
         default: Default::Value("9001:9999"),
+        conflicts: &["maxrooms"],
+        needs: &["tcp"],
         category: Category::Program,
         summary: "Ports for programs that talk over TCP, both ends included",
         details: "Each room has one of them. A port that somebody else listens on is skipped. When all are in \

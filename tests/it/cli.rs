@@ -37,6 +37,8 @@ fn a_wrong_command_line_is_status_2_with_the_mend_on_standard_error() {
         (&["--delimiters", ",", "cat"], &["--delimiters=CHARS"]),
         (&["--addr=:1", "--inetd", "cat"], &["--inetd and --addr cannot"]),
         (&["-b", "--null", "cat"], &["--binary and --null cannot"]),
+        (&["--tcpports", "9001:9002", "cat"], &["--tcpports needs --tcp"]),
+        (&["--tcp", "--tcpports=1:2", "--maxrooms=1", "cat"], &["--tcpports and --maxrooms cannot"]),
         (&["--ping=x", "cat"], &["--ping", "\"x\""]),
         (&["--slow=fast", "cat"], &["disconnect, drop, block"]),
         (&["--addr", "nowhere", "cat"], &["--addr", "nowhere"]),
