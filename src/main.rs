@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use scalesocket::cli::{self, Action, Environment};
 use scalesocket::server::{self, Outcome};
+use scalesocket::sys::reason;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1), &Environment::new(std::env::vars_os())) {
         Ok(Action::Print(text)) => match std::io::stdout().write_all(text.as_bytes()) {
             // Whoever reads has seen enough (`scalesocket --help | head`).
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => fail(&e, 1),
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => fail(&reason(&e), 1),
             _ => ExitCode::SUCCESS,
         },
         Ok(Action::Run(config)) => match server::run(*config) {

@@ -24,6 +24,7 @@ use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::limits::{self, Maps};
 use crate::sys::process::children_are_reaped_unseen;
+use crate::sys::reason;
 use crate::sys::signals::EndSignals;
 use crate::sys::threads::work;
 use crate::ws::connection;
@@ -56,13 +57,17 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(e) => e.fmt(f),
-            Self::Files(path, e) => write!(f, "cannot open the directory {}: {e}", path.display()),
-            Self::System(e) => write!(f, "cannot start: {e}"),
+            Self::Files(path, e) => write!(f, "cannot open the directory {}: {}", path.display(), reason(e)),
+            // What a thread is denied with (pthread_create(3)).
+            Self::System(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                f.write_str("cannot start a thread: too many processes (ulimit -u, pids.max)")
+            }
+            Self::System(e) => write!(f, "cannot start: {}", reason(e)),
             Self::ChildrenUnseen => f.write_str(
                 "started with SIGCHLD ignored, so that the end of a program cannot be seen; \
                  start it with SIGCHLD at its default",
             ),
-            Self::Signals(e) => write!(f, "cannot handle signals: {e}"),
+            Self::Signals(e) => write!(f, "cannot handle signals: {}", reason(e)),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::config::{Program, Stderr};
 use crate::sys::limits;
 use crate::sys::process::{Process, Processes};
+use crate::sys::reason;
 
 /// Names and values of an environment.
 pub type Variables = Vec<(String, OsString)>;
@@ -44,9 +45,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Spawn(name, e) => write!(f, "cannot start {}: {e}", name.to_string_lossy()),
+            Self::Spawn(name, e) => write!(f, "cannot start {}: {}", name.to_string_lossy(), reason(e)),
             Self::NotListening(why) => write!(f, "cannot talk to the program: {why}"),
-            Self::Resources(e) => write!(f, "cannot serve the program: {e}"),
+            Self::Resources(e) => write!(f, "cannot serve the program: {}", reason(e)),
         }
     }
 }

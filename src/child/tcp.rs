@@ -12,6 +12,7 @@ use super::journal::Journal;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::poll;
 use crate::sys::process::Process;
+use crate::sys::reason;
 
 /// Between two tries: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -86,7 +87,8 @@ pub(super) fn connect(
             }
             Err(e) => {
                 return Err(StartError::NotListening(format!(
-                    "it does not listen on port {port} in time: {e}"
+                    "it does not listen on port {port} in time: {}",
+                    reason(&e)
                 )));
             }
         }

@@ -12,6 +12,7 @@ use super::{Environment, Failure};
 use crate::config::{
     Config, Framing, History, Input, Level, Limits, Listen, LogConfig, Output, Program, Times, Transport,
 };
+use crate::sys::reason;
 
 /// Where programs are looked for when `PATH` is not set, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -127,7 +128,7 @@ fn check_directory(directory: &Path) -> Result<(), Failure> {
     let reason = match std::fs::metadata(directory) {
         Ok(found) if found.is_dir() => return Ok(()),
         Ok(_) => "not a directory".to_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => reason(&error),
     };
     Err(Failure::Start(format!("cannot serve files from {}: {reason}", directory.display())))
 }
@@ -175,7 +176,7 @@ fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> 
 
 fn why_not_executable(path: &Path) -> Option<String> {
     match std::fs::metadata(path) {
-        Err(error) => Some(error.to_string()),
+        Err(error) => Some(reason(&error)),
         Ok(found) if found.is_dir() => Some("it is a directory".to_owned()),
         Ok(found) if !found.is_file() => Some("it is not a regular file".to_owned()),
         // The system's own answer: execute bits, access lists, a mount without exec.

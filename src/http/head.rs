@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 
 use super::authority::Authority;
+use crate::sys::reason;
 
 /// The largest head, in bytes, empty line included.
 pub const MAX_HEAD: usize = 16 * 1024;
@@ -87,7 +88,7 @@ impl fmt::Display for HeadError {
             Self::TooManyFields => write!(f, "the request has more than {MAX_FIELDS} header fields"),
             Self::Malformed(reason) => write!(f, "bad request: {reason}"),
             Self::Version => write!(f, "the HTTP version is neither 1.0 nor 1.1"),
-            Self::Io(error) => write!(f, "cannot read the request: {error}"),
+            Self::Io(error) => write!(f, "cannot read the request: {}", reason(error)),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::sink::Door;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::{Waker, poll};
+use crate::sys::reason;
 use crate::sys::socket::send_now;
 use crate::sys::threads::{thread, work};
 use crate::ws::connection;
@@ -290,7 +291,7 @@ impl Accept {
     }
 
     fn complain(&mut self, what: &str, error: &io::Error) {
-        self.complain_of(what, &error.to_string());
+        self.complain_of(what, &reason(error));
     }
 
     /// Logs a failure once a second, with how often it struck.

@@ -8,6 +8,7 @@ use listenfd::ListenFd;
 use rustix::net::{SocketType, sockopt};
 
 use super::{ListenError, Listener, bind};
+use crate::sys::reason;
 
 /// The most descriptors that are believed to be handed over.
 const MOST: usize = 64;
@@ -58,7 +59,7 @@ pub fn systemd() -> Result<Vec<Inherited>, ListenError> {
 /// Descriptor 0, as inetd hands it over: moved away, with `/dev/null` in its place, and in place of 1 and
 /// 2 where they are the same socket. Says also whether standard error is somebody else than the client.
 pub fn inetd() -> Result<(Inherited, bool), ListenError> {
-    let failed = |e: std::io::Error| ListenError::Inherited(0, e.to_string());
+    let failed = |e: std::io::Error| ListenError::Inherited(0, reason(&e));
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(|e| failed(e.into()))?;
     let null = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
     let same = |fd: std::io::Result<OwnedFd>| {
@@ -90,11 +91,11 @@ fn look(socket: OwnedFd, fd: i32) -> Result<Inherited, ListenError> {
         Err(_) => return Err(failed("not a socket")),
     }
     if sockopt::socket_acceptconn(&socket).unwrap_or(false) {
-        rustix::io::ioctl_fionbio(&socket, true).map_err(|e| failed(&e.to_string()))?;
+        rustix::io::ioctl_fionbio(&socket, true).map_err(|e| failed(&reason(&e.into())))?;
         let announced = bind::announce(socket.as_fd());
         return Ok(Inherited::Listener(Listener { socket, announced, _file: None }));
     }
     // A connection is read with blocking calls.
-    rustix::io::ioctl_fionbio(&socket, false).map_err(|e| failed(&e.to_string()))?;
+    rustix::io::ioctl_fionbio(&socket, false).map_err(|e| failed(&reason(&e.into())))?;
     Ok(Inherited::Connection(socket))
 }

@@ -9,10 +9,11 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use self::inherited::{Inherited, inetd, systemd};
 use crate::config::Address;
+use crate::sys::reason;
 
 /// A listening socket, in non-blocking mode, close-on-exec.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ pub enum ListenError {
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bind(address, e) => write!(f, "cannot listen on {address}: {e}"),
+            Self::Bind(address, e) => write!(f, "cannot listen on {address}: {}", why(address, e)),
             Self::NotASocket(path) => {
                 write!(f, "cannot listen on unix:{}: the file is there and is not a socket", path.display())
             }
@@ -69,6 +70,31 @@ impl fmt::Display for ListenError {
             }
             Self::Inherited(fd, what) => write!(f, "cannot use inherited descriptor {fd}: {what}"),
         }
+    }
+}
+
+/// The reason, and the mend where there is one.
+fn why(address: &str, error: &io::Error) -> String {
+    let Some(path) = address.strip_prefix("unix:") else {
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        return match (error.kind(), port) {
+            (io::ErrorKind::AddrInUse, _) => "another program listens there".to_owned(),
+            (io::ErrorKind::AddrNotAvailable, _) => "this machine does not have that address".to_owned(),
+            (io::ErrorKind::PermissionDenied, Some(..1024)) => {
+                "ports below 1024 need root or systemd socket activation".to_owned()
+            }
+            _ => reason(error),
+        };
+    };
+    let directory = Path::new(path).parent().filter(|directory| !directory.as_os_str().is_empty());
+    match (error.kind(), directory) {
+        (io::ErrorKind::NotFound, Some(directory)) if !directory.exists() => {
+            format!("the directory {} is not there", directory.display())
+        }
+        (io::ErrorKind::PermissionDenied, Some(directory)) if !Path::new(path).exists() => {
+            format!("this user may not make a file in {}", directory.display())
+        }
+        _ => reason(error),
     }
 }
 
@@ -90,5 +116,31 @@ impl Listener {
     /// The address as it is told to the world.
     pub fn announced(&self) -> &Announced {
         &self.announced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_listened_on_is_told_with_the_mend() {
+        use rustix::io::Errno;
+        for (address, error, text) in [
+            ("0.0.0.0:9000", Errno::ADDRINUSE, "another program listens there"),
+            (":9000", Errno::ADDRINUSE, "another program listens there"),
+            ("192.0.2.1:9000", Errno::ADDRNOTAVAIL, "this machine does not have that address"),
+            ("[::]:80", Errno::ACCESS, "ports below 1024 need root or systemd socket activation"),
+            (":1023", Errno::ACCESS, "ports below 1024 need root or systemd socket activation"),
+            (":1024", Errno::ACCESS, "Permission denied"),
+            ("unix:/no/such/socket", Errno::NOENT, "the directory /no/such is not there"),
+            ("unix:/etc/no such/socket", Errno::NOENT, "the directory /etc/no such is not there"),
+            ("unix:/etc/no-such-socket", Errno::ACCESS, "this user may not make a file in /etc"),
+            ("unix:/dev/null", Errno::ACCESS, "Permission denied"),
+            ("unix:socket", Errno::NOENT, "No such file or directory"),
+        ] {
+            let told = ListenError::Bind(address.to_owned(), error.into()).to_string();
+            assert_eq!(told, format!("cannot listen on {address}: {text}"));
+        }
     }
 }

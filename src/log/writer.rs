@@ -1,6 +1,5 @@
 //! The log thread: takes the lines that wait and writes them to standard error.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +15,7 @@ use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::lock;
 use crate::sys::poll::ready;
+use crate::sys::reason;
 
 /// Bytes of lines taken at a time.
 const BATCH: usize = 64 * 1024;
@@ -145,7 +145,7 @@ impl Output {
             return;
         }
         let reason = match self.failure {
-            Some(error) => format!("standard error: {}", io::Error::from(error)),
+            Some(error) => format!("standard error: {}", reason(&error.into())),
             None => "standard error was not read in time".to_owned(),
         };
         let mut line = shape.draft(Level::Warn, "log lines dropped");

@@ -13,6 +13,7 @@ pub mod socket;
 pub mod tcp;
 pub mod threads;
 
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks, also after a thread panicked with the lock held: what our mutexes guard is consistent at
@@ -28,5 +29,32 @@ fn tests_wait(mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(std::time::Instant::now() < until, "not in time");
         std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// The words for an error, without the number that std puts behind them: `(os error 2)` tells a reader nothing.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let number = error.raw_os_error().map(|number| format!(" (os error {number})"));
+    match number.and_then(|number| text.strip_suffix(&number).map(str::to_owned)) {
+        Some(words) => words,
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_words_and_no_number() {
+        for (error, words) in [
+            (io::Error::from_raw_os_error(2), "No such file or directory"),
+            (rustix::io::Errno::ACCESS.into(), "Permission denied"),
+            (io::Error::other("closed (os error 2)"), "closed (os error 2)"),
+            (io::ErrorKind::TimedOut.into(), "timed out"),
+        ] {
+            assert_eq!(reason(&error), words);
+        }
     }
 }
