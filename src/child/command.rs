@@ -52,6 +52,16 @@ impl fmt::Display for StartError {
     }
 }
 
+impl StartError {
+    /// What clients are told of it: nothing about the files and the limits of this machine.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Spawn(..) | Self::Resources(_) => "cannot start the program".to_owned(),
+            Self::NotListening(_) => self.to_string(),
+        }
+    }
+}
+
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {

@@ -5,9 +5,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Access, access};
-
 use super::arguments::{Arguments, MessageFrame};
+use super::program::{why_not_permitted, why_not_runnable};
 use super::{Environment, Failure};
 use crate::config::{
     Config, Framing, History, Input, Level, Limits, Listen, LogConfig, Output, Program, Times, Transport,
@@ -28,6 +27,10 @@ pub(super) fn config(
         check_directory(directory)?;
     }
     let path = find_program(&program, environment.get("PATH"))?;
+    let passes_path = arguments.pass_environment.iter().any(|name| name == "PATH");
+    if let Some(reason) = why_not_runnable(&path, environment.get("PATH").filter(|_| passes_path)) {
+        return Err(Failure::Start(format!("cannot run {}: {reason}", path.display())));
+    }
     let level = match arguments.verbose {
         0 => Level::Info,
         1 => Level::Debug,
@@ -142,7 +145,7 @@ fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> 
     }
     if name.as_bytes().contains(&b'/') {
         let path = PathBuf::from(name);
-        return match why_not_executable(&path) {
+        return match why_not_permitted(&path) {
             None => Ok(path),
             Some(reason) => Err(refused(&reason)),
         };
@@ -157,7 +160,7 @@ fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> 
         if !candidate.is_file() {
             continue;
         }
-        match why_not_executable(&candidate) {
+        match why_not_permitted(&candidate) {
             None => return Ok(candidate),
             Some(reason) => {
                 nearly.get_or_insert(format!("{}: {reason}", candidate.display()));
@@ -167,23 +170,11 @@ fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> 
     Err(refused(&nearly.unwrap_or_else(|| {
         let here = Path::new(".").join(name);
         if here.is_file() {
-            format!("not found in PATH; there is one here, which is {}", here.display())
+            format!("not found in PATH; there is {} here", here.display())
         } else {
             "not found in PATH".to_owned()
         }
     })))
-}
-
-fn why_not_executable(path: &Path) -> Option<String> {
-    match std::fs::metadata(path) {
-        Err(error) => Some(reason(&error)),
-        Ok(found) if found.is_dir() => Some("it is a directory".to_owned()),
-        Ok(found) if !found.is_file() => Some("it is not a regular file".to_owned()),
-        // The system's own answer: execute bits, access lists, a mount without exec.
-        Ok(_) => access(path, Access::EXEC_OK)
-            .err()
-            .map(|_| "it may not be executed (chmod +x makes a script executable)".to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -269,7 +260,7 @@ mod tests {
         let error = text(find_program(OsStr::new("Cargo.toml"), Some(OsStr::new("/nowhere::/nowhere"))));
         assert!(error.contains("./Cargo.toml: it may not be executed"), "{error}");
         let error = text(find_program(OsStr::new("Cargo.toml"), Some(OsStr::new("/nowhere"))));
-        assert!(error.contains("which is ./Cargo.toml"), "{error}");
+        assert!(error.ends_with("not found in PATH; there is ./Cargo.toml here"), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod help;
 mod man;
 mod meaning;
 mod parse;
+mod program;
 mod table;
 mod values;
 

@@ -25,7 +25,7 @@ const WAITING_PATIENCE: Duration = Duration::from_secs(10);
 /// Why a client could not join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinError {
-    /// The program could not be started; says why.
+    /// The program could not be started; says of it what clients may know.
     Start(Arc<str>),
     /// The room's last program cannot be ended.
     Stuck,
@@ -253,7 +253,7 @@ impl Room {
                 Ok(child)
             }
             Err(e) => {
-                let reason: Arc<str> = e.to_string().into();
+                let reason: Arc<str> = e.public().into();
                 state.remove(client.id);
                 state.phase = Phase::Idle;
                 state.failed_starts += 1;

@@ -1,7 +1,12 @@
 //! The command line, from outside: what is printed where, and the exit status.
 
-use crate::support::Server;
-use crate::support::server::run;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use crate::support::server::{BINARY, run, run_command};
+use crate::support::{Scratch, Server};
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("UTF-8")
@@ -77,6 +82,48 @@ fn what_cannot_start_is_status_1_with_the_reason() {
         assert!(error.contains(part), "{arguments:?}: {error}");
         assert!(!error.contains("os error"), "{arguments:?}: {error}");
     }
+}
+
+#[test]
+fn a_script_that_cannot_run_is_refused_at_the_start() {
+    let scratch = Scratch::new();
+    let script = scratch.script("script", "");
+    for (content, part) in [
+        (
+            "while read -r line; do echo $line; done\n",
+            format!("it has no #! line: begin it with one, such as #!/bin/sh, or run it as sh {script}"),
+        ),
+        ("#!/bin/sh\r\ncat\r\n", r"interpreter /bin/sh\r not found: the file has CRLF line ends".to_owned()),
+        ("#!/no/such/interpreter\n", "interpreter /no/such/interpreter not found".to_owned()),
+    ] {
+        scratch.file("script", content);
+        let output = run(&["--addr=127.0.0.1:0", &script]);
+        assert_eq!(output.status.code(), Some(1), "{content:?}");
+        let error = text(&output.stderr);
+        assert!(error.starts_with(&format!("scalesocket: cannot run {script}: {part}")), "{error}");
+    }
+}
+
+#[test]
+fn a_program_that_others_may_execute_is_told_so() {
+    let scratch = Scratch::new();
+    let script = scratch.script("script", "cat");
+    let binary = scratch.name("scalesocket");
+    let (mode, mut command) = if rustix::process::geteuid().is_root() {
+        // Somebody else, who may not even come to where the tests are built.
+        std::fs::copy(BINARY, &binary).expect("copy the binary");
+        let mut command = Command::new(&binary);
+        command.uid(65_534).gid(65_534);
+        (0o700, command)
+    } else {
+        (0o011, Command::new(BINARY))
+    };
+    std::fs::set_permissions(&script, Permissions::from_mode(mode)).expect("a mode");
+    command.args(["--addr=127.0.0.1:0", &script]);
+    let output = run_command(command);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("this user may not execute it") && !error.contains("chmod"), "{error}");
 }
 
 #[test]

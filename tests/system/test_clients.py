@@ -111,7 +111,7 @@ class Promises:
         server = self.serve(PROGRAMS / "broken")
         closed = self.clients.open(server.url()).take()[0]
         self.assertEqual(closed.code, 1011)
-        self.assertRegex(closed.reason, "cannot start .*broken")
+        self.assertEqual(closed.reason, "cannot start the program")
 
     def test_a_shutdown_closes_with_1001_and_leaves_no_process(self):
         for program in self.each():
