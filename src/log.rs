@@ -252,13 +252,17 @@ impl Shape {
         draft
     }
 
-    /// Adds a line that was not written when it came, and stands for so many.
-    fn push_repeated(self, text: &mut String, line: &str, lines: u64) {
+    /// Lines that were not written when they came, each with how many it stands for.
+    fn repeated(self, told: &[(String, u64)]) -> String {
         let (end, key) = match self.format {
             LogFormat::Text => ("\n", " repeated="),
             LogFormat::Json => ("}\n", ",\"repeated\":"),
         };
-        let _ = write!(text, "{}{key}{lines}{end}", line.strip_suffix(end).unwrap_or(line));
+        let mut text = String::new();
+        for (line, lines) in told {
+            let _ = write!(text, "{}{key}{lines}{end}", line.strip_suffix(end).unwrap_or(line));
+        }
+        text
     }
 }
 
@@ -386,8 +390,7 @@ mod tests {
             let mut draft = shape.draft(Level::Info, "left");
             (draft.room, draft.client) = (Some("r"), Some(7));
             draft.push("n", &1, false);
-            let mut text = String::new();
-            shape.push_repeated(&mut text, &draft.finish(), 12);
+            let text = shape.repeated(&[(draft.finish(), 12)]);
             assert!(text.contains(beginning) && text.ends_with(end), "{text}");
         }
     }

@@ -62,10 +62,13 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
                 line = queue.try_recv().ok();
             }
         }
-        lock(&shared.repeats).due(Instant::now(), !answers.is_empty(), |line, lines| {
-            shape.push_repeated(&mut text, &line, lines);
-            held += line.capacity();
-        });
+        let mut told = Vec::new();
+        lock(&shared.repeats)
+            .due(Instant::now(), !answers.is_empty(), |line, lines| told.push((line, lines)));
+        // They are older than what has just come, and each begins with its time.
+        told.sort_unstable();
+        text.insert_str(0, &shape.repeated(&told));
+        held += told.iter().map(|(line, _)| line.capacity()).sum::<usize>();
         let lost = if silent { 0 } else { output.write(text.as_bytes()) };
         // Before the losses are looked at: whoever finds no room after that says so once more.
         shared.bytes.fetch_sub(held, Ordering::Relaxed);

@@ -207,6 +207,7 @@ fn a_line_that_repeats_is_written_once_a_second_with_its_count() {
     }
     server.stop();
     let lines = server.log.all_lines();
+    assert!(lines.last().is_some_and(|line| line.contains("server ended")), "{lines:#?}");
     let (number, written) = server.log.times(&["line=again"]);
     assert_eq!(number, 5000);
     assert!((11..100).contains(&written), "{written} lines");
