@@ -108,8 +108,24 @@ impl Log {
         self.at(Level::Debug, message)
     }
 
+    /// Hands over what was held back because it repeats: before a last line, which is to come last.
+    pub fn settle(&self) {
+        let Inner { shape, lines, shared, .. } = &*self.inner;
+        let mut told = Vec::new();
+        lock(&shared.repeats).due(Instant::now(), true, |line, lines| told.push((line, lines)));
+        told.sort_unstable();
+        for line in told {
+            let held = line.0.capacity();
+            let line = shape.repeated(&[line]);
+            shared.bytes.fetch_add(line.capacity(), Ordering::Relaxed);
+            shared.bytes.fetch_sub(held, Ordering::Relaxed);
+            let _ = lines.send(Line::Text(line));
+        }
+    }
+
     /// Waits, for a bounded time, until all lines so far have been written.
     pub fn flush(&self) {
+        self.settle();
         let written = Arc::<Bell>::default();
         if self.inner.lines.send(Line::Flush(Arc::clone(&written))).is_ok() {
             written.wait(Deadline::after(LAST_LINES));

@@ -339,6 +339,7 @@ impl Server {
                     .number("programs", self.service.table.programs())
                     .write();
                 if self.kill() {
+                    log.settle();
                     log.info("server ended").write();
                     return Outcome::Cut;
                 }
@@ -353,6 +354,7 @@ impl Server {
                 return self.hurry();
             }
         }
+        log.settle();
         log.info("server ended").write();
         if cause == Cause::NoListener { Outcome::NoListener } else { Outcome::Done }
     }
@@ -363,6 +365,7 @@ impl Server {
         let line = log.warn("second signal: programs are killed");
         line.field("signal", self.signals.last().unwrap_or_default()).write();
         let _ = self.kill();
+        log.settle();
         log.info("server ended").write();
         Outcome::Cut
     }

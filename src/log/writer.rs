@@ -63,8 +63,7 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
             }
         }
         let mut told = Vec::new();
-        lock(&shared.repeats)
-            .due(Instant::now(), !answers.is_empty(), |line, lines| told.push((line, lines)));
+        lock(&shared.repeats).due(Instant::now(), false, |line, lines| told.push((line, lines)));
         // They are older than what has just come, and each begins with its time.
         told.sort_unstable();
         text.insert_str(0, &shape.repeated(&told));
