@@ -38,6 +38,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// Which pages may connect.
     pub origin: Origin,
+    /// Which subprotocol of those that a client offers is named in the answer.
+    pub protocols: Subprotocols,
     /// Directory of files for requests that are not an upgrade.
     pub static_dir: Option<PathBuf>,
     /// How to log.
@@ -243,6 +245,16 @@ pub enum Origin {
     /// Anything.
     Any,
     /// No `Origin`, or one of these: `host`, `host:port` or `scheme://host[:port]`.
+    Listed(Vec<String>),
+}
+
+/// Which subprotocol of those that a client offers is named in the answer.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Subprotocols {
+    /// The first.
+    #[default]
+    Any,
+    /// The first that is one of these.
     Listed(Vec<String>),
 }
 

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Address, Keep, LogFormat, Metrics, Origin, Slow, Stderr};
+use crate::config::{Address, Keep, LogFormat, Metrics, Origin, Slow, Stderr, Subprotocols};
 
 /// The options, defaults filled in by the parser from the table. A field's start value is never
 /// seen where the table has a default.
@@ -33,6 +33,7 @@ pub(super) struct Arguments {
     pub(super) grace: Duration,
     pub(super) stop_signal: i32,
     pub(super) origin: Origin,
+    pub(super) protocols: Subprotocols,
     pub(super) max_clients: Option<usize>,
     pub(super) max_rooms: Option<usize>,
     pub(super) max_room_clients: Option<usize>,

@@ -85,6 +85,7 @@ pub(super) fn config(
         metrics: arguments.metrics,
         slow: arguments.slow,
         origin: arguments.origin,
+        protocols: arguments.protocols,
         static_dir: arguments.static_dir,
         log: LogConfig { format: arguments.log, level },
     })
@@ -189,7 +190,7 @@ mod tests {
 
     use super::super::parse::tests::{config as meant, words};
     use super::*;
-    use crate::config::{Address, LogFormat, Origin, Slow, Stderr};
+    use crate::config::{Address, LogFormat, Origin, Slow, Stderr, Subprotocols};
 
     /// A directory of its own for a test, removed at the end.
     struct Scratch(PathBuf);
@@ -296,7 +297,7 @@ mod tests {
         assert_eq!(config.times.grace, Duration::from_secs(3));
         assert_eq!(config.times.patience, Duration::from_secs(2));
         assert_eq!(config.slow, Slow::Disconnect);
-        assert_eq!(config.origin, Origin::SameHost);
+        assert_eq!((config.origin, config.protocols), (Origin::SameHost, Subprotocols::Any));
         assert_eq!(config.static_dir, None);
         assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: Level::Info });
     }
@@ -320,6 +321,7 @@ mod tests {
             "0.5",
             "--stopsignal=KILL",
             "--origin=*",
+            "--protocol=chat,mcp",
             "--maxclients=7",
             "--maxqueue=1",
             "--slow=block",
@@ -351,6 +353,7 @@ mod tests {
         assert_eq!(config.times.handshake, Duration::from_secs(5));
         assert_eq!((config.times.ping, config.times.idle), (None, Some(Duration::from_secs(6))));
         assert_eq!((config.slow, config.origin), (Slow::Block, Origin::Any));
+        assert_eq!(config.protocols, Subprotocols::Listed(vec!["chat".into(), "mcp".into()]));
         assert_eq!(config.static_dir.as_deref(), Some("/tmp".as_ref()));
         assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: Level::Trace });
         assert_eq!(meant(&["--inetd", "cat"]).listen, Listen::Inetd);

@@ -379,6 +379,22 @@ pub(super) static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "protocol",
+        value: Value::Text("LIST", |arguments, value| {
+            arguments.protocols = values::protocols(value)?;
+            Ok(())
+        }),
+        default: Default::Words("any"),
+        category: Category::Clients,
+        summary: "Subprotocols that may be chosen",
+        details: "Names with commas between them, compared as they are. Of those that a client offers in \
+            `Sec-WebSocket-Protocol`, the answer names the first that is in the list, and none if none is. \
+            By default it names the first, as the program is what speaks it; one that begins with \
+            `bearer.` only if there is no other. `--protocol=` names none ever. Browsers end a connection \
+            whose offer is not answered.",
+        ..PLAIN
+    },
+    Flag {
         name: "maxclients",
         value: Value::Text("N", |arguments, value| {
             arguments.max_clients = Some(values::count(value)?);

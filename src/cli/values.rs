@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::config::Keep;
+use crate::config::{Keep, Subprotocols};
+use crate::http::subprotocol::is_token;
 
 /// Longest time that can be asked for: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -188,6 +189,20 @@ pub(super) fn variables(text: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
+/// A comma list of names of subprotocols; the empty list is empty.
+pub(super) fn protocols(text: &str) -> Result<Subprotocols, String> {
+    let names: Vec<String> = text.split(',').map(str::to_owned).collect();
+    if text.is_empty() {
+        return Ok(Subprotocols::Listed(Vec::new()));
+    }
+    match names.iter().find(|name| !is_token(name)) {
+        Some(name) => Err(format!(
+            "{name:?} can be no subprotocol's name; allowed are names with commas between, no spaces: mcp,chat"
+        )),
+        None => Ok(Subprotocols::Listed(names)),
+    }
+}
+
 /// A signal by name, with or without `SIG`, or by number.
 pub(super) fn signal(text: &str) -> Result<i32, String> {
     let upper = text.to_ascii_uppercase();
@@ -352,6 +367,18 @@ mod tests {
         for text in ["", "SIG", "0", "-15", "+15", "65", "34", "STOP", "NOPE", "15 ", "SIG15", &stop] {
             let error = signal(text).expect_err(text);
             assert!(error.contains("TERM"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn subprotocols_are_tokens_with_commas_between() {
+        let listed =
+            |names: &[&str]| Ok(Subprotocols::Listed(names.iter().map(ToString::to_string).collect()));
+        assert_eq!(protocols(""), listed(&[]));
+        assert_eq!(protocols("mcp"), listed(&["mcp"]));
+        assert_eq!(protocols("v1.chat,MQTT"), listed(&["v1.chat", "MQTT"]));
+        for text in [",", "a,", "a, b", "a b", "a/b", "\"a\"", "\u{fc}"] {
+            assert!(protocols(text).is_err(), "{text}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! - [`head`]: a head that has been read, as data
 //! - [`route`]: what a head asks for; pure
 //! - [`origin`]: which pages may connect; pure
+//! - [`subprotocol`]: which subprotocol is spoken; pure
 //! - [`plain`]: answers a request that is not an upgrade and says whether the connection goes on
 //! - [`respond`]: a response, printed
 //! - [`send`]: its bytes, to a peer that may be slow
@@ -26,3 +27,4 @@ pub mod receive;
 pub mod respond;
 pub mod route;
 pub mod send;
+pub mod subprotocol;

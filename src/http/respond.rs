@@ -80,13 +80,18 @@ pub fn busy(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The answer to a handshake (RFC 6455 §4.2.2); no extension, no subprotocol.
-pub fn switching_protocols(accept: &str) -> Vec<u8> {
-    format!(
+/// The answer to a handshake (RFC 6455 §4.2.2), with the subprotocol that was chosen, which is a token; no
+/// extension.
+pub fn switching_protocols(accept: &str, protocol: Option<&str>) -> Vec<u8> {
+    let mut head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n\r\n"
-    )
-    .into_bytes()
+         Sec-WebSocket-Accept: {accept}\r\n"
+    );
+    if let Some(protocol) = protocol {
+        head.extend(["Sec-WebSocket-Protocol: ", protocol, "\r\n"]);
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
 }
 
 /// Sends a response. `goes_on` is what it says of the connection; `without_body` is for HEAD.
@@ -227,10 +232,15 @@ mod tests {
 
     #[test]
     fn the_101_is_exact() {
-        assert_eq!(
-            switching_protocols("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-        );
+        for (protocol, line) in [(None, ""), (Some("mcp"), "Sec-WebSocket-Protocol: mcp\r\n")] {
+            let head = switching_protocols("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", protocol);
+            assert_eq!(
+                String::from_utf8(head).expect("text"),
+                format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n{line}\r\n"
+                )
+            );
+        }
     }
 }

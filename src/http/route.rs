@@ -3,6 +3,7 @@
 use super::api::Ask;
 use super::head::Head;
 use super::respond::{Reply, refuse};
+use super::subprotocol;
 
 /// The longest room name, in bytes.
 pub const LONGEST_ROOM: usize = 256;
@@ -26,6 +27,8 @@ pub struct UpgradeRequest {
     pub room: String,
     /// What is behind `?`, exactly as sent; empty if there is none.
     pub query: String,
+    /// The subprotocols that the client offers, in the order of its preference.
+    pub protocols: Vec<String>,
     /// The value of `Sec-WebSocket-Accept` (RFC 6455 §4.2.2), for [`super::respond::switching_protocols`].
     pub accept: String,
 }
@@ -87,15 +90,19 @@ fn upgrade(head: &Head) -> Result<UpgradeRequest, Reply> {
     let Some(key) = key else {
         return Err(refuse(400, "Sec-WebSocket-Key must be 16 bytes in base64"));
     };
+    let Some(protocols) = subprotocol::offered(head) else {
+        return Err(refuse(400, "Sec-WebSocket-Protocol must be a list of tokens"));
+    };
     let room = room(head.path())?;
     let query = head.query().unwrap_or_default();
     if !is_clean(query) {
         return Err(refuse(400, "Invalid query"));
     }
-    // Neither an extension nor a subprotocol is ever accepted; not naming any says so.
+    // No extension is ever accepted; not naming any says so.
     Ok(UpgradeRequest {
         room: room.to_owned(),
         query: query.to_owned(),
+        protocols,
         accept: tungstenite::handshake::derive_accept_key(key.as_bytes()),
     })
 }
@@ -226,6 +233,8 @@ mod tests {
             (get, [UPGRADE, VERSION, &format!("{KEY}Transfer-Encoding: chunked\r\n")], 400),
             (get, [UPGRADE, VERSION, &format!("{KEY}Sec-WebSocket-Extensions: permessage-deflate\r\n")], 101),
             (get, [UPGRADE, VERSION, &format!("{KEY}Content-Length: 0\r\n")], 101),
+            (get, [UPGRADE, VERSION, &format!("{KEY}Sec-WebSocket-Protocol: a, b\r\n")], 101),
+            (get, [UPGRADE, VERSION, &format!("{KEY}Sec-WebSocket-Protocol: a b\r\n")], 400),
         ] {
             assert_eq!(status(&ask(line, &fields)), expected, "{line} {fields:?}");
         }

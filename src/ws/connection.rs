@@ -28,7 +28,7 @@ use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
 use crate::http::respond::{Reply, refuse, refuse_for, switching_protocols};
 use crate::http::route::{Offers, Route, UpgradeRequest, route};
 use crate::http::send::Peer;
-use crate::http::{cgi, origin, receive};
+use crate::http::{cgi, origin, receive, subprotocol};
 use crate::room::{JoinError, Member, ReserveError, Room};
 use crate::service::Service;
 use crate::sink::{Door, Ending};
@@ -156,7 +156,8 @@ fn upgrade(
         }
     };
     let (address, limits) = (address(peer), &service.config.limits);
-    let answer = switching_protocols(&request.accept);
+    let protocol = subprotocol::choose(&request.protocols, &service.config.protocols);
+    let answer = switching_protocols(&request.accept, protocol);
     place.is_upgraded();
     let client = || {
         let id = service.next_id();

@@ -125,15 +125,61 @@ fn a_handshake_that_is_none_is_refused_with_its_reason() {
 }
 
 #[test]
-fn no_extension_and_no_subprotocol_is_agreed_on() {
+fn no_extension_is_agreed_on() {
     let server = Server::cat();
     let mut raw = server.raw();
-    let fields = "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: chat\r\n";
-    raw.send(handshake("/room", fields));
+    raw.send(handshake("/room", "Sec-WebSocket-Extensions: permessage-deflate\r\n"));
     let response = raw.response("GET");
-    assert_eq!(response.status, 101);
-    assert_eq!(response.field("sec-websocket-extensions"), None);
-    assert_eq!(response.field("sec-websocket-protocol"), None);
+    assert_eq!((response.status, response.field("sec-websocket-extensions")), (101, None));
+}
+
+#[test]
+fn a_subprotocol_that_the_client_offers_is_named_if_it_may_be() {
+    // One field a line.
+    let check = |options: &[&str], cases: &[(&str, Option<&str>)]| {
+        let server = Server::with(options).cat();
+        for (offered, wanted) in cases {
+            let fields: Vec<_> =
+                offered.lines().map(|list| format!("Sec-WebSocket-Protocol: {list}\r\n")).collect();
+            let mut raw = server.raw();
+            raw.send(handshake("/room", &fields.concat()));
+            let response = raw.response("GET");
+            assert_eq!(
+                (response.status, response.field("sec-websocket-protocol")),
+                (101, *wanted),
+                "{offered}"
+            );
+            assert_eq!(response.fields.len(), 3 + usize::from(wanted.is_some()), "{response:?}");
+        }
+    };
+    let long = "x".repeat(10_000);
+    check(
+        &[],
+        &[
+            ("", None),
+            ("mcp", Some("mcp")),
+            ("mcp, chat\nmqtt", Some("mcp")),
+            ("bearer.secret, chat", Some("chat")),
+            ("bearer.secret", Some("bearer.secret")),
+            (&long, Some(&long)),
+        ],
+    );
+    check(
+        &["--protocol", "chat,mcp"],
+        &[("", None), ("graphql\nmcp , chat", Some("mcp")), ("graphql", None), ("Chat", None)],
+    );
+    check(&["--protocol="], &[("mcp", None), ("bearer.secret", None)]);
+}
+
+#[test]
+fn a_subprotocol_that_is_no_token_is_refused_and_never_repeated() {
+    let server = Server::cat();
+    for value in ["", ",", "a b", "a\"", "a, b;c", "a\rb", "a\u{e4}", "<script>", "a\tSet-Cookie: b"] {
+        let response = server.refused("/room", &format!("Sec-WebSocket-Protocol: {value}\r\n"));
+        assert_eq!(response.status, 400, "{value:?}");
+        assert!(response.field("sec-websocket-protocol").is_none() && !response.text().contains("script"));
+    }
+    assert!(server.children().is_empty(), "nothing was started");
 }
 
 #[test]
