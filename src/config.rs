@@ -16,6 +16,8 @@ pub struct Config {
     pub program: Program,
     /// How messages are told apart.
     pub framing: Framing,
+    /// What becomes of clients' messages.
+    pub incoming: Incoming,
     /// What is replayed to those who come later.
     pub history: History,
     /// Written to the program when a client joins.
@@ -163,6 +165,16 @@ pub enum Input {
     Json,
     /// gwsocket's packets.
     Gwsocket,
+}
+
+/// What becomes of clients' messages.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming {
+    /// They are passed to the program.
+    #[default]
+    Pass,
+    /// They are read and dropped: the program reads none.
+    Discard,
 }
 
 /// Which messages of the program are replayed to a client that joins later.

@@ -40,6 +40,8 @@ pub enum Count {
     LostUnread,
     /// Messages of clients that came after the server had closed them.
     DroppedClosed,
+    /// Messages of clients that were not for the program (`--input discard`).
+    Discarded,
     /// Messages of programs whose header could not be understood.
     DroppedMalformed,
     /// Messages of programs over `--maxline`.
@@ -121,6 +123,7 @@ pub const FAMILIES: [Family; 13] = [
             ("reason=\"program reads no more\"", Count::DroppedUnread),
             ("reason=\"not read by the program\"", Count::LostUnread),
             ("reason=\"client was closed\"", Count::DroppedClosed),
+            ("reason=\"discarded\"", Count::Discarded),
             ("reason=\"malformed header\"", Count::DroppedMalformed),
             ("reason=\"too long\"", Count::DroppedOverlong),
             ("reason=\"metadata\"", Count::DroppedMetadata),

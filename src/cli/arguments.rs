@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Address, Keep, LogFormat, Metrics, Origin, Slow, Stderr, Subprotocols};
+use crate::config::{Address, Incoming, Keep, LogFormat, Metrics, Origin, Slow, Stderr, Subprotocols};
 
 /// The options, defaults filled in by the parser from the table. A field's start value is never
 /// seen where the table has a default.
@@ -19,6 +19,7 @@ pub(super) struct Arguments {
     pub(super) frame: Option<MessageFrame>,
     pub(super) client_frame: Option<MessageFrame>,
     pub(super) server_frame: Option<MessageFrame>,
+    pub(super) incoming: Incoming,
     pub(super) cache: Keep,
     pub(super) cache_persist: bool,
     pub(super) join_message: Option<String>,

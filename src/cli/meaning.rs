@@ -57,6 +57,7 @@ pub(super) fn config(
             stop_signal: arguments.stop_signal,
         },
         framing: framing(&arguments),
+        incoming: arguments.incoming,
         listen: if arguments.inetd { Listen::Inetd } else { Listen::Addresses(arguments.addresses) },
         history: History { keep: arguments.cache, persist: arguments.cache_persist },
         join_message: notice(arguments.join_message, arguments.json, "Join"),
@@ -190,7 +191,7 @@ mod tests {
 
     use super::super::parse::tests::{config as meant, words};
     use super::*;
-    use crate::config::{Address, LogFormat, Origin, Slow, Stderr, Subprotocols};
+    use crate::config::{Address, Incoming, LogFormat, Origin, Slow, Stderr, Subprotocols};
 
     /// A directory of its own for a test, removed at the end.
     struct Scratch(PathBuf);
@@ -297,6 +298,7 @@ mod tests {
         assert_eq!(config.times.grace, Duration::from_secs(3));
         assert_eq!(config.times.patience, Duration::from_secs(2));
         assert_eq!(config.slow, Slow::Disconnect);
+        assert_eq!(config.incoming, Incoming::Pass);
         assert_eq!((config.origin, config.protocols), (Origin::SameHost, Subprotocols::Any));
         assert_eq!(config.static_dir, None);
         assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: Level::Info });
@@ -322,6 +324,7 @@ mod tests {
             "--stopsignal=KILL",
             "--origin=*",
             "--protocol=chat,mcp",
+            "--input=discard",
             "--maxclients=7",
             "--maxqueue=1",
             "--slow=block",
@@ -353,6 +356,7 @@ mod tests {
         assert_eq!(config.times.handshake, Duration::from_secs(5));
         assert_eq!((config.times.ping, config.times.idle), (None, Some(Duration::from_secs(6))));
         assert_eq!((config.slow, config.origin), (Slow::Block, Origin::Any));
+        assert_eq!(config.incoming, Incoming::Discard);
         assert_eq!(config.protocols, Subprotocols::Listed(vec!["chat".into(), "mcp".into()]));
         assert_eq!(config.static_dir.as_deref(), Some("/tmp".as_ref()));
         assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: Level::Trace });

@@ -6,11 +6,14 @@
 use super::arguments::{MessageFrame, Print, Shell};
 use super::flags::{Category, Default, Flag, Value};
 use super::{addresses, values};
-use crate::config::{LogFormat, Metrics, Slow, Stderr};
+use crate::config::{Incoming, LogFormat, Metrics, Slow, Stderr};
 
 const STDERR: [(&str, Stderr); 3] =
     [("log", Stderr::Log), ("inherit", Stderr::Inherit), ("null", Stderr::Null)];
 const STDERR_WORDS: [&str; 3] = values::words(&STDERR);
+
+const INPUT: [(&str, Incoming); 2] = [("pass", Incoming::Pass), ("discard", Incoming::Discard)];
+const INPUT_WORDS: [&str; 2] = values::words(&INPUT);
 
 const SLOW: [(&str, Slow); 3] =
     [("disconnect", Slow::Disconnect), ("drop", Slow::Drop), ("block", Slow::Block)];
@@ -158,6 +161,21 @@ pub(super) static FLAGS: &[Flag] = &[
         conflicts: &["binary"],
         category: Category::Messages,
         summary: "The same for what the program says only",
+        ..PLAIN
+    },
+    Flag {
+        name: "input",
+        value: Value::Choice(&INPUT_WORDS, |arguments, value| {
+            arguments.incoming = values::choice(value, &INPUT)?;
+            Ok(())
+        }),
+        default: Default::Value("pass"),
+        category: Category::Messages,
+        summary: "What to do with messages of clients",
+        details: "`pass`: they go to the program. `discard`: they are read, counted and dropped. It is for \
+            programs that never read, such as `tail -f`, whose clients send heartbeats all the same: a \
+            program's full input would keep these clients waiting. Join and leave messages are written \
+            either way.",
         ..PLAIN
     },
     Flag {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::client::Client;
+use crate::config::Incoming;
 use crate::counters::Count;
 use crate::framing::frames::Kind;
 use crate::framing::input;
@@ -65,6 +66,10 @@ impl<'a> Inbound<'a> {
 
     /// Takes a message. It is passed on at once, unless `more` have come already and it can wait for them.
     pub(super) fn take(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
+        if self.service.config.incoming == Incoming::Discard {
+            self.service.counters.one(Count::Discarded);
+            return Waited::No;
+        }
         let framing = self.service.config.framing.input;
         let client = self.member.client().id;
         self.service.counters.one(Count::MessagesReceived);

@@ -2,6 +2,7 @@
 
 use crate::support::client::handshake;
 use crate::support::frame::{self, FIN, masked};
+use crate::support::openmetrics::scrape;
 use crate::support::{Event, Scratch, Server, wait_until};
 
 /// Writes what comes in to a file, and says nothing.
@@ -84,6 +85,41 @@ fn binary_adds_nothing_and_takes_both_kinds_of_frames() {
     let all: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     client.send_binary(&all);
     assert_eq!(client.bytes(all.len()), all);
+}
+
+#[test]
+fn clients_of_a_program_that_never_reads_are_read_with_input_discard() {
+    let server =
+        Server::with(&["--input=discard", "--joinmsg=+#ID", "--metrics", "--maxmessage=100k", "--ping=0"])
+            .sh("read -r join; echo $join; exec sleep 1000");
+    let (mut client, mut other) = (server.join("/room"), server.join("/room"));
+    client.expect_text("+1");
+    other.expect_text("+1");
+    // More than the pipe, the queue and the sockets hold.
+    let payload = vec![b'x'; 50_000];
+    for _ in 0..40 {
+        client.send_binary(&payload);
+        client.expect_alive();
+    }
+    other.expect_alive();
+    let count = |name: &str, label| scrape(&server).get(name, &[label]);
+    assert_eq!(count("scalesocket_messages_dropped_total", ("reason", "discarded")), Some(40.0));
+    assert_eq!(count("scalesocket_messages_total", ("from", "client")), Some(0.0));
+    assert!(!server.log.lines().iter().any(|line| line.contains("dropped:")), "it is what was asked for");
+    // The bounds of a message hold all the same.
+    client.send_text(&"x".repeat(100 * 1024 + 1));
+    client.expect_close(1009);
+}
+
+#[test]
+fn joins_and_leaves_are_told_with_input_discard() {
+    let scratch = Scratch::new();
+    let server = recorder(&["--input", "discard", "--joinmsg=+#ID", "--leavemsg=-#ID"], &scratch);
+    let mut client = server.join("/room");
+    client.send_text("hello");
+    client.leave();
+    server.wait_for_line(&["program ended"]);
+    assert_eq!(scratch.await_bytes("seen", 6), b"+1\n-1\n");
 }
 
 #[test]
