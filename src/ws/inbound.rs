@@ -66,14 +66,14 @@ impl<'a> Inbound<'a> {
 
     /// Takes a message. It is passed on at once, unless `more` have come already and it can wait for them.
     pub(super) fn take(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
+        self.service.counters.one(Count::MessagesReceived);
+        self.service.counters.add(Count::BytesIn, message.len() as u64);
         if self.service.config.incoming == Incoming::Discard {
             self.service.counters.one(Count::Discarded);
             return Waited::No;
         }
         let framing = self.service.config.framing.input;
         let client = self.member.client().id;
-        self.service.counters.one(Count::MessagesReceived);
-        self.service.counters.add(Count::BytesIn, message.len() as u64);
         let Some(parts) = input::parts(framing, client, kind, message, &mut self.scratch) else {
             self.refused += 1;
             self.service.counters.one(Count::DroppedNotJson);
