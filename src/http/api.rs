@@ -1,6 +1,7 @@
 //! Rooms as JSON, for `--api`. Pure: what there is to tell is handed in; reading creates nothing.
 
-use std::fmt::Write as _;
+use std::iter::once;
+use std::sync::Arc;
 
 use super::body::Body;
 use super::respond::Reply;
@@ -22,11 +23,11 @@ pub enum Ask {
 #[derive(Debug, Clone, Default)]
 pub struct RoomFacts {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// How many clients are in it.
     pub connections: usize,
     /// What its program says of it: JSON.
-    pub metadata: Option<String>,
+    pub metadata: Option<Arc<[u8]>>,
 }
 
 impl Ask {
@@ -55,32 +56,76 @@ impl Ask {
     }
 }
 
-/// The answer. `rooms` are those asked about: all of them, or the one.
-pub fn reply(ask: &Ask, rooms: &[RoomFacts]) -> Reply {
-    let nobody = RoomFacts { name: ask.room().unwrap_or_default().to_owned(), ..RoomFacts::default() };
-    let one = rooms.first().unwrap_or(&nobody);
-    let mut body = String::new();
-    match ask {
-        Ask::Rooms => {
-            body.push('[');
-            for (index, room) in rooms.iter().enumerate() {
-                body.push_str(if index > 0 { "," } else { "" });
-                write_room(room, &mut body);
-            }
-            body.push(']');
-        }
-        Ask::Room(_) => write_room(one, &mut body),
-        Ask::Connections(_) => body = one.connections.to_string(),
-        Ask::Metadata(_) => body.push_str(one.metadata.as_deref().unwrap_or("null")),
-    }
-    Reply::new(200, "application/json", Body::Bytes(body.into_bytes())).with("Cache-Control", "no-store")
+/// Metadata of more levels is left out of a room's object, so that a document of one room does not make the list of
+/// all of them unreadable: parsers give up at 64 levels (.NET), 128 (serde) or later.
+const MAX_DEPTH: usize = 60;
+
+/// The answer. `rooms` are those asked about: all of them, or the one. A list is made while it is sent.
+pub fn reply(ask: &Ask, mut rooms: impl Iterator<Item = RoomFacts> + 'static) -> Reply {
+    let mut one = || {
+        let nobody = || RoomFacts { name: ask.room().unwrap_or_default().into(), ..RoomFacts::default() };
+        rooms.next().unwrap_or_else(nobody)
+    };
+    let body = match ask {
+        Ask::Rooms => list(rooms),
+        Ask::Room(_) => Body::Bytes(object(&one())),
+        Ask::Connections(_) => Body::Bytes(one().connections.to_string().into_bytes()),
+        Ask::Metadata(_) => Body::Bytes(one().metadata.map_or_else(|| b"null".to_vec(), |json| text(&json))),
+    };
+    Reply::new(200, "application/json", body).with("Cache-Control", "no-store")
 }
 
-fn write_room(room: &RoomFacts, out: &mut String) {
+fn list(rooms: impl Iterator<Item = RoomFacts> + 'static) -> Body {
+    let mut first = true;
+    let rooms = rooms.map(move |room| {
+        let mut piece = object(&room);
+        if !std::mem::take(&mut first) {
+            piece.insert(0, b',');
+        }
+        piece
+    });
+    Body::pieces(once(b"[".to_vec()).chain(rooms).chain(once(b"]".to_vec())))
+}
+
+fn object(room: &RoomFacts) -> Vec<u8> {
     // A string always serialises.
-    let name = serde_json::to_string(&room.name).unwrap_or_default();
-    let metadata = room.metadata.as_deref().unwrap_or("null");
-    let _ = write!(out, "{{\"connections\":{},\"metadata\":{metadata},\"name\":{name}}}", room.connections);
+    let name = serde_json::to_string(&*room.name).unwrap_or_default();
+    let mut object = format!("{{\"connections\":{},\"metadata\":", room.connections).into_bytes();
+    match &room.metadata {
+        Some(json) if depth(json) <= MAX_DEPTH => object.extend_from_slice(&text(json)),
+        _ => object.extend_from_slice(b"null"),
+    }
+    object.extend_from_slice(format!(",\"name\":{name}}}").as_bytes());
+    object
+}
+
+/// What is no UTF-8 is replaced.
+fn text(json: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(json).into_owned().into_bytes()
+}
+
+/// How many arrays and objects stand inside each other in a JSON text.
+fn depth(json: &[u8]) -> usize {
+    let (mut now, mut most) = (0usize, 0);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                now += 1;
+                most = most.max(now);
+            }
+            b']' | b'}' => now = now.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = bytes.next().filter(|&&byte| byte != b'"') {
+                    if *byte == b'\\' {
+                        bytes.next();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    most
 }
 
 #[cfg(test)]
@@ -88,10 +133,16 @@ mod tests {
     use super::*;
 
     fn body(ask: &Ask, rooms: &[RoomFacts]) -> String {
-        let Body::Bytes(bytes) = reply(ask, rooms).body else { panic!("bytes") };
+        let rooms = rooms.to_vec();
+        let Body::Bytes(bytes) = reply(ask, rooms.into_iter()).body else { panic!("bytes") };
         let text = String::from_utf8(bytes).expect("text");
         serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
         text
+    }
+
+    fn facts(name: &str, connections: usize, metadata: Option<&str>) -> RoomFacts {
+        let metadata = metadata.map(|json| json.as_bytes().into());
+        RoomFacts { name: name.into(), connections, metadata }
     }
 
     #[test]
@@ -119,11 +170,6 @@ mod tests {
 
     #[test]
     fn bodies_are_json_and_a_room_that_is_not_there_has_nobody_in_it() {
-        let facts = |name: &str, connections, metadata: Option<&str>| RoomFacts {
-            name: name.to_owned(),
-            connections,
-            metadata: metadata.map(str::to_owned),
-        };
         let rooms = [facts("a\"b", 2, Some("{\"_meta\":true,\"x\":1}")), facts("b", 0, None)];
         assert_eq!(
             body(&Ask::Rooms, &rooms),
@@ -135,5 +181,33 @@ mod tests {
         assert_eq!(body(&Ask::Connections("x".to_owned()), &[]), "0");
         assert_eq!(body(&Ask::Metadata("x".to_owned()), &rooms[..1]), "{\"_meta\":true,\"x\":1}");
         assert_eq!(body(&Ask::Metadata("x".to_owned()), &[]), "null");
+    }
+
+    #[test]
+    fn a_nested_document_of_one_room_does_not_make_the_list_unreadable() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let deepest = nested(MAX_DEPTH);
+        let too_deep = nested(MAX_DEPTH + 1);
+        let rooms = [facts("a", 1, Some(&deepest)), facts("b", 1, Some(&too_deep)), facts("c", 1, Some("7"))];
+        assert_eq!(
+            body(&Ask::Rooms, &rooms),
+            format!(
+                "[{{\"connections\":1,\"metadata\":{deepest},\"name\":\"a\"}},\
+                 {{\"connections\":1,\"metadata\":null,\"name\":\"b\"}},\
+                 {{\"connections\":1,\"metadata\":7,\"name\":\"c\"}}]"
+            )
+        );
+        assert_eq!(body(&Ask::Metadata("b".to_owned()), &rooms[1..]), too_deep, "it is to be had by itself");
+        for (json, levels) in [
+            ("1", 0),
+            (r#""[[[""#, 0),
+            (r#"["\"[[["]"#, 1),
+            (r#"["\\",[[]]]"#, 3),
+            (r#"{"a":{"b":[]},"c":[{}]}"#, 3),
+            ("[[],[],[]]", 2),
+            (r#"["unended"#, 1),
+        ] {
+            assert_eq!(depth(json.as_bytes()), levels, "{json}");
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! What follows a response's head: bytes, or a part of a file.
+//! What follows a response's head: bytes, a part of a file, or pieces that are made as they are sent.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -7,7 +8,7 @@ use rustix::io::Errno;
 
 use super::send::Sender;
 
-/// How much of a file is in memory at a time, in bytes.
+/// How much of a body is in memory at a time, in bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// What follows a response's head.
@@ -17,6 +18,8 @@ pub enum Body {
     Bytes(Vec<u8>),
     /// A part of a file.
     File(FilePart),
+    /// Pieces of unknown length in all.
+    Pieces(Pieces),
 }
 
 /// A part of an open regular file.
@@ -30,12 +33,50 @@ pub struct FilePart {
     pub length: u64,
 }
 
+/// A body that is made while it is sent: a peer that takes it slowly, or not at all, holds one piece of it.
+pub struct Pieces {
+    /// What has been made already.
+    first: Vec<u8>,
+    rest: Box<dyn Iterator<Item = Vec<u8>>>,
+}
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pieces").field("first", &self.first.len()).finish_non_exhaustive()
+    }
+}
+
+/// How a peer is told where a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// So many bytes.
+    Known(u64),
+    /// Each chunk says its own length, the last one is empty (RFC 9112 §7.1).
+    Chunked,
+    /// By the end of the connection: HTTP/1.0.
+    UntilEnd,
+}
+
 impl Body {
-    /// The length, in bytes.
-    pub fn length(&self) -> u64 {
+    /// The pieces one after the other. All that is small is an ordinary body, of known length.
+    pub fn pieces(pieces: impl Iterator<Item = Vec<u8>> + 'static) -> Self {
+        let (mut first, mut pieces) = (Vec::new(), pieces);
+        while first.len() < CHUNK {
+            match pieces.next() {
+                Some(piece) => first.extend_from_slice(&piece),
+                None => return Self::Bytes(first),
+            }
+        }
+        Self::Pieces(Pieces { first, rest: Box::new(pieces) })
+    }
+
+    /// Its length, for a peer that knows chunks or not.
+    pub fn length(&self, knows_chunks: bool) -> Length {
         match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File(part) => part.length,
+            Self::Bytes(bytes) => Length::Known(bytes.len() as u64),
+            Self::File(part) => Length::Known(part.length),
+            Self::Pieces(_) if knows_chunks => Length::Chunked,
+            Self::Pieces(_) => Length::UntilEnd,
         }
     }
 
@@ -45,13 +86,41 @@ impl Body {
     /// # Errors
     /// `UnexpectedEof` when the file became shorter: the length was announced, so that only the
     /// end of the connection can tell the peer (RFC 9112 §6.3).
-    pub(super) fn send(&self, sender: &mut Sender<'_>, mut head: Vec<u8>) -> io::Result<()> {
+    pub(super) fn send(self, sender: &mut Sender<'_>, mut head: Vec<u8>, length: Length) -> io::Result<()> {
         match self {
             Self::Bytes(bytes) => {
-                head.extend_from_slice(bytes);
+                head.extend_from_slice(&bytes);
                 sender.send_all(&head)
             }
             Self::File(part) => part.send(sender, head),
+            Self::Pieces(pieces) => pieces.send(sender, head, length == Length::Chunked),
+        }
+    }
+}
+
+impl Pieces {
+    fn send(mut self, sender: &mut Sender<'_>, head: Vec<u8>, chunked: bool) -> io::Result<()> {
+        let (mut buffer, mut chunk) = (head, self.first);
+        loop {
+            if chunked {
+                buffer.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            }
+            buffer.extend_from_slice(&chunk);
+            if chunked {
+                // An empty chunk, which is the last one, ends with an empty trailer.
+                buffer.extend_from_slice(b"\r\n");
+            }
+            sender.send_all(&buffer)?;
+            if chunk.is_empty() {
+                return Ok(());
+            }
+            buffer.clear();
+            chunk.clear();
+            while chunk.len() < CHUNK
+                && let Some(piece) = self.rest.next()
+            {
+                chunk.extend_from_slice(&piece);
+            }
         }
     }
 }
@@ -84,15 +153,65 @@ impl FilePart {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::fs::File;
     use std::io::Read as _;
     use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
+    use std::rc::Rc;
 
     use super::*;
     use crate::http::files::testing::Directory;
     use crate::http::send::Peer;
     use crate::sys::deadline::Cutoff;
+
+    /// What a peer gets of a response with that body, and how sending it ended.
+    fn receive(body: Body, knows_chunks: bool) -> (io::Result<()>, Vec<u8>) {
+        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                let mut received = Vec::new();
+                theirs.read_to_end(&mut received).expect("read");
+                received
+            });
+            let peer = Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() };
+            let length = body.length(knows_chunks);
+            let result = body.send(&mut Sender::new(peer), b"head".to_vec(), length);
+            drop(ours);
+            (result, reader.join().expect("the reader"))
+        })
+    }
+
+    #[test]
+    fn pieces_are_made_as_they_are_taken_and_only_when_they_are_many() {
+        let made = Rc::new(Cell::new(0));
+        let pieces = |number: usize| {
+            let made = Rc::clone(&made);
+            made.set(0);
+            (0..number).map(move |piece| {
+                made.set(made.get() + 1);
+                format!("{piece:08}").into_bytes()
+            })
+        };
+        let whole: Vec<u8> = pieces(20_000).flatten().collect();
+
+        let small = Body::pieces(pieces(1000));
+        assert!(matches!(&small, Body::Bytes(bytes) if *bytes == whole[..8000]), "of known length");
+
+        let large = Body::pieces(pieces(20_000));
+        assert!(made.get() <= CHUNK / 8, "{} pieces before anybody takes one", made.get());
+        assert_eq!((large.length(true), large.length(false)), (Length::Chunked, Length::UntilEnd));
+        let (result, received) = receive(large, false);
+        result.expect("sent");
+        assert_eq!(received, [b"head", &whole[..]].concat());
+
+        let (result, received) = receive(Body::pieces(pieces(20_000)), true);
+        result.expect("sent");
+        let (first, second, third) = (&whole[..CHUNK], &whole[CHUNK..2 * CHUNK], &whole[2 * CHUNK..]);
+        let chunks: [&[u8]; 7] =
+            [b"head10000\r\n", first, b"\r\n10000\r\n", second, b"\r\n7100\r\n", third, b"\r\n0\r\n\r\n"];
+        assert_eq!(received, chunks.concat());
+    }
 
     #[test]
     fn a_part_larger_than_memory_for_it_arrives_whole_and_a_file_that_shrank_is_an_error() {
@@ -103,27 +222,13 @@ mod tests {
             let file = File::open(directory.path().join("file")).expect("open").into();
             Body::File(FilePart { file, from, length })
         };
-        let receive = |body: &Body| {
-            let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
-            std::thread::scope(|scope| {
-                let reader = scope.spawn(move || {
-                    let mut received = Vec::new();
-                    theirs.read_to_end(&mut received).expect("read");
-                    received
-                });
-                let peer = Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() };
-                let result = body.send(&mut Sender::new(peer), b"head".to_vec());
-                drop(ours);
-                (result, reader.join().expect("the reader"))
-            })
-        };
-        let (result, received) = receive(&part(7, 250_000));
+        let (result, received) = receive(part(7, 250_000), true);
         result.expect("sent");
         assert_eq!(received, [b"head", &content[7..250_007]].concat());
-        let (result, received) = receive(&part(299_990, 20));
+        let (result, received) = receive(part(299_990, 20), true);
         assert_eq!(result.expect_err("too short").kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(received, [b"head", &content[299_990..]].concat());
-        let (result, received) = receive(&part(0, 0));
+        let (result, received) = receive(part(0, 0), true);
         result.expect("sent");
         assert_eq!(received, b"head", "an empty file");
     }

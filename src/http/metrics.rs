@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::iter::once;
+use std::sync::Arc;
 
 use super::body::Body;
 use super::respond::Reply;
@@ -22,15 +24,26 @@ pub struct State {
     pub connections: usize,
     /// Bytes held by what waits for clients and for programs.
     pub queued: [usize; 2],
-    /// Of each room: its name, its clients, and how many have joined it ever; of rooms that are gone only
-    /// the last. Empty where rooms are not shown.
-    pub per_room: Vec<(String, Option<usize>, u64)>,
+}
+
+/// A sample of a room: its name, and the value.
+pub type OfRoom = (Arc<str>, u64);
+
+/// The series that each room has, where rooms are shown: looked up while they are sent.
+pub struct Series<Joined, Open> {
+    /// How many clients have joined it ever; of rooms that are gone only the last.
+    pub joined: Joined,
+    /// How many clients are in it.
+    pub open: Open,
 }
 
 /// The answer.
-pub fn reply(counters: &Counters, state: &State) -> Reply {
+pub fn reply<Joined, Open>(counters: &Counters, state: &State, rooms: Option<Series<Joined, Open>>) -> Reply
+where
+    Joined: Iterator<Item = OfRoom> + 'static,
+    Open: Iterator<Item = OfRoom> + 'static,
+{
     let mut text = String::with_capacity(8 * 1024);
-    write_rooms(&mut text, state);
     for (name, help, members) in FAMILIES {
         head(&mut text, name, "counter", help);
         for (labels, count) in members {
@@ -52,31 +65,36 @@ pub fn reply(counters: &Counters, state: &State) -> Reply {
         let _ = writeln!(text, "scalesocket_queue_bytes{{to=\"{to}\"}} {bytes}");
     }
     write_process(&mut text);
-    text.push_str("# EOF\n");
-    Reply::new(200, CONTENT_TYPE, Body::Bytes(text.into_bytes())).with("Cache-Control", "no-store")
+    let by_room = rooms.into_iter().flat_map(|Series { joined, open }| {
+        let joined = family(JOINED, "counter", "_total", "Clients that have joined, by room", joined);
+        joined.chain(family(OPEN, "gauge", "", "Clients that are there, by room", open))
+    });
+    let pieces = once(text).chain(by_room).chain(once("# EOF\n".to_owned()));
+    let body = Body::pieces(pieces.map(String::into_bytes));
+    Reply::new(200, CONTENT_TYPE, body).with("Cache-Control", "no-store")
 }
 
-/// The series that ScaleSocket has, under the names that it gives them and under the one that its manual
-/// gives. That one stands in the way of a counter of the same name, whose samples end in `_total`: so the
-/// counter is of no declared type, which Prometheus does not mind.
-fn write_rooms(text: &mut String, state: &State) {
-    let series = [
-        ("scalesocket_websocket_connections_total", "unknown", "Clients that have joined, by room"),
-        ("scalesocket_websocket_connections_open", "gauge", "Clients that are there, by room"),
-        ("scalesocket_websocket_connections", "gauge", "Clients that are there, by room"),
-    ];
-    for (name, kind, help) in series {
-        if state.per_room.is_empty() {
-            continue;
+/// The two series that ScaleSocket has, under the names that it gives them.
+const JOINED: &str = "scalesocket_websocket_connections";
+const OPEN: &str = "scalesocket_websocket_connections_open";
+
+/// A family with a sample for each room; nothing if there are no rooms.
+fn family(
+    name: &'static str,
+    kind: &'static str,
+    suffix: &'static str,
+    help: &'static str,
+    samples: impl Iterator<Item = OfRoom> + 'static,
+) -> impl Iterator<Item = String> {
+    let mut first = true;
+    samples.map(move |(room, value)| {
+        let mut text = String::new();
+        if std::mem::take(&mut first) {
+            head(&mut text, name, kind, help);
         }
-        head(text, name, kind, help);
-        for (room, open, joined) in &state.per_room {
-            let value = if kind == "gauge" { open.map(|open| open as u64) } else { Some(*joined) };
-            if let Some(value) = value {
-                let _ = writeln!(text, "{name}{{room=\"{}\"}} {value}", escaped(room));
-            }
-        }
-    }
+        let _ = writeln!(text, "{name}{suffix}{{room=\"{}\"}} {value}", escaped(&room));
+        text
+    })
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {
@@ -121,13 +139,19 @@ mod tests {
     fn the_text_ends_with_eof_and_hostile_rooms_stay_in_their_quotes() {
         let counters = Counters::default();
         counters.add(Count::Joined, 3);
-        let per_room = vec![("a\"\\\n".to_owned(), Some(2), 3), ("gone".to_owned(), None, 9)];
-        let state = State { per_room, queued: [1, 2], ..State::default() };
-        let Body::Bytes(bytes) = reply(&counters, &state).body else { panic!("bytes") };
+        let of = |rooms: &[(&str, u64)]| {
+            let rooms: Vec<OfRoom> = rooms.iter().map(|&(name, value)| (name.into(), value)).collect();
+            rooms.into_iter()
+        };
+        let rooms = Series { joined: of(&[("a\"\\\n", 3), ("gone", 9)]), open: of(&[("a\"\\\n", 2)]) };
+        let state = State { queued: [1, 2], ..State::default() };
+        let Body::Bytes(bytes) = reply(&counters, &state, Some(rooms)).body else { panic!("bytes") };
         let text = String::from_utf8(bytes).expect("text");
         for line in [
             "scalesocket_websocket_connections_open{room=\"a\\\"\\\\\\n\"} 2",
+            "# TYPE scalesocket_websocket_connections counter",
             "scalesocket_websocket_connections_total{room=\"gone\"} 9",
+            "# TYPE scalesocket_websocket_connections_open gauge",
             "scalesocket_clients_joined_total 3",
             "scalesocket_queue_bytes{to=\"programs\"} 2",
         ] {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::body::Body;
 use super::files::FileServer;
-use super::head::Head;
-use super::respond::{Reply, refuse, send};
+use super::head::{Head, Version};
+use super::respond::{Manner, Reply, refuse, send};
 use super::route::Plain;
 use super::send::Peer;
 use crate::sys::socket::end_gently;
@@ -50,10 +50,10 @@ pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>) -> Reply {
 ///
 /// # Errors
 /// The system's, or `TimedOut` when the peer takes too little or the server ends: drop the connection.
-pub fn answer(peer: Peer<'_>, head: &Head, reply: &Reply, last: bool) -> io::Result<After> {
+pub fn answer(peer: Peer<'_>, head: &Head, reply: Reply, last: bool) -> io::Result<After> {
     let goes_on = !last && head.goes_on();
-    send(peer, reply, goes_on, head.method() == "HEAD")?;
-    if goes_on {
+    let manner = Manner { version: head.version(), goes_on, without_body: head.method() == "HEAD" };
+    if send(peer, reply, manner)? {
         return Ok(After::GoesOn);
     }
     end_gently(peer.socket, LAST_READ, LAST_BYTES);
@@ -61,8 +61,8 @@ pub fn answer(peer: Peer<'_>, head: &Head, reply: &Reply, last: bool) -> io::Res
 }
 
 /// Answers where there is no head to go by, and ends the connection gently.
-pub fn answer_and_end(peer: Peer<'_>, reply: &Reply) -> io::Result<()> {
-    send(peer, reply, false, false)?;
+pub fn answer_and_end(peer: Peer<'_>, reply: Reply) -> io::Result<()> {
+    send(peer, reply, Manner { version: Version::Http10, goes_on: false, without_body: false })?;
     end_gently(peer.socket, LAST_READ, LAST_BYTES);
     Ok(())
 }
@@ -96,7 +96,7 @@ mod tests {
                 Err(HeadError::Closed) => return Ok(number - 1),
                 Err(error) => {
                     let status = error.status().ok_or(io::ErrorKind::UnexpectedEof)?;
-                    answer_and_end(peer, &refuse(status, &error.to_string()))?;
+                    answer_and_end(peer, refuse(status, &error.to_string()))?;
                     return Ok(number - 1);
                 }
             };
@@ -108,7 +108,7 @@ mod tests {
                 }
                 Err(refusal) => refusal,
             };
-            if answer(peer, &head, &reply, number == most)? == After::Ended {
+            if answer(peer, &head, reply, number == most)? == After::Ended {
                 return Ok(number);
             }
         }
@@ -198,7 +198,7 @@ mod tests {
         drop(theirs);
         let (head, _) = Head::parse(b"GET / HTTP/1.0\r\n\r\n").expect("good").expect("complete");
         let peer = Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() };
-        assert!(answer(peer, &head, &refuse(404, "Not found"), false).is_err());
+        assert!(answer(peer, &head, refuse(404, "Not found"), false).is_err());
         assert!(!busy("Full").is_empty());
     }
 }

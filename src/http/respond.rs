@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
-use super::body::Body;
+use super::body::{Body, Length};
+use super::head::Version;
 use super::send::{Peer, Sender};
 
 /// A response, not yet printed.
@@ -73,7 +74,7 @@ fn plain_text(status: u16, text: &str) -> Reply {
 /// A whole 503 for a peer whose request was not even read. The caller closes.
 pub fn busy(text: &str) -> Vec<u8> {
     let reply = refuse(503, text);
-    let mut bytes = print_head(&reply, false);
+    let mut bytes = print_head(&reply, reply.body.length(true), false);
     if let Body::Bytes(body) = &reply.body {
         bytes.extend_from_slice(body);
     }
@@ -94,16 +95,34 @@ pub fn switching_protocols(accept: &str, protocol: Option<&str>) -> Vec<u8> {
     head.into_bytes()
 }
 
-/// Sends a response. `goes_on` is what it says of the connection; `without_body` is for HEAD.
-pub fn send(peer: Peer<'_>, reply: &Reply, goes_on: bool, without_body: bool) -> io::Result<()> {
-    let head = print_head(reply, goes_on);
+/// How a response goes out.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// The version of the request.
+    pub version: Version,
+    /// The connection goes on after it, if its end can be told without that.
+    pub goes_on: bool,
+    /// Its body is left out: HEAD.
+    pub without_body: bool,
+}
+
+/// Sends a response; says whether the connection goes on.
+pub fn send(peer: Peer<'_>, reply: Reply, manner: Manner) -> io::Result<bool> {
+    let length = reply.body.length(manner.version == Version::Http11);
+    let goes_on = manner.goes_on && length != Length::UntilEnd;
+    let head = print_head(&reply, length, goes_on);
     let mut sender = Sender::new(peer);
-    if without_body { sender.send_all(&head) } else { reply.body.send(&mut sender, head) }
+    if manner.without_body {
+        sender.send_all(&head)?;
+    } else {
+        reply.body.send(&mut sender, head, length)?;
+    }
+    Ok(goes_on)
 }
 
 /// The head of a response, empty line included. It says HTTP/1.1 to an HTTP/1.0 request too
 /// (RFC 9110 §2.5), so that `Connection` always tells what happens.
-pub fn print_head(reply: &Reply, goes_on: bool) -> Vec<u8> {
+pub fn print_head(reply: &Reply, length: Length, goes_on: bool) -> Vec<u8> {
     let headers = reply.fields.iter().filter_map(|(name, value)| header(name, value)).collect();
     let response = Response::new(StatusCode(reply.status), headers, io::empty(), Some(0), None);
     let mut printed = Vec::with_capacity(512);
@@ -124,9 +143,12 @@ pub fn print_head(reply: &Reply, goes_on: bool) -> Vec<u8> {
             head.extend_from_slice(line);
         }
     }
-    // RFC 9110 §8.6: never in a 204; in a 304 it would be that of the 200.
-    if !matches!(reply.status, 204 | 304) {
-        head.extend_from_slice(format!("Content-Length: {}\r\n", reply.body.length()).as_bytes());
+    match length {
+        // RFC 9110 §8.6: never in a 204; in a 304 it would be that of the 200.
+        _ if matches!(reply.status, 204 | 304) => {}
+        Length::Known(bytes) => head.extend_from_slice(format!("Content-Length: {bytes}\r\n").as_bytes()),
+        Length::Chunked => head.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Length::UntilEnd => {}
     }
     let connection = if goes_on { "keep-alive" } else { "close" };
     head.extend_from_slice(b"Connection: ");
@@ -162,15 +184,17 @@ mod tests {
 
     /// The head as text, its date replaced by `-`.
     fn printed(reply: &Reply, goes_on: bool) -> String {
-        let head = String::from_utf8(print_head(reply, goes_on)).expect("text");
+        let head = String::from_utf8(print_head(reply, reply.body.length(true), goes_on)).expect("text");
         let date = head.lines().find_map(|line| line.strip_prefix("Date: ")).expect("a date");
         assert!(httpdate::parse_http_date(date).is_ok(), "{date}");
         head.replace(date, "-")
     }
 
-    fn sent(reply: &Reply, without_body: bool) -> String {
+    fn sent(reply: Reply, without_body: bool) -> String {
         let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
-        send(Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() }, reply, true, without_body).expect("sent");
+        let peer = Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() };
+        let manner = Manner { version: Version::Http11, goes_on: true, without_body };
+        assert!(send(peer, reply, manner).expect("sent"));
         drop(ours);
         let mut text = String::new();
         theirs.read_to_string(&mut text).expect("read");
@@ -184,13 +208,13 @@ mod tests {
             "HTTP/1.1 404 Not Found\r\nDate: -\r\nContent-Type: text/plain; charset=utf-8\r\n\
              Content-Length: 10\r\nConnection: keep-alive\r\n\r\n"
         );
-        let text = sent(&refuse(404, "Not found"), false);
+        let text = sent(refuse(404, "Not found"), false);
         assert!(text.ends_with("\r\n\r\nNot found\n"), "{text}");
     }
 
     #[test]
     fn head_has_the_length_but_not_the_body() {
-        let text = sent(&refuse(404, "Not found"), true);
+        let text = sent(refuse(404, "Not found"), true);
         assert!(text.contains("Content-Length: 10\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     }
 

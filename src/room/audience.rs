@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::history::History;
+use super::listing::{Facts, Waiting};
 use super::past::Past;
 use super::room::Room;
 use super::state::Phase;
-use super::table::Facts;
 use crate::child::{Audience, Dismissed, Outcome};
 use crate::client::Client;
 use crate::config::Keep;
@@ -18,27 +18,29 @@ use crate::sys::lock;
 impl Room {
     /// How it stands.
     pub(super) fn facts(&self) -> Facts {
-        let (mut facts, members, child) = {
+        let state = lock(&self.state);
+        Facts {
+            name: Arc::clone(&self.name),
+            clients: state.members.len(),
+            joined: state.joined,
+            metadata: state.metadata.clone(),
+        }
+    }
+
+    /// What waits in it.
+    pub(super) fn waiting(&self) -> Waiting {
+        let (members, child) = {
             let state = lock(&self.state);
             let child = match &state.phase {
                 Phase::Running(child) | Phase::Stopping(child) => Some(Arc::clone(child)),
                 Phase::Idle | Phase::Starting { .. } | Phase::Stuck => None,
             };
-            let facts = Facts {
-                name: Arc::clone(&self.name),
-                clients: state.members.len(),
-                joined: state.joined,
-                metadata: state.metadata.clone(),
-                queued: [0; 2],
-                unread: 0,
-            };
-            (facts, state.members.clone(), child)
+            (state.members.clone(), child)
         };
         // Each with its own lock, and none while the room is locked.
-        let waiting = members.iter().map(|client| client.sink.look().held).sum();
-        facts.queued = [waiting, child.as_ref().map_or(0, |child| child.queued())];
-        facts.unread = child.map_or(0, |child| child.unread_messages());
-        facts
+        let clients = members.iter().map(|client| client.sink.look().held).sum();
+        let (program, unread) = child.map_or((0, 0), |child| (child.queued(), child.unread_messages()));
+        Waiting { clients, program, unread }
     }
 
     /// What is to be remembered of it once it is gone.

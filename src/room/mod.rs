@@ -4,6 +4,7 @@ mod audience;
 mod failures;
 mod history;
 mod join;
+mod listing;
 mod member;
 mod past;
 mod ports;
@@ -13,7 +14,8 @@ mod table;
 mod template;
 
 pub use self::join::JoinError;
+pub use self::listing::{Facts, Joined, Waiting};
 pub use self::member::Member;
 pub use self::room::Room;
-pub use self::table::{Bounds, Facts, Hooks, ReserveError, Table, Ticket};
+pub use self::table::{Bounds, Hooks, ReserveError, Table, Ticket};
 pub use self::template::Template;

@@ -1,6 +1,7 @@
 //! What is remembered of rooms that are gone: a bounded number of them, the last ones. Pure.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::failures::Failures;
@@ -23,7 +24,7 @@ pub(super) struct Past {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Pasts {
-    by_name: HashMap<Arc<str>, (u64, Past)>,
+    by_name: BTreeMap<Arc<str>, (u64, Past)>,
     /// Names in the order of going, each with the number of its going; one that came back and went again
     /// stands twice, and only the later one counts.
     order: VecDeque<(u64, Arc<str>)>,
@@ -36,7 +37,7 @@ pub(super) struct Pasts {
 impl Pasts {
     /// Of all rooms together, this many bytes of history are remembered.
     pub(super) fn new(bound: usize) -> Self {
-        Self { by_name: HashMap::new(), order: VecDeque::new(), next: 0, bound, held: 0 }
+        Self { by_name: BTreeMap::new(), order: VecDeque::new(), next: 0, bound, held: 0 }
     }
 
     /// A room is gone.
@@ -71,9 +72,10 @@ impl Pasts {
         self.by_name.get(name).map(|(_, past)| past.failures).unwrap_or_default()
     }
 
-    /// How many clients joined each of them.
-    pub(super) fn joined(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
-        self.by_name.iter().map(|(name, (_, past))| (name, past.joined))
+    /// The first of them behind that name, in the order of names, and how many clients have joined it.
+    pub(super) fn next(&self, behind: Bound<&str>) -> Option<(&Arc<str>, u64)> {
+        let (name, (_, past)) = self.by_name.range::<str, _>((behind, Bound::Unbounded)).next()?;
+        Some((name, past.joined))
     }
 }
 
@@ -94,7 +96,7 @@ mod tests {
             pasts.remember(format!("room {n}").into(), Past { joined: n, ..Past::default() });
             pasts.remember("regular".into(), Past { joined: n, ..Past::default() });
         }
-        assert_eq!(pasts.joined().count(), MOST);
+        assert_eq!(pasts.by_name.len(), MOST);
         assert!(pasts.order.len() <= 2 * MOST);
         assert_eq!(pasts.recall("regular").map(|past| past.joined), Some(9_999));
         assert_eq!(pasts.recall("room 9999").map(|past| past.joined), Some(9_999));

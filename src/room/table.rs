@@ -1,6 +1,6 @@
 //! The table of rooms, and the slots that are taken before a client is upgraded.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -43,23 +43,6 @@ pub struct Bounds {
     pub room_clients: Option<usize>,
     /// One client, ever.
     pub oneshot: bool,
-}
-
-/// A room as it is at some moment.
-#[derive(Debug, Clone)]
-pub struct Facts {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its members.
-    pub clients: usize,
-    /// How many have joined it, ever.
-    pub joined: u64,
-    /// What its program says of it: JSON.
-    pub metadata: Option<Arc<[u8]>>,
-    /// Bytes that wait for its clients and for its program.
-    pub queued: [usize; 2],
-    /// Messages of clients that its program has not read yet.
-    pub unread: u64,
 }
 
 /// Why there is no place in a room.
@@ -110,7 +93,7 @@ pub struct Table {
     /// What they remember.
     pub(super) history: config::History,
     bounds: Bounds,
-    rooms: Mutex<Rooms>,
+    pub(super) rooms: Mutex<Rooms>,
     /// All that may still live, those that no room knows any more too.
     children: Mutex<Vec<Weak<Child>>>,
     /// Reader threads that run: as many programs live.
@@ -119,9 +102,10 @@ pub struct Table {
     changed: Arc<Bell>,
 }
 
-struct Rooms {
-    by_name: HashMap<Arc<str>, Arc<Room>>,
-    past: Pasts,
+pub(super) struct Rooms {
+    /// In the order of names, so that they can be shown in it, a few at a time.
+    pub(super) by_name: BTreeMap<Arc<str>, Arc<Room>>,
+    pub(super) past: Pasts,
     /// Where programs listen, if they talk over TCP.
     ports: Option<Ports>,
     /// Somebody holds or has held a place: it is upgraded, so with `--oneshot` it was the one, whether or not
@@ -162,7 +146,7 @@ impl Table {
             settings: Arc::new(settings),
             hooks,
             rooms: Mutex::new(Rooms {
-                by_name: HashMap::new(),
+                by_name: BTreeMap::new(),
                 past,
                 ports,
                 taken: false,
@@ -305,29 +289,6 @@ impl Table {
     pub(super) fn reader_ends(&self) {
         self.readers.fetch_sub(1, Ordering::SeqCst);
         self.changed.ring();
-    }
-
-    /// The rooms as they are now.
-    pub fn facts(&self) -> Vec<Facts> {
-        let rooms: Vec<_> = lock(&self.rooms).by_name.values().cloned().collect();
-        rooms.iter().map(|room| room.facts()).collect()
-    }
-
-    /// The same, and how many clients have joined each of the rooms that are gone and remembered. Each name
-    /// is in one of the lists only, whatever comes and goes meanwhile.
-    pub fn facts_and_past(&self) -> (Vec<Facts>, Vec<(String, u64)>) {
-        let (rooms, past): (Vec<_>, Vec<_>) = {
-            let rooms = lock(&self.rooms);
-            let past = rooms.past.joined().map(|(name, joined)| (name.to_string(), joined));
-            (rooms.by_name.values().cloned().collect(), past.collect())
-        };
-        (rooms.iter().map(|room| room.facts()).collect(), past)
-    }
-
-    /// One room as it is now, if it is there.
-    pub fn facts_of(&self, name: &str) -> Option<Facts> {
-        let room = lock(&self.rooms).by_name.get(name).cloned();
-        room.map(|room| room.facts())
     }
 
     /// How many programs live.

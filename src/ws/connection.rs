@@ -86,7 +86,7 @@ pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>,
         log_request(service, peer, &head, &reply);
         let http = http_peer(service, door);
         let last = number == MOST_REQUESTS || http.cutoff.get().is_some();
-        match plain::answer(http, &head, &reply, last) {
+        match plain::answer(http, &head, reply, last) {
             Ok(plain::After::GoesOn) => {}
             Ok(plain::After::Ended) => return,
             Err(e) => return log_unsent(service, peer, &head, &e),
@@ -102,7 +102,7 @@ fn refuse_head(service: &Service, door: &Door, peer: Option<SocketAddr>, error: 
     if let Some(status) = error.status() {
         log_refusal(service, peer, "", &error.to_string());
         // Nobody may be there to read it.
-        let _ = plain::answer_and_end(http_peer(service, door), &refuse(status, &error.to_string()));
+        let _ = plain::answer_and_end(http_peer(service, door), refuse(status, &error.to_string()));
     } else {
         service
             .log
@@ -122,7 +122,7 @@ fn upgrade(
     head: &Head,
     request: UpgradeRequest,
 ) -> Option<Member> {
-    let refuse_with = |reply: &Reply, reason: &dyn Display, count: Count| {
+    let refuse_with = |reply: Reply, reason: &dyn Display, count: Count| {
         // First of all: whoever reads the refusal may come again at once.
         place.give_address_back();
         service.counters.one(count);
@@ -131,13 +131,13 @@ fn upgrade(
         None
     };
     if let Err(refused) = origin::check(&service.config.origin, head) {
-        return refuse_with(&refuse(403, "Origin not allowed"), &refused, Count::RefusedOrigin);
+        return refuse_with(refuse(403, "Origin not allowed"), &refused, Count::RefusedOrigin);
     }
     if let (Some(most), Some(peer)) = (service.config.limits.address_clients, peer)
         && !place.claim_address(peer.ip(), most)
     {
         return refuse_with(
-            &refuse(429, "Too many clients from this address"),
+            refuse(429, "Too many clients from this address"),
             &"too many clients from this address",
             Count::RefusedLimit,
         );
@@ -145,14 +145,14 @@ fn upgrade(
     let ticket = match service.table.reserve(&request.room) {
         Ok(ticket) => ticket,
         Err(e @ ReserveError::NotAllowed) => {
-            return refuse_with(&refuse(400, &e.to_string()), &e, Count::RefusedBad);
+            return refuse_with(refuse(400, &e.to_string()), &e, Count::RefusedBad);
         }
         Err(e) => {
             let reply = match e {
                 ReserveError::Failing(_, pause) => refuse_for(&e.to_string(), pause),
                 _ => refuse(503, &e.to_string()),
             };
-            return refuse_with(&reply, &e, Count::RefusedLimit);
+            return refuse_with(reply, &e, Count::RefusedLimit);
         }
     };
     let (address, limits) = (address(peer), &service.config.limits);

@@ -4,7 +4,7 @@ use crate::config::{Metrics, Origin};
 use crate::counters::Count;
 use crate::http::api::{self, RoomFacts};
 use crate::http::head::Head;
-use crate::http::metrics::{self, State};
+use crate::http::metrics::{self, Series, State};
 use crate::http::respond::Reply;
 use crate::http::route::Plain;
 use crate::http::{origin, plain};
@@ -15,20 +15,20 @@ use crate::service::Service;
 pub(super) fn reply(service: &Service, head: &Head, what: &Plain) -> Reply {
     match what {
         Plain::Health | Plain::File => plain::reply(head, what, service.files.as_ref()),
-        Plain::Metrics => metrics::reply(&service.counters, &state(service)),
+        Plain::Metrics => metrics(service),
         Plain::Api(ask) => {
-            let rooms: Vec<RoomFacts> = match ask.room() {
-                Some(name) => service.table.facts_of(name).into_iter().map(room_facts).collect(),
-                None => service.table.facts().into_iter().map(room_facts).collect(),
+            let table = &service.table;
+            let reply = match ask.room() {
+                Some(name) => api::reply(ask, table.facts_of(name).into_iter().map(room_facts)),
+                None => api::reply(ask, table.facts().map(room_facts)),
             };
-            allow_origin(service, head, api::reply(ask, &rooms))
+            allow_origin(service, head, reply)
         }
     }
 }
 
 fn room_facts(facts: Facts) -> RoomFacts {
-    let text = |bytes: std::sync::Arc<[u8]>| String::from_utf8_lossy(&bytes).into_owned();
-    RoomFacts { name: facts.name.to_string(), connections: facts.clients, metadata: facts.metadata.map(text) }
+    RoomFacts { name: facts.name, connections: facts.clients, metadata: facts.metadata }
 }
 
 /// A page that may connect may also read (CORS, Fetch standard).
@@ -44,26 +44,20 @@ fn allow_origin(service: &Service, head: &Head, reply: Reply) -> Reply {
     }
 }
 
-fn state(service: &Service) -> State {
-    let per_room = service.config.metrics == Some(Metrics::Rooms);
+fn metrics(service: &Service) -> Reply {
+    let table = &service.table;
     let passed = service.counters.get(Count::MessagesPassed);
-    let (rooms, past) =
-        if per_room { service.table.facts_and_past() } else { (service.table.facts(), Vec::new()) };
-    service.counters.settle(passed, rooms.iter().map(|room| room.unread).sum());
-    let sum = |index: usize| rooms.iter().map(|room| room.queued[index]).sum();
-    let mut state = State {
-        rooms: rooms.len(),
-        programs: service.table.programs(),
+    let waiting = table.waiting();
+    service.counters.settle(passed, waiting.unread);
+    let state = State {
+        rooms: table.len(),
+        programs: table.programs(),
         connections: service.connections.len(),
-        queued: [sum(0), sum(1)],
-        per_room: Vec::new(),
+        queued: [waiting.clients, waiting.program],
     };
-    if per_room {
-        state.per_room = rooms
-            .iter()
-            .map(|room| (room.name.to_string(), Some(room.clients), room.joined))
-            .chain(past.into_iter().map(|(name, joined)| (name, None, joined)))
-            .collect();
-    }
-    state
+    let rooms = (service.config.metrics == Some(Metrics::Rooms)).then(|| Series {
+        joined: table.joined().map(|room| (room.name, room.clients)),
+        open: table.facts().map(|room| (room.name, room.clients as u64)),
+    });
+    metrics::reply(&service.counters, &state, rooms)
 }

@@ -1,9 +1,11 @@
 //! Rooms as JSON under `/api/`: reading tells what is, and creates nothing.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use crate::support::openmetrics::scrape;
-use crate::support::{Server, wait_until};
+use crate::support::{DEADLINE, Server, wait_until};
 
 /// The body of a GET, which is JSON.
 #[track_caller]
@@ -17,11 +19,9 @@ fn get(server: &Server, target: &str) -> Value {
     serde_json::from_str(response.text()).unwrap_or_else(|e| panic!("{target}: {e}: {}", response.text()))
 }
 
-/// The list of all rooms, in the order of their names.
+/// The list of all rooms.
 fn rooms(server: &Server) -> Value {
-    let Value::Array(mut rooms) = get(server, "/api/rooms/") else { panic!("no list") };
-    rooms.sort_by_key(|room| room["name"].to_string());
-    Value::Array(rooms)
+    get(server, "/api/rooms/")
 }
 
 #[test]
@@ -207,4 +207,74 @@ fn neither_api_nor_metrics_are_there_unless_asked_for() {
             assert_eq!(server.ask("GET", target, "").status, metrics, "{target} with {options:?}");
         }
     }
+}
+
+#[test]
+fn rooms_are_listed_in_the_order_of_their_names() {
+    let server = Server::with(&["--api"]).cat();
+    let names = ["b", "a", "B", "ab", "\u{e9}", "a%20b", "z", "10", "9"];
+    let _clients: Vec<_> = names.iter().map(|name| server.member(&format!("/{name}"))).collect();
+    let listed = rooms(&server);
+    let listed: Vec<_> =
+        listed.as_array().expect("a list").iter().map(|room| room["name"].as_str()).collect();
+    assert_eq!(listed, ["10", "9", "B", "a", "a%20b", "ab", "b", "z", "\u{e9}"].map(Some));
+}
+
+/// Metadata of so many bytes, as its program says it.
+fn large_metadata(bytes: usize) -> String {
+    format!(r#"{{"_meta":true,"x":"{}"}}"#, "x".repeat(bytes))
+}
+
+#[test]
+fn a_list_that_is_not_read_holds_no_copy_of_the_rooms() {
+    let server = Server::with(&["--api", "--serverframe=json"]).cat();
+    let metadata = large_metadata(60_000);
+    // More than the kernel's buffers of a connection take.
+    let clients: Vec<_> = (0..150)
+        .map(|room| {
+            let mut client = server.member(&format!("/{room:03}"));
+            client.send_text(&metadata);
+            client.send_text("mark");
+            client.expect_text("mark");
+            client
+        })
+        .collect();
+    let list = server.ask("GET", "/api/rooms/", "");
+    assert!(list.body.len() > 150 * 60_000);
+    let listed: Value = serde_json::from_slice(&list.body).expect("JSON");
+    assert_eq!(listed.as_array().map(Vec::len), Some(150));
+    assert!(listed.as_array().is_some_and(|rooms| rooms.iter().all(|room| room["connections"] == 1)));
+
+    let before = server.rss();
+    let idle: Vec<_> = (0..40)
+        .map(|_| {
+            let mut raw = server.raw();
+            raw.send("GET /api/rooms/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            // It is being answered.
+            while raw.buffer.len() < 1000 {
+                assert_eq!(raw.fill(Instant::now() + DEADLINE), None);
+            }
+            raw
+        })
+        .collect();
+    // 40 lists are 360 MB.
+    let more = server.rss().saturating_sub(before);
+    assert!(more < 64 * 1024, "{more} KiB more");
+    drop(idle);
+
+    // An old client, which knows no chunks, is told the end by the end of the connection.
+    let mut raw = server.raw();
+    raw.send("GET /api/rooms/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let (bytes, _) = raw.rest();
+    let text = String::from_utf8(bytes).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    assert!(head.contains("Connection: close") && !head.contains("Transfer-Encoding"), "{head}");
+    assert_eq!(body.as_bytes(), list.body);
+    // After chunks the connection goes on.
+    let mut raw = server.raw();
+    for _ in 0..2 {
+        assert_eq!(raw.ask("GET", "/api/rooms/", "").body, list.body);
+        assert_eq!(raw.ask("HEAD", "/api/rooms/", "").field("transfer-encoding"), Some("chunked"));
+    }
+    drop(clients);
 }

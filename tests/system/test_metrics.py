@@ -12,11 +12,7 @@ from clients import Closed, PythonClients
 from harness import HERE, PATIENCE, Server, until
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-BY_ROOM = [
-    "scalesocket_websocket_connections",
-    "scalesocket_websocket_connections_open",
-    "scalesocket_websocket_connections_total",
-]
+BY_ROOM = ["scalesocket_websocket_connections_open", "scalesocket_websocket_connections_total"]
 # What a room may be called, past any client that would encode it: marks of the format, line breaks of
 # other systems, right-to-left, an end of everything.
 HOSTILE = [
@@ -93,16 +89,12 @@ class Metrics(unittest.TestCase):
     @staticmethod
     def short(key):
         name = key[0].removeprefix("scalesocket_").removesuffix("_total")
-        # The one that is no counter, but looks like it beside the gauge of that name.
-        if key[0] == "scalesocket_websocket_connections_total":
-            name += "_total"
         return " ".join([name, *(value for _, value in key[1:])])
 
     def of_room(self, room, joined, open_now):
         moves = {
-            f"websocket_connections_total {room}": joined,
+            f"websocket_connections {room}": joined,
             f"websocket_connections_open {room}": open_now,
-            f"websocket_connections {room}": open_now,
         }
         return {name: move for name, move in moves.items() if move}
 

@@ -42,7 +42,7 @@ impl Metrics {
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').expect("a type");
                 assert!(is_name(name), "{name}");
-                assert!(["counter", "gauge", "unknown"].contains(&kind), "{line}");
+                assert!(["counter", "gauge"].contains(&kind), "{line}");
                 let before = metrics.families.insert(name.to_owned(), kind.to_owned());
                 assert_eq!(before, None, "{name} is declared once, and its samples stand together");
                 current = Some((name.to_owned(), kind.to_owned()));

@@ -259,19 +259,43 @@ impl Raw {
         let mut response = Response { status, fields, body: Vec::new() };
         let bodiless = method == "HEAD" || matches!(status, 101 | 204 | 304);
         if !bodiless {
-            assert_eq!(response.field("transfer-encoding"), None, "lengths are known here");
-            let length: usize = response
-                .field("content-length")
-                .unwrap_or_else(|| panic!("no length in {response:?}"))
-                .parse()
-                .expect("a length");
-            while self.buffer.len() < length {
-                if let Some(ended) = self.fill(until) {
-                    panic!("{ended:?} after {} of {length} bytes", self.buffer.len());
-                }
-            }
-            response.body = self.buffer.drain(..length).collect();
+            response.body = if response.field("transfer-encoding") == Some("chunked") {
+                assert_eq!(response.field("content-length"), None, "one way to tell the end (RFC 9112 §6.2)");
+                self.chunks(until)
+            } else {
+                let length = response.field("content-length");
+                let length = length.unwrap_or_else(|| panic!("no length in {response:?}"));
+                self.take(length.parse().expect("a length"), until)
+            };
         }
         response
+    }
+
+    /// So many bytes.
+    fn take(&mut self, length: usize, until: Instant) -> Vec<u8> {
+        while self.buffer.len() < length {
+            if let Some(ended) = self.fill(until) {
+                panic!("{ended:?} after {} of {length} bytes", self.buffer.len());
+            }
+        }
+        self.buffer.drain(..length).collect()
+    }
+
+    /// A body in chunks (RFC 9112 §7.1).
+    fn chunks(&mut self, until: Instant) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            while !line.ends_with(b"\r\n") {
+                line.extend(self.take(1, until));
+            }
+            let length = std::str::from_utf8(&line).expect("a length").trim_end();
+            let length = usize::from_str_radix(length, 16).unwrap_or_else(|e| panic!("{length:?}: {e}"));
+            body.extend(self.take(length, until));
+            assert_eq!(self.take(2, until), b"\r\n");
+            if length == 0 {
+                return body;
+            }
+        }
     }
 }
