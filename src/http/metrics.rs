@@ -1,5 +1,6 @@
 //! OpenMetrics text (version 1.0.0), for `--metrics`. Pure but for what the kernel says of this process.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs;
 use std::iter::once;
@@ -102,8 +103,12 @@ fn head(text: &mut String, name: &str, kind: &str, help: &str) {
 }
 
 /// A label's value (OpenMetrics, "Escaping").
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+fn escaped(value: &str) -> Cow<'_, str> {
+    // No name of a room that a client may ask for needs it.
+    if !value.contains(['\\', '"', '\n']) {
+        return value.into();
+    }
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").into()
 }
 
 /// What every process is asked for, under the usual names.
@@ -117,7 +122,7 @@ fn write_process(text: &mut String) {
     head(text, "process_cpu_seconds", "counter", "CPU time of the server, without its programs");
     // USER_HZ is 100 on every Linux that this runs on.
     let _ = writeln!(text, "process_cpu_seconds_total {}.{:02}", ticks / 100, ticks % 100);
-    let descriptors = fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64);
+    let descriptors = open_descriptors();
     let resident = field(24) * rustix::param::page_size() as u64;
     let gauges = [
         ("process_resident_memory_bytes", "Memory of the server", resident),
@@ -127,6 +132,15 @@ fn write_process(text: &mut String) {
     for (name, help, value) in gauges {
         head(text, name, "gauge", help);
         let _ = writeln!(text, "{name} {value}");
+    }
+}
+
+/// How many descriptors are open. Since Linux 6.2 the directory's size says it (proc_pid_fd(5)); to count its
+/// entries costs 10 ms of processor where there are 10,000.
+fn open_descriptors() -> u64 {
+    match rustix::fs::stat("/proc/self/fd") {
+        Ok(stat) if stat.st_size > 0 => stat.st_size.cast_unsigned(),
+        _ => fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64),
     }
 }
 
