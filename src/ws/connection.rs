@@ -250,7 +250,10 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         let (kind, message) = match read {
             Ok(Message::Text(text)) => (Kind::Text, text.into()),
             Ok(Message::Binary(bytes)) => (Kind::Binary, bytes),
-            Ok(Message::Close(frame)) => break Conversation::Closed(frame.map(|frame| frame.code.into())),
+            Ok(Message::Close(frame)) => {
+                let code = frame.map(|frame| socket.get_ref().close_code(frame.code.into()));
+                break Conversation::Closed(code);
+            }
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
             Err(Error::Io(e)) if is_timeout(&e) => continue,
             Err(e) => break after_error(&e),

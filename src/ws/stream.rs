@@ -8,8 +8,14 @@ use rustix::io::Errno;
 
 use crate::room::Member;
 
+/// The opcode of a close frame (RFC 6455 §5.2).
+const CLOSE: u8 = 0x08;
+
 /// The first byte of a pong's head: final, opcode 10 (RFC 6455 §5.2).
 const PONG: u8 = 0x8a;
+
+/// "Bad gateway": registered with IANA after RFC 6455, and unknown to tungstenite, which hands it over as 1002.
+const BAD_GATEWAY: u16 = 1014;
 
 /// What tungstenite reads at a time, and holds for each client, in bytes; with musl's own it is 1008, which is
 /// one of its sizes.
@@ -58,6 +64,11 @@ impl<'a> Stream<'a> {
     /// Whether more messages and control frames than that have come whole.
     pub(super) fn has_more(&self, items: u64) -> bool {
         self.walk.items > items
+    }
+
+    /// The code of the client's close frame, which tungstenite has read as `code`.
+    pub(super) fn close_code(&self, code: u16) -> u16 {
+        self.walk.closed_with.filter(|&sent| sent == BAD_GATEWAY).unwrap_or(code)
     }
 
     /// Whether the client sends much, so that buffers are kept for it; a read that times out ends that.
@@ -180,6 +191,10 @@ struct Walk {
     inside: bool,
     /// Messages and control frames that have come whole.
     items: u64,
+    /// The first two bytes of a close frame, unmasked.
+    code: [u8; 2],
+    /// What they said in the first close frame that had any.
+    closed_with: Option<u16>,
 }
 
 impl Walk {
@@ -199,17 +214,33 @@ impl Walk {
                 self.left = self.payload_length();
             } else {
                 let step = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+                if self.head[0] & 0x0f == CLOSE {
+                    self.note_code(&bytes[..step]);
+                }
                 self.left -= step as u64;
                 bytes = &bytes[step..];
             }
             if self.left == 0 {
                 let (last, control) = (self.head[0] & 0x80 != 0, self.head[0] & 0x08 != 0);
                 self.items += u64::from(last);
+                if self.head[0] & 0x0f == CLOSE && self.payload_length() >= 2 {
+                    self.closed_with.get_or_insert(u16::from_be_bytes(self.code));
+                }
                 if !control {
                     self.inside = !last;
                 }
                 self.have = 0;
             }
+        }
+    }
+
+    /// A part of a close frame's payload: its first two bytes are the code (RFC 6455 §5.5.1). Control frames
+    /// that are unmasked or long are errors that tungstenite sees.
+    fn note_code(&mut self, part: &[u8]) {
+        let (at, mask) = (self.payload_length() - self.left, self.head_length().saturating_sub(4));
+        for (index, byte) in (at..2).zip(part) {
+            let index = index as usize;
+            self.code[index] = byte ^ self.head[mask + index];
         }
     }
 
@@ -347,6 +378,35 @@ mod tests {
                 walk.go(chunk);
             }
             assert_eq!((walk.items, walk.is_between_messages()), (5, true));
+        }
+    }
+
+    #[test]
+    fn the_code_of_the_first_close_is_known_however_the_bytes_come() {
+        let close = |code: u16, mask: [u8; 4]| {
+            let [high, low] = code.to_be_bytes();
+            [&[0x88, 0x83][..], &mask, &[high ^ mask[0], low ^ mask[1], b'!' ^ mask[2]]].concat()
+        };
+        let empty = vec![0x88, 0x80, 1, 2, 3, 4];
+        for (stream, code) in [
+            ([frame(0x81, 5), close(1014, [9, 8, 7, 6])].concat(), Some(1014)),
+            ([close(1000, [0; 4]), close(1014, [0; 4])].concat(), Some(1000)),
+            (empty, None),
+            (frame(0x82, 100), None),
+            // A violation, and no panic.
+            (vec![0x88, 0x02, 3, 0xf6], Some(0x0316)),
+            (frame(0x88, 70_000), Some(0)),
+        ] {
+            for step in [1, 2, 3, 100] {
+                let mut walk = Walk::default();
+                for chunk in stream.chunks(step) {
+                    walk.go(chunk);
+                }
+                assert_eq!(walk.closed_with.is_some(), code.is_some(), "steps of {step}");
+                if stream[1] & 0x80 != 0 {
+                    assert_eq!(walk.closed_with, code, "steps of {step}");
+                }
+            }
         }
     }
 }

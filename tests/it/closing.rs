@@ -119,7 +119,7 @@ fn one_message_less_than_the_bound_in_many_parts_passes() {
 fn a_clients_close_is_answered_with_its_own_code() {
     let server = Server::cat();
     let mut stays = server.join("/room");
-    for code in [1000, 1001, 1002, 1003, 1007, 1011, 3000, 4000, 4999] {
+    for code in [1000, 1001, 1002, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4000, 4999] {
         let mut client = server.join("/room");
         client.send_close(code, "a reason");
         client.expect_close(code);
