@@ -134,7 +134,7 @@ fn validators(size: u64, seconds: i64, nanoseconds: u64) -> Validators {
 /// Sends the client to the same path with a slash, so that a page's relative links work.
 fn to_directory(wanted: &Wanted, query: Option<&str>) -> Reply {
     let location = match query {
-        Some(query) => format!("{}/?{query}", wanted.encoded()),
+        Some(query) => format!("{}/?{}", wanted.encoded(), path::encode(query)),
         None => format!("{}/", wanted.encoded()),
     };
     refuse(301, "Moved permanently").with("Location", location)
@@ -288,6 +288,7 @@ mod tests {
         for (path, location) in [
             ("/bare", "/bare/"),
             ("/sub%20dir?a=1", "/sub%20dir/?a=1"),
+            ("/bare?q=caf\u{e9}&r=%C3%A9&s=\u{1f30d}", "/bare/?q=caf%C3%A9&r=%C3%A9&s=%F0%9F%8C%8D"),
             ("http://h/%62are", "/bare/"),
             ("/%5cevil.example", "/%5Cevil.example/"),
             ("/\\evil.example", "/%5Cevil.example/"),

@@ -69,6 +69,20 @@ impl Wanted {
     }
 }
 
+/// What may not stand in a URL as it is, encoded; what is encoded already stays (RFC 3986 §2.1, §3.4).
+pub(super) fn encode(query: &str) -> String {
+    let mut encoded = String::with_capacity(query.len());
+    for byte in query.bytes() {
+        if byte.is_ascii_graphic() {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
 /// Takes the percent-encoding away, once (RFC 3986 §2.1).
 fn decode(text: &str) -> Result<Vec<u8>, Bad> {
     let hex = |byte: u8| char::from(byte).to_digit(16);
