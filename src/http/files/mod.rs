@@ -15,6 +15,7 @@ use super::body::{Body, FilePart};
 use super::head::Head;
 use super::respond::{Reply, refuse};
 use conditions::{Selected, Validators, Verdict};
+use open::Entry;
 use path::Wanted;
 
 mod conditions;
@@ -60,13 +61,14 @@ impl FileServer {
     }
 
     fn find(&self, name: &Path) -> Result<Found, Errno> {
-        let file = open::beneath(&self.root, name)?;
-        let stat = rustix::fs::fstat(&file)?;
-        Ok(match FileType::from_raw_mode(stat.st_mode) {
+        let entry = Entry::find(&self.root, name)?;
+        Ok(match entry.kind() {
             FileType::RegularFile => {
+                let stat = &entry.stat;
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
+                #[allow(clippy::unnecessary_cast, reason = "32 bits on machines of 32 bits")]
                 let validators = validators(size, stat.st_mtime, stat.st_mtime_nsec as u64);
-                Found::File(OpenFile { file, size, validators })
+                Found::File(OpenFile { file: entry.open()?, size, validators })
             }
             FileType::Directory => Found::Directory,
             _ => Found::Other,
@@ -152,7 +154,11 @@ fn refuse_for(error: Errno) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::MaybeUninit;
     use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::inotify;
 
     use super::testing::Directory;
     use super::*;
@@ -279,6 +285,34 @@ mod tests {
         assert_eq!(get(&files, &long, "").status, 404);
         let deep = "/x".repeat(4000);
         assert_eq!(get(&files, &deep, "").status, 404);
+    }
+
+    #[test]
+    fn what_is_no_file_is_never_opened() {
+        let (directory, files) = site();
+        let www = directory.path().join("www");
+        let _listener = UnixListener::bind(www.join("socket")).expect("a socket");
+        // A device, where this process may make one.
+        let null = rustix::fs::makedev(1, 3);
+        let device = FileType::CharacterDevice;
+        let _ = rustix::fs::mknodat(rustix::fs::CWD, www.join("device"), device, Mode::from(0o600), null);
+        let opened = inotify::init(inotify::CreateFlags::NONBLOCK).expect("inotify");
+        let mut seen = 0;
+        for name in ["fifo", "socket", "device", "bare", "a.txt"] {
+            let watch = inotify::add_watch(&opened, www.join(name), inotify::WatchFlags::OPEN);
+            if name != "device" {
+                watch.expect(name);
+            }
+            let reply = get(&files, &format!("/{name}"), "");
+            seen += usize::from(reply.status == 200);
+        }
+        assert_eq!(seen, 1, "the one that is a file");
+        let mut buffer = [const { MaybeUninit::uninit() }; 4096];
+        let mut events = inotify::Reader::new(&opened, &mut buffer);
+        let first = events.next().expect("the file was opened").wd();
+        assert_eq!(events.next().map(|event| event.wd()), Err(Errno::AGAIN), "and nothing else");
+        let file = inotify::add_watch(&opened, www.join("a.txt"), inotify::WatchFlags::OPEN);
+        assert_eq!(file, Ok(first), "a watch that is there keeps its number");
     }
 
     #[test]

@@ -1,27 +1,73 @@
-//! Opens a file beneath a directory, where no symbolic link leads out.
+//! Finds a file beneath a directory, where no symbolic link leads out, and opens it. Found first, opened for reading
+//! when it is known to be a file: to open a pipe or a device for reading already does something to it.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 /// Tries to resolve a path while directories of it are being renamed (`EAGAIN`, openat2(2)).
 const TRIES: usize = 8;
 
-/// Reading only; not waiting for the other end of a pipe (open(2)).
-const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+/// Not opening anything: a place in the file system (open(2)).
+const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
-/// Opens whatever is at `path`, beneath `root`. Links are followed for as long as they are relative
-/// and stay beneath.
-pub(super) fn beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+/// Reading only; not waiting for the other end of a pipe, should the path lead to one by now.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// What stands at a path.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    root: &'a OwnedFd,
+    path: &'a Path,
+    /// Its place, not open for reading.
+    place: OwnedFd,
+    pub(super) stat: Stat,
+}
+
+impl<'a> Entry<'a> {
+    /// Whatever is at `path`, beneath `root`. Links are followed for as long as they are relative and stay beneath.
+    pub(super) fn find(root: &'a OwnedFd, path: &'a Path) -> Result<Self, Errno> {
+        let place = beneath(root, path, LOOK)?;
+        let stat = rustix::fs::fstat(&place)?;
+        Ok(Self { root, path, place, stat })
+    }
+
+    pub(super) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    /// The same, open for reading.
+    pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
+        let place = format!("/proc/self/fd/{}", self.place.as_raw_fd());
+        match rustix::fs::open(place, READ, Mode::empty()) {
+            // No /proc, in a chroot for one.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::PERM) => self.open_by_path(),
+            result => self.checked(result?),
+        }
+    }
+
+    fn open_by_path(&self) -> Result<OwnedFd, Errno> {
+        self.checked(beneath(self.root, self.path, READ)?)
+    }
+
+    /// Something else may stand at the path by now.
+    fn checked(&self, file: OwnedFd) -> Result<OwnedFd, Errno> {
+        let stat = rustix::fs::fstat(&file)?;
+        let same = (stat.st_dev, stat.st_ino) == (self.stat.st_dev, self.stat.st_ino);
+        if same { Ok(file) } else { Err(Errno::NOENT) }
+    }
+}
+
+fn beneath(root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     // An empty path would be no file; the caller asks for the directory itself by a name in it.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..TRIES {
-        match rustix::fs::openat2(root, path, FLAGS, Mode::empty(), resolve) {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             // Before Linux 5.6, or hidden by a seccomp filter.
-            Err(Errno::NOSYS | Errno::PERM) => return step_by_step(root, path),
+            Err(Errno::NOSYS | Errno::PERM) => return step_by_step(root, path, flags),
             result => return result,
         }
     }
@@ -29,17 +75,19 @@ pub(super) fn beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// The same without `openat2`: name by name, following no link at all.
-fn step_by_step(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+fn step_by_step(root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let mut names = path.iter().peekable();
     let mut directory: Option<OwnedFd> = None;
     while let Some(name) = names.next() {
         let at: BorrowedFd<'_> = directory.as_ref().map_or(root.as_fd(), |fd| fd.as_fd());
         let last = names.peek().is_none();
         // `PATH` needs no right to list the directory, as `openat2` needs none.
-        let flags = if last { FLAGS } else { OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC };
+        let flags = if last { flags } else { LOOK | OFlags::DIRECTORY };
         let next = rustix::fs::openat(at, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
         if last {
-            return Ok(next);
+            // A link itself can be looked at.
+            let is_link = FileType::from_raw_mode(rustix::fs::fstat(&next)?.st_mode) == FileType::Symlink;
+            return if is_link { Err(Errno::LOOP) } else { Ok(next) };
         }
         directory = Some(next);
     }
@@ -72,7 +120,13 @@ mod tests {
         let root: OwnedFd = std::fs::File::open(&www).expect("open").into();
         let both = |path: &str| {
             let path = Path::new(path);
-            (beneath(&root, path).map(drop).err(), step_by_step(&root, path).map(drop).err())
+            let by = |flags| {
+                let (one, other) = (beneath(&root, path, flags), step_by_step(&root, path, flags));
+                (one.map(drop).err(), other.map(drop).err())
+            };
+            let (look, read) = (by(LOOK), by(READ));
+            assert_eq!((look.0.is_some(), look.1.is_some()), (read.0.is_some(), read.1.is_some()));
+            read
         };
         for path in ["sub", "sub/deep", "sub/deep/file"] {
             assert_eq!(both(path), (None, None), "{path}");
@@ -97,5 +151,22 @@ mod tests {
             let (one, other) = both(path);
             assert!(one.is_none() && other.is_some(), "{path}: {one:?} {other:?}");
         }
+    }
+
+    #[test]
+    fn what_was_found_is_what_is_opened_with_and_without_proc() {
+        let directory = Directory::new();
+        directory.write("file", b"one");
+        let root: OwnedFd = std::fs::File::open(directory.path()).expect("open").into();
+        let path = Path::new("file");
+        let entry = Entry::find(&root, path).expect("found");
+        let content = |file: OwnedFd| std::io::read_to_string(std::fs::File::from(file)).expect("text");
+        assert_eq!(entry.open().map(content), Ok("one".to_owned()));
+        assert_eq!(entry.open_by_path().map(content), Ok("one".to_owned()));
+        // Another file takes its place.
+        directory.write("other", b"two");
+        std::fs::rename(directory.path().join("other"), directory.path().join("file")).expect("rename");
+        assert_eq!(entry.open().map(content), Ok("one".to_owned()));
+        assert_eq!(entry.open_by_path().map(content), Err(Errno::NOENT));
     }
 }
