@@ -9,7 +9,7 @@ use super::body::Body;
 use super::files::FileServer;
 use super::head::{Head, Version};
 use super::respond::{Manner, Reply, refuse, send};
-use super::route::Plain;
+use super::route::{METHODS, Plain};
 use super::send::Peer;
 use crate::sys::socket::end_gently;
 
@@ -17,7 +17,7 @@ use crate::sys::socket::end_gently;
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How many requests a connection may have answered.
-pub const MOST_REQUESTS: usize = 100;
+pub const MOST_REQUESTS: usize = 1000;
 
 /// How long what a peer still sends after the last answer is read and thrown away.
 const LAST_READ: Duration = Duration::from_secs(2);
@@ -34,9 +34,10 @@ pub enum After {
     Ended,
 }
 
-/// The answer to a plain request about health or a file.
+/// The answer to a plain request about methods, health or a file.
 pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>) -> Reply {
     match (plain, files) {
+        (Plain::Options, _) => Reply::empty(204).with("Allow", METHODS),
         (Plain::Health, _) => {
             Reply::new(200, "application/json", Body::Bytes(br#"{"status":"ok"}"#.to_vec()))
         }

@@ -11,6 +11,9 @@ pub const LONGEST_ROOM: usize = 256;
 /// Names that no room can have: paths of ours, and what browsers and crawlers ask every host for.
 pub const RESERVED: [&str; 7] = ["api", "metrics", "health", "static", "upload", "robots.txt", "favicon.ico"];
 
+/// The methods that are answered, for `Allow`.
+pub const METHODS: &str = "GET, HEAD, OPTIONS";
+
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
@@ -33,9 +36,11 @@ pub struct UpgradeRequest {
     pub accept: String,
 }
 
-/// What a GET or HEAD that is no upgrade asks for.
+/// What a request that is no upgrade asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plain {
+    /// Which methods there are; load balancers ask it to see whether a server is up.
+    Options,
     /// `/health`
     Health,
     /// `/metrics`, if they are to be had.
@@ -60,8 +65,10 @@ pub fn route(head: &Head, offers: Offers) -> Result<Route, Reply> {
     if head.asks_upgrade() {
         return upgrade(head).map(Route::Upgrade);
     }
-    if !matches!(head.method(), "GET" | "HEAD") {
-        return Err(refuse(405, "Only GET and HEAD").with("Allow", "GET, HEAD"));
+    match head.method() {
+        "GET" | "HEAD" => {}
+        "OPTIONS" => return Ok(Route::Plain(Plain::Options)),
+        _ => return Err(refuse(405, "Only GET, HEAD and OPTIONS").with("Allow", METHODS)),
     }
     Ok(Route::Plain(match head.path() {
         "/health" | "/health/" => Plain::Health,
@@ -73,7 +80,7 @@ pub fn route(head: &Head, offers: Offers) -> Result<Route, Reply> {
 
 fn upgrade(head: &Head) -> Result<UpgradeRequest, Reply> {
     if head.method() != "GET" {
-        return Err(refuse(405, "A websocket handshake is a GET").with("Allow", "GET"));
+        return Err(refuse(405, "A websocket handshake is a GET").with("Allow", METHODS));
     }
     if !head.has_token("connection", "upgrade") {
         let hint = "Upgrade without Connection: Upgrade; a proxy in between must pass both on";
@@ -241,7 +248,7 @@ mod tests {
         let reply = ask(get, &[UPGRADE, version12, KEY]).expect_err("version 12");
         assert!(reply.fields.contains(&("Sec-WebSocket-Version", "13".into())));
         let reply = ask("PUT /r HTTP/1.1", &[UPGRADE, VERSION, KEY]).expect_err("PUT");
-        assert!(reply.fields.contains(&("Allow", "GET".into())));
+        assert!(reply.fields.contains(&("Allow", "GET, HEAD, OPTIONS".into())));
     }
 
     #[test]
@@ -262,12 +269,15 @@ mod tests {
         ] {
             assert_eq!(&ask(line, &[fields, VERSION, KEY]), expected, "{line}");
         }
-        for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", "PROPFIND"] {
+        for method in ["POST", "PUT", "DELETE", "TRACE", "get", "PROPFIND"] {
             let reply = ask(&format!("{method} /health HTTP/1.1"), &[]).expect_err(method);
             assert_eq!(reply.status, 405, "{method}");
-            assert!(reply.fields.contains(&("Allow", "GET, HEAD".into())));
+            assert!(reply.fields.contains(&("Allow", "GET, HEAD, OPTIONS".into())));
         }
-        assert_eq!(status(&ask("OPTIONS * HTTP/1.1", &[])), 405);
+        for line in ["OPTIONS * HTTP/1.1", "OPTIONS / HTTP/1.0", "OPTIONS /health HTTP/1.1"] {
+            assert_eq!(ask(line, &[]), Ok(Route::Plain(Plain::Options)), "{line}");
+        }
+        assert_eq!(status(&ask("OPTIONS /r HTTP/1.1", &[UPGRADE, VERSION, KEY])), 405);
         assert_eq!(status(&ask("CONNECT h:80 HTTP/1.1", &[])), 405);
     }
 }

@@ -14,7 +14,7 @@ use crate::service::Service;
 /// The answer to a plain request.
 pub(super) fn reply(service: &Service, head: &Head, what: &Plain) -> Reply {
     match what {
-        Plain::Health | Plain::File => plain::reply(head, what, service.files.as_ref()),
+        Plain::Options | Plain::Health | Plain::File => plain::reply(head, what, service.files.as_ref()),
         Plain::Metrics => metrics(service),
         Plain::Api(ask) => {
             let table = &service.table;

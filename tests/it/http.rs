@@ -36,13 +36,21 @@ fn head_has_the_fields_of_get_and_no_body() {
 }
 
 #[test]
-fn a_connection_is_kept_for_a_hundred_requests() {
+fn a_connection_is_kept_for_a_thousand_requests_and_the_last_answer_says_so() {
     let server = Server::cat();
     let mut raw = server.raw();
-    for number in 1..=100 {
+    let mut wanted = ["keep-alive"; 1000];
+    wanted[999] = "close";
+    for (number, wanted) in wanted.iter().enumerate() {
         let response = raw.ask("GET", "/health", "");
-        let wanted = if number < 100 { "keep-alive" } else { "close" };
-        assert_eq!((response.status, response.field("connection")), (200, Some(wanted)), "{number}");
+        assert_eq!((response.status, response.field("connection")), (200, Some(*wanted)), "{number}");
+    }
+    raw.expect_end();
+    // The same where all of them, and more, are sent ahead.
+    let mut raw = server.raw();
+    raw.send("GET /health HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1100));
+    for (number, wanted) in wanted.iter().enumerate() {
+        assert_eq!(raw.response("GET").field("connection"), Some(*wanted), "{number}");
     }
     raw.expect_end();
 }
@@ -90,13 +98,31 @@ fn http_1_0_is_answered_and_closed_unless_it_asks_otherwise() {
 #[test]
 fn other_methods_are_405_and_say_which_are_not() {
     let server = Server::cat();
-    for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "get"] {
+    let allow = Some("GET, HEAD, OPTIONS");
+    for method in ["POST", "PUT", "DELETE", "TRACE", "PATCH", "get"] {
         let response = server.ask(method, "/health", "");
-        assert_eq!((response.status, response.field("allow")), (405, Some("GET, HEAD")), "{method}");
+        assert_eq!((response.status, response.field("allow")), (405, allow), "{method}");
     }
     let fields = format!("{UPGRADE}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n");
     let response = server.ask("POST", "/room", &fields);
-    assert_eq!((response.status, response.field("allow")), (405, Some("GET")));
+    assert_eq!((response.status, response.field("allow")), (405, allow));
+}
+
+#[test]
+fn options_says_which_methods_there_are_as_load_balancers_ask() {
+    let server = Server::with(&["--api", "--metrics"]).cat();
+    for target in ["/", "/health", "*", "/room", "/api/rooms/", "/metrics"] {
+        let mut raw = server.raw();
+        let response = raw.ask("OPTIONS", target, "");
+        assert_eq!((response.status, response.field("allow")), (204, Some("GET, HEAD, OPTIONS")), "{target}");
+        assert_eq!(raw.ask("GET", "/health", "").status, 200, "the connection goes on");
+    }
+    // HAProxy's check.
+    let mut raw = server.raw();
+    raw.send("OPTIONS / HTTP/1.0\r\n\r\n");
+    assert_eq!(raw.response("OPTIONS").status, 204);
+    raw.expect_end();
+    assert!(server.children().is_empty(), "nothing was started");
 }
 
 #[test]
