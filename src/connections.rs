@@ -67,7 +67,7 @@ pub struct Full;
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("too many connections")
+        f.write_str("Too many connections")
     }
 }
 

@@ -80,15 +80,15 @@ impl HeadError {
 impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => write!(f, "closed before a request"),
-            Self::Truncated => write!(f, "closed in the middle of a request"),
-            Self::Idle => write!(f, "no request in time"),
-            Self::TimedOut => write!(f, "the request was not complete in time"),
-            Self::TooLarge => write!(f, "the request's head is larger than {MAX_HEAD} bytes"),
-            Self::TooManyFields => write!(f, "the request has more than {MAX_FIELDS} header fields"),
-            Self::Malformed(reason) => write!(f, "bad request: {reason}"),
-            Self::Version => write!(f, "the HTTP version is neither 1.0 nor 1.1"),
-            Self::Io(error) => write!(f, "cannot read the request: {}", reason(error)),
+            Self::Closed => write!(f, "Closed before a request"),
+            Self::Truncated => write!(f, "Closed in the middle of a request"),
+            Self::Idle => write!(f, "No request in time"),
+            Self::TimedOut => write!(f, "The request was not complete in time"),
+            Self::TooLarge => write!(f, "The request's head is larger than {MAX_HEAD} bytes"),
+            Self::TooManyFields => write!(f, "The request has more than {MAX_FIELDS} header fields"),
+            Self::Malformed(reason) => write!(f, "Bad request: {reason}"),
+            Self::Version => write!(f, "The HTTP version is neither 1.0 nor 1.1"),
+            Self::Io(error) => write!(f, "Cannot read the request: {}", reason(error)),
         }
     }
 }
@@ -230,6 +230,11 @@ impl Head {
     /// Whether it asks for a websocket. In HTTP/1.0 `Upgrade` is ignored (RFC 9110 §7.8).
     pub fn asks_upgrade(&self) -> bool {
         self.version == Version::Http11 && self.has_token("upgrade", "websocket")
+    }
+
+    /// Whether it asks for a websocket, or did so before a proxy took `Upgrade` away, which leaves the key.
+    pub fn is_handshake(&self) -> bool {
+        self.asks_upgrade() || self.field("sec-websocket-key").is_some()
     }
 
     /// Whether the peer expects the connection to go on after the answer (RFC 9112 §9.3), and it

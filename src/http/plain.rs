@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::body::Body;
 use super::files::FileServer;
 use super::head::{Head, Version};
-use super::respond::{Manner, Reply, refuse, send};
-use super::route::{METHODS, Plain};
+use super::respond::{Manner, Reply, send};
+use super::route::{METHODS, Plain, nothing_here};
 use super::send::Peer;
 use crate::sys::socket::end_gently;
 
@@ -41,8 +41,11 @@ pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>) -> Reply {
         (Plain::Health, _) => {
             Reply::new(200, "application/json", Body::Bytes(br#"{"status":"ok"}"#.to_vec()))
         }
-        (Plain::File, Some(files)) => files.reply(head),
-        _ => refuse(404, "Not found"),
+        (Plain::File, Some(files)) => {
+            let reply = files.reply(head);
+            if reply.status == 404 { nothing_here(head, true) } else { reply }
+        }
+        _ => nothing_here(head, false),
     }
 }
 
@@ -80,7 +83,7 @@ mod tests {
     use crate::http::files::testing::Directory;
     use crate::http::head::HeadError;
     use crate::http::receive::receive;
-    use crate::http::respond::busy;
+    use crate::http::respond::{busy, refuse};
     use crate::http::route::{Offers, Route, route};
     use crate::sys::deadline::{Cutoff, Deadline};
 

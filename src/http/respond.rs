@@ -32,6 +32,16 @@ impl Reply {
         Self { status, fields: Vec::new(), body: Body::Bytes(Vec::new()) }
     }
 
+    /// The line of text that a refusal has as its body: the reason, for the log.
+    pub fn reason(&self) -> &str {
+        match &self.body {
+            Body::Bytes(bytes) if self.status >= 400 => {
+                std::str::from_utf8(bytes).unwrap_or_default().trim_end()
+            }
+            _ => "",
+        }
+    }
+
     /// The same with one more field.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -51,7 +61,7 @@ impl PartialEq for Reply {
     }
 }
 
-/// A response of one line of text.
+/// A response of one line of text: sentence case, no full stop.
 pub fn refuse(status: u16, text: &str) -> Reply {
     match status {
         // What was full may be free at once.

@@ -83,7 +83,7 @@ fn upgrade(head: &Head) -> Result<UpgradeRequest, Reply> {
         return Err(refuse(405, "A websocket handshake is a GET").with("Allow", METHODS));
     }
     if !head.has_token("connection", "upgrade") {
-        let hint = "Upgrade without Connection: Upgrade; a proxy in between must pass both on";
+        let hint = "Upgrade without Connection: Upgrade; a proxy must pass on both";
         return Err(refuse(400, hint));
     }
     if head.has_body() {
@@ -103,7 +103,7 @@ fn upgrade(head: &Head) -> Result<UpgradeRequest, Reply> {
     let room = room(head.path())?;
     let query = head.query().unwrap_or_default();
     if !is_clean(query) {
-        return Err(refuse(400, "Invalid query"));
+        return Err(refuse(400, "A query has no control characters, spaces, quotes or backslashes"));
     }
     // No extension is ever accepted; not naming any says so.
     Ok(UpgradeRequest {
@@ -118,13 +118,32 @@ fn upgrade(head: &Head) -> Result<UpgradeRequest, Reply> {
 fn room(path: &str) -> Result<&str, Reply> {
     let name = path.strip_prefix('/').unwrap_or_default();
     let name = name.strip_suffix('/').unwrap_or(name);
-    if name.is_empty() || name.contains('/') {
-        return Err(refuse(404, "Not found"));
+    if name.is_empty() {
+        return Err(refuse(404, "The path names the room, such as /kitchen"));
     }
-    if name.len() > LONGEST_ROOM || !is_clean(name) || RESERVED.contains(&name) {
-        return Err(refuse(400, "Invalid room"));
+    if name.contains('/') {
+        let hint = "A room is one path segment, such as /kitchen; does a proxy leave its prefix on?";
+        return Err(refuse(404, hint));
+    }
+    if name.len() > LONGEST_ROOM {
+        return Err(refuse(400, &format!("A room's name has at most {LONGEST_ROOM} bytes")));
+    }
+    if !is_clean(name) {
+        return Err(refuse(400, "A room's name has no control characters, spaces, quotes or backslashes"));
+    }
+    if RESERVED.contains(&name) {
+        return Err(refuse(400, "This name is reserved and cannot be a room"));
     }
     Ok(name)
+}
+
+/// The answer where a plain request finds nothing. One that was to be a websocket is told why it is none.
+pub fn nothing_here(head: &Head, files: bool) -> Reply {
+    if head.is_handshake() || (!files && room(head.path()).is_ok()) {
+        let hint = "This is a websocket address; a proxy must pass on Upgrade and Connection, in HTTP/1.1";
+        return refuse(404, hint);
+    }
+    refuse(404, "Not found")
 }
 
 /// Whether a name or query can stand in a JSON template, a log line and a metrics label as it is.
@@ -208,7 +227,8 @@ mod tests {
         for name in RESERVED {
             for path in [format!("/{name}"), format!("/{name}/"), format!("/{name}?q")] {
                 let result = ask(&format!("GET {path} HTTP/1.1"), &[UPGRADE, VERSION, KEY]);
-                assert_eq!(result, Err(refuse(400, "Invalid room")), "{path}");
+                let reserved = refuse(400, "This name is reserved and cannot be a room");
+                assert_eq!(result, Err(reserved), "{path}");
             }
         }
     }

@@ -273,7 +273,7 @@ impl Accept {
         });
         if let Err(e) = started {
             self.complain("cannot start a thread", &e);
-            self.refuse(&door, "No thread to be had");
+            self.refuse(&door, "Out of threads");
         }
     }
 

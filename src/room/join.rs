@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::member::Member;
 use super::room::Room;
 use super::state::{Phase, State};
-use super::table::{Hooks, ReserveError, Ticket};
+use super::table::{Hooks, Ticket};
 use crate::child::{Audience, Child, Occasion, Outcome, StartError, Variables};
 use crate::client::Client;
 use crate::counters::Count;
@@ -41,9 +41,9 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Start(reason) => f.write_str(reason),
-            Self::Stuck => ReserveError::Stuck.fmt(f),
-            Self::ShuttingDown => ReserveError::ShuttingDown.fmt(f),
-            Self::Failing(times) => ReserveError::Failing(*times, Duration::ZERO).fmt(f),
+            Self::Stuck => f.write_str("room is not available: its last program does not end"),
+            Self::ShuttingDown => f.write_str("server is shutting down"),
+            Self::Failing(times) => write!(f, "the program failed {times} times in a row"),
             Self::Gone => f.write_str("hung up while it waited"),
         }
     }

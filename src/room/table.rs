@@ -69,14 +69,14 @@ pub enum ReserveError {
 impl fmt::Display for ReserveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Failing(times, _) => return write!(f, "its program failed {times} times in a row"),
-            Self::NotAllowed => "Invalid room",
-            Self::TooManyRooms => "too many rooms",
-            Self::NoPort => "no port left for the program",
-            Self::RoomFull => "room is full",
-            Self::Oneshot => "only one client is served",
-            Self::Stuck => "room is not available: its last program does not end",
-            Self::ShuttingDown => "server is shutting down",
+            Self::Failing(times, _) => return write!(f, "The program failed {times} times in a row"),
+            Self::NotAllowed => "This room is not one of those that --rooms allows",
+            Self::TooManyRooms => "Too many rooms",
+            Self::NoPort => "No port left for the program",
+            Self::RoomFull => "Room is full",
+            Self::Oneshot => "Only one client is served",
+            Self::Stuck => "Room is not available: its last program does not end",
+            Self::ShuttingDown => "Server is shutting down",
         })
     }
 }

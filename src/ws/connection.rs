@@ -100,7 +100,7 @@ fn http_peer<'a>(service: &'a Service, door: &'a Door) -> Peer<'a> {
 
 fn refuse_head(service: &Service, door: &Door, peer: Option<SocketAddr>, error: &HeadError) {
     if let Some(status) = error.status() {
-        log_refusal(service, peer, "", &error.to_string());
+        log_refusal(service, peer, "", status, &error.to_string());
         // Nobody may be there to read it.
         let _ = plain::answer_and_end(http_peer(service, door), refuse(status, &error.to_string()));
     } else {
@@ -126,7 +126,7 @@ fn upgrade(
         // First of all: whoever reads the refusal may come again at once.
         place.give_address_back();
         service.counters.one(count);
-        log_refusal(service, peer, &request.room, &reason.to_string());
+        log_refusal(service, peer, &request.room, reply.status, &reason.to_string());
         let _ = plain::answer(http_peer(service, door), head, reply, true);
         None
     };
@@ -136,11 +136,8 @@ fn upgrade(
     if let (Some(most), Some(peer)) = (service.config.limits.address_clients, peer)
         && !place.claim_address(peer.ip(), most)
     {
-        return refuse_with(
-            refuse(429, "Too many clients from this address"),
-            &"too many clients from this address",
-            Count::RefusedLimit,
-        );
+        let reason = "Too many clients from this address";
+        return refuse_with(refuse(429, reason), &reason, Count::RefusedLimit);
     }
     let ticket = match service.table.reserve(&request.room) {
         Ok(ticket) => ticket,
@@ -412,26 +409,25 @@ fn address(peer: Option<SocketAddr>) -> String {
     peer.map_or_else(|| "unix:".to_owned(), |peer| peer.to_string())
 }
 
-/// Refusals are worth a look, the rest is for the curious.
+/// Refusals are worth a look, the rest is for the curious. Queries stay out of the log: there are tokens in them.
 fn log_request(service: &Service, peer: Option<SocketAddr>, head: &Head, reply: &Reply) {
-    let (level, message) = if reply.status >= 400 && head.asks_upgrade() {
-        service.counters.one(Count::RefusedBad);
-        (Level::Warn, "refused")
-    } else {
-        (Level::Debug, "request")
-    };
+    let refused = reply.status >= 400 && head.is_handshake();
+    let (level, message) = if refused { (Level::Warn, "refused") } else { (Level::Debug, "request") };
     let line = service.log.at(level, message).field("address", address(peer)).field("method", head.method());
-    // Without the query, which may hold a password or a token.
-    let line = if level == Level::Debug {
-        line.content("target", head.path())
-    } else {
-        line.field("target", head.path())
-    };
-    line.number("status", reply.status).write();
+    let line = if refused { line.field("path", head.path()) } else { line.content("path", head.path()) };
+    let mut line = line.number("status", reply.status);
+    if refused {
+        service.counters.one(Count::RefusedBad);
+        line = line.field("reason", reply.reason());
+    }
+    line.write();
 }
 
-fn log_refusal(service: &Service, peer: Option<SocketAddr>, room: &str, reason: &str) {
-    service.log.warn("refused").room(room).field("address", address(peer)).field("reason", reason).write();
+/// `room` is empty where none is known.
+fn log_refusal(service: &Service, peer: Option<SocketAddr>, room: &str, status: u16, reason: &str) {
+    let line = service.log.warn("refused");
+    let line = if room.is_empty() { line } else { line.room(room) };
+    line.field("address", address(peer)).number("status", status).field("reason", reason).write();
 }
 
 /// A response that did not reach its end.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::client::{KEY, handshake};
 use crate::support::frame;
 use crate::support::raw::Ended;
-use crate::support::{Client, Server};
+use crate::support::{Client, Scratch, Server};
 
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
 
@@ -148,6 +148,66 @@ fn a_handshake_that_is_none_is_refused_with_its_reason() {
         raw.expect_end();
     }
     assert!(server.children().is_empty(), "nothing was started");
+}
+
+/// A handshake for that target with these fields, or some of its own missing.
+fn refusal(server: &Server, request: &str) -> (u16, String) {
+    let mut raw = server.raw();
+    raw.send(request);
+    let response = raw.response("GET");
+    (response.status, response.text().to_owned())
+}
+
+#[test]
+fn every_refusal_says_why_in_its_body_and_in_the_log() {
+    let scratch = Scratch::new();
+    scratch.file("index.html", "home");
+    let files = ["--staticdir", scratch.root().to_str().expect("text")];
+    let plain = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let good = handshake("/room", "");
+    // What nginx makes of a handshake unless it is told otherwise.
+    let proxied = good.replace("HTTP/1.1", "HTTP/1.0").replace("Upgrade: websocket\r\n", "");
+    let proxied = proxied.replace("Connection: Upgrade", "Connection: close");
+    let a_room = "names the room, such as /kitchen";
+    let one_segment = "one path segment";
+    let pass_on = "a proxy must pass on Upgrade and Connection";
+    let clean = "no control characters, spaces, quotes or backslashes";
+    for (options, request, status, reason) in [
+        (&[][..], handshake("/", ""), 404, a_room),
+        (&[], handshake("/?token=secret", ""), 404, a_room),
+        (&files, handshake("/", ""), 404, a_room),
+        (&[], handshake("/app/room", ""), 404, "does a proxy leave its prefix on?"),
+        (&[], handshake("//room", ""), 404, one_segment),
+        (&[], handshake("/api", ""), 400, "reserved"),
+        (&[], handshake("/favicon.ico?token=secret", ""), 400, "reserved"),
+        (&[], handshake("/a\"b", ""), 400, clean),
+        (&[], handshake("/room?token=secret\"", ""), 400, clean),
+        (&[], handshake(&format!("/{}", "x".repeat(257)), ""), 400, "at most 256 bytes"),
+        (&["--rooms=one"], handshake("/two", ""), 400, "--rooms"),
+        (&[], proxied.clone(), 404, pass_on),
+        (&files, proxied, 404, pass_on),
+        (&[], good.replace("Version: 13", "Version: 8"), 426, "Only websocket version 13"),
+        (&[], good.replace(KEY, "x"), 400, "Sec-WebSocket-Key must be 16 bytes"),
+        (&[], good.replace("Connection: Upgrade", "Connection: close"), 400, "a proxy must pass on both"),
+        (&[], good.replace("GET", "POST"), 405, "A websocket handshake is a GET"),
+        (&[], good.replace("Host:", "Most:"), 400, "no Host field"),
+    ] {
+        let server = Server::with(options).cat();
+        let (seen, text) = refusal(&server, &request);
+        assert!(seen == status && text.contains(reason), "{request}: {seen} {text}");
+        assert!(text.starts_with(char::is_uppercase) && text.find('\n') == Some(text.len() - 1), "{text:?}");
+        let line = server.wait_for_line(&["WARN", "refused", &format!("status={status}"), reason]);
+        assert!(line.contains("reason=\"") && !line.contains("secret") && !line.contains("[]"), "{line}");
+    }
+    // Who is no client that went astray is told nothing about rooms, and is not worth a line.
+    let server = Server::with(&files).cat();
+    assert_eq!(refusal(&server, &plain("/nothing")), (404, "Not found\n".to_owned()));
+    let server = Server::cat();
+    assert_eq!(refusal(&server, &plain("/")), (404, "Not found\n".to_owned()));
+    assert_eq!(refusal(&server, &plain("/favicon.ico")), (404, "Not found\n".to_owned()));
+    let (status, text) = refusal(&server, &plain("/room"));
+    assert!(status == 404 && text.contains(pass_on), "{text}");
+    assert!(!server.log.lines().iter().any(|line| line.contains("refused")));
 }
 
 #[test]

@@ -33,13 +33,13 @@ fn one_room_more_than_maxrooms_is_refused_until_one_is_gone() {
         let server = Server::with(&[option]).cat();
         let (a, mut b) = (server.join("/a"), server.join("/b"));
         for _ in 0..3 {
-            expect_503(&server.refused("/c", ""), "too many rooms");
+            expect_503(&server.refused("/c", ""), "Too many rooms");
         }
         // Rooms that are there take more clients.
         drop((server.join("/a"), server.join("/b/")));
         a.leave();
         let mut c = join_soon(&server, "/c");
-        expect_503(&server.refused("/a", ""), "too many rooms");
+        expect_503(&server.refused("/a", ""), "Too many rooms");
         for client in [&mut b, &mut c] {
             client.expect_alive();
         }
@@ -57,7 +57,7 @@ fn a_room_that_is_on_its_way_out_counts() {
     client.expect_text("alone");
     client.leave();
     server.wait_for_line(&["signal to the process group", "[a]"]);
-    expect_503(&server.refused("/b", ""), "too many rooms");
+    expect_503(&server.refused("/b", ""), "Too many rooms");
     scratch.file("go", "");
     join_soon(&server, "/b").expect_text("alone");
 }
@@ -86,16 +86,16 @@ fn one_client_more_than_maxroomclients_is_refused_in_that_room_until_one_left() 
     let second = server.join("/room");
     let _other = server.join("/other");
     for _ in 0..3 {
-        expect_503(&server.refused("/room", ""), "room is full");
+        expect_503(&server.refused("/room", ""), "Room is full");
     }
     await_value(&server, "scalesocket_refusals_total", &[("reason", "limit")], 3.0);
     // Its place is free by the time it knows that it has left.
     first.leave();
     let third = server.join("/room");
-    expect_503(&server.refused("/room", ""), "room is full");
+    expect_503(&server.refused("/room", ""), "Room is full");
     second.reset();
     let _fourth = join_soon(&server, "/room");
-    expect_503(&server.refused("/room", ""), "room is full");
+    expect_503(&server.refused("/room", ""), "Room is full");
     drop(third);
 }
 
@@ -152,8 +152,8 @@ fn only_the_rooms_that_are_listed_may_be() {
         assert_eq!(refusal.status, 400, "{room}");
         assert_eq!(refusal.field("retry-after"), None, "it is no use to come again");
     }
-    assert_eq!(server.refused("/three", "").text(), "Invalid room\n");
-    assert_eq!(server.refused("/api", "").text(), "Invalid room\n", "listed, and reserved still");
+    assert!(server.refused("/three", "").text().contains("--rooms"));
+    assert!(server.refused("/api", "").text().contains("reserved"), "listed, and reserved still");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn oneshot_ends_with_its_client_and_plain_requests_do_not_count() {
     client.send_text("x");
     client.expect_text("x");
     for _ in 0..3 {
-        expect_503(&server.refused("/room", ""), "only one client is served");
+        expect_503(&server.refused("/room", ""), "Only one client is served");
     }
     assert_eq!(server.ask("GET", "/health", "").status, 200);
     client.leave();
@@ -203,7 +203,7 @@ fn oneshot_is_over_when_the_start_has_failed() {
     let mut first = server.join("/room");
     first.answers = false;
     assert!(matches!(first.next(), crate::support::Event::Close(1011, _)));
-    expect_503(&server.refused("/room", ""), "only one client is served");
+    expect_503(&server.refused("/room", ""), "Only one client is served");
     drop(first);
     assert_eq!(server.await_exit().code(), Some(0));
 }

@@ -264,7 +264,7 @@ fn one_connection_more_than_maxclients_is_refused_with_503() {
         assert_eq!(response.status, 503);
         assert!(response.field("retry-after").is_some());
     }
-    server.wait_for_line(&["WARN", "refused", "too many connections"]);
+    server.wait_for_line(&["WARN", "refused", "Too many connections"]);
     clients.pop().expect("a client").leave();
     // Its place is free as soon as its thread has ended.
     wait_until("somebody gets in again", || Client::connect_with(server.address(), "/room", "").is_ok());

@@ -326,6 +326,6 @@ fn verbose_says_more() {
         server.join("/room").leave();
         server.wait_for_line(&["program ended"]);
     }
-    verbose.wait_for_line(&["DEBUG", "request", "target=/health", "status=200"]);
+    verbose.wait_for_line(&["DEBUG", "request", "path=/health", "status=200"]);
     assert!(!quiet.log.lines().iter().any(|line| line.contains("DEBUG")));
 }

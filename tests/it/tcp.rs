@@ -63,7 +63,7 @@ fn both_ends_of_the_range_are_ports_and_then_it_is_503_until_one_is_free_again()
     b.expect_text(&format!("{}:x", first + 1));
     for _ in 0..3 {
         let refusal = server.refused("/c", "");
-        assert_eq!((refusal.status, refusal.text()), (503, "no port left for the program\n"));
+        assert_eq!((refusal.status, refusal.text()), (503, "No port left for the program\n"));
         assert!(refusal.field("retry-after").is_some());
     }
     // Rooms that have a port take clients still.
