@@ -48,7 +48,7 @@ pub enum Count {
     DroppedOverlong,
     /// What programs said of their rooms and could not be shown.
     DroppedMetadata,
-    /// Messages of programs that were not UTF-8, mended.
+    /// Messages of programs that were not UTF-8, repaired.
     Mended,
     /// Clients closed because their program ended well.
     ClosedEnd,
@@ -98,10 +98,14 @@ pub const FAMILIES: [Family; 13] = [
             ("reason=\"limit\"", Count::RefusedLimit),
         ],
     ),
-    ("scalesocket_responses_cut_off", "HTTP responses not sent to their end", &[("", Count::ResponsesCut)]),
+    (
+        "scalesocket_responses_cut_off",
+        "HTTP responses cut off because the client was too slow or the server shut down",
+        &[("", Count::ResponsesCut)],
+    ),
     (
         "scalesocket_messages_received",
-        "Messages of clients, whatever became of them",
+        "Messages received from clients, whether or not a program has read them",
         &[("", Count::MessagesReceived)],
     ),
     (
@@ -111,12 +115,12 @@ pub const FAMILIES: [Family; 13] = [
     ),
     (
         "scalesocket_message_bytes",
-        "Bytes of messages, from clients and from programs",
+        "Bytes of messages from clients and from programs",
         &[("from=\"client\"", Count::BytesIn), ("from=\"program\"", Count::BytesOut)],
     ),
     (
         "scalesocket_messages_dropped",
-        "Messages that did not arrive",
+        "Messages dropped",
         &[
             ("reason=\"slow client\"", Count::DroppedSlow),
             ("reason=\"not json\"", Count::DroppedNotJson),
@@ -129,10 +133,14 @@ pub const FAMILIES: [Family; 13] = [
             ("reason=\"metadata\"", Count::DroppedMetadata),
         ],
     ),
-    ("scalesocket_messages_mended", "Messages of programs that were not UTF-8", &[("", Count::Mended)]),
+    (
+        "scalesocket_messages_mended",
+        "Messages of programs repaired because they were not UTF-8",
+        &[("", Count::Mended)],
+    ),
     (
         "scalesocket_closes",
-        "Clients that are gone, by the reason",
+        "Clients disconnected, by reason",
         &[
             ("reason=\"program ended\"", Count::ClosedEnd),
             ("reason=\"program failed\"", Count::ClosedFailure),
@@ -149,7 +157,7 @@ pub const FAMILIES: [Family; 13] = [
     ("scalesocket_program_start_failures", "Programs that could not be started", &[("", Count::StartFailed)]),
     (
         "scalesocket_program_exits",
-        "Programs that ended, by the way they did",
+        "Programs that ended, by kind of exit",
         &[
             ("kind=\"success\"", Count::ExitedWell),
             ("kind=\"status\"", Count::ExitedBadly),

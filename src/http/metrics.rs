@@ -53,22 +53,22 @@ where
         }
     }
     let gauges = [
-        ("scalesocket_rooms", "Rooms", state.rooms),
-        ("scalesocket_programs", "Programs that run", state.programs),
-        ("scalesocket_connections", "TCP connections that are open", state.connections),
+        ("scalesocket_rooms", "Rooms that exist", state.rooms),
+        ("scalesocket_programs", "Programs running", state.programs),
+        ("scalesocket_connections", "Open TCP connections", state.connections),
     ];
     for (name, help, value) in gauges {
         head(&mut text, name, "gauge", help);
         let _ = writeln!(text, "{name} {value}");
     }
-    head(&mut text, "scalesocket_queue_bytes", "gauge", "Bytes held by what waits to be read");
+    head(&mut text, "scalesocket_queue_bytes", "gauge", "Bytes queued for clients and for programs");
     for (to, bytes) in ["clients", "programs"].into_iter().zip(state.queued) {
         let _ = writeln!(text, "scalesocket_queue_bytes{{to=\"{to}\"}} {bytes}");
     }
     write_process(&mut text);
     let by_room = rooms.into_iter().flat_map(|Series { joined, open }| {
-        let joined = family(JOINED, "counter", "_total", "Clients that have joined, by room", joined);
-        joined.chain(family(OPEN, "gauge", "", "Clients that are there, by room", open))
+        let joined = family(JOINED, "counter", "_total", "Clients that have joined the room", joined);
+        joined.chain(family(OPEN, "gauge", "", "Clients in the room", open))
     });
     let pieces = once(text).chain(by_room).chain(once("# EOF\n".to_owned()));
     let body = Body::pieces(pieces.map(String::into_bytes));
@@ -119,15 +119,20 @@ fn write_process(text: &mut String) {
     let fields: Vec<u64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
     let ticks = field(14) + field(15);
-    head(text, "process_cpu_seconds", "counter", "CPU time of the server, without its programs");
+    head(
+        text,
+        "process_cpu_seconds",
+        "counter",
+        "User and system CPU time of the server in seconds, without its programs",
+    );
     // USER_HZ is 100 on every Linux that this runs on.
     let _ = writeln!(text, "process_cpu_seconds_total {}.{:02}", ticks / 100, ticks % 100);
     let descriptors = open_descriptors();
     let resident = field(24) * rustix::param::page_size() as u64;
     let gauges = [
-        ("process_resident_memory_bytes", "Memory of the server", resident),
-        ("process_open_fds", "Descriptors that are open", descriptors),
-        ("process_threads", "Threads", field(20)),
+        ("process_resident_memory_bytes", "Resident memory of the server in bytes", resident),
+        ("process_open_fds", "Open file descriptors", descriptors),
+        ("process_threads", "Threads of the server", field(20)),
     ];
     for (name, help, value) in gauges {
         head(text, name, "gauge", help);
