@@ -430,7 +430,7 @@ impl Sink {
                 taken();
                 break;
             }
-            state.turns.to_the_end();
+            state.turns.go_last();
             state.wake_waiter(self.bound);
         }
         state.turns.leave(client);

@@ -44,7 +44,7 @@ impl Turns {
     }
 
     /// Goes from the first place to the last.
-    pub(super) fn to_the_end(&mut self) {
+    pub(super) fn go_last(&mut self) {
         self.0.rotate_left(1);
     }
 
