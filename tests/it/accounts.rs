@@ -197,35 +197,44 @@ fn what_clients_send_and_close_behind_is_received_to_the_message() {
 #[test]
 fn what_a_program_leaves_unread_is_counted_to_the_message() {
     // Less than a pipe holds; more; more than all queues hold.
-    for (messages, length) in [(100, 100), (300, 1000), (1000, 1000), (3, 300_000)] {
-        let scratch = Scratch::new();
-        let server = Server::with(&LIFE).testprog(&["account", &scratch.name(""), "line"]);
-        let mut client = server.join("/deaf-0-never-reads");
-        client.expect_text("ready");
-        let (message, sender) = (frame::text(&"x".repeat(length)), client.sender());
-        for _ in 0..messages {
-            sender.try_send(&message).expect("the kernel takes it");
+    std::thread::scope(|scope| {
+        for (messages, length) in [(100, 100), (300, 1000), (1000, 1000), (3, 300_000)] {
+            scope.spawn(move || leave_unread(messages, length));
         }
-        let fits = messages * length < 64 * 1024;
-        if fits {
-            client.leave();
-        } else {
-            // What it has sent may not be read to the end, and so neither would be its close.
-            let (mut queued, mut since) = (0.0, Instant::now());
-            wait_until("the server takes no more", || {
-                let now = scrape(&server).get("scalesocket_queue_bytes", &[("to", "programs")]);
-                if now != Some(queued) {
-                    (queued, since) = (now.expect("the gauge"), Instant::now());
-                }
-                queued > 0.0 && since.elapsed() > Duration::from_millis(200)
-            });
-            client.reset();
-        }
-        let account = settle(&server);
-        assert_eq!(account.passed_on, 0, "{messages} of {length} bytes: {account:?}");
-        assert_eq!(account.dropped, account.received, "{messages} of {length} bytes: {account:?}");
-        assert!(account.received > 0 && (!fits || account.received == messages as u64), "{account:?}");
+    });
+}
+
+/// A program that reads nothing, and a client that sends so many messages of so many bytes.
+fn leave_unread(messages: usize, length: usize) {
+    let scratch = Scratch::new();
+    let server = Server::with(&LIFE).testprog(&["account", &scratch.name(""), "line"]);
+    let mut client = server.join("/deaf-0-never-reads");
+    client.expect_text("ready");
+    let (message, sender) = (frame::text(&"x".repeat(length)), client.sender());
+    for _ in 0..messages {
+        sender.try_send(&message).expect("the kernel takes it");
     }
+    // Its handle would keep the socket.
+    drop(sender);
+    let fits = messages * length < 64 * 1024;
+    if fits {
+        client.leave();
+    } else {
+        // What it has sent may not be read to the end, and so neither would be its close.
+        let (mut queued, mut since) = (0.0, Instant::now());
+        wait_until("the server takes no more", || {
+            let now = scrape(&server).get("scalesocket_queue_bytes", &[("to", "programs")]);
+            if now != Some(queued) {
+                (queued, since) = (now.expect("the gauge"), Instant::now());
+            }
+            queued > 0.0 && since.elapsed() > Duration::from_millis(200)
+        });
+        client.reset();
+    }
+    let account = settle(&server);
+    assert_eq!(account.passed_on, 0, "{messages} of {length} bytes: {account:?}");
+    assert_eq!(account.dropped, account.received, "{messages} of {length} bytes: {account:?}");
+    assert!(account.received > 0 && (!fits || account.received == messages as u64), "{account:?}");
 }
 
 #[test]
