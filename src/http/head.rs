@@ -104,6 +104,7 @@ impl std::error::Error for HeadError {
 
 impl Head {
     /// Parses what has come so far: the head and its length in bytes, or `None` if more is needed.
+    #[inline(never)]
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeadError> {
         match Self::parse_with(bytes, &mut [httparse::EMPTY_HEADER; USUAL_FIELDS]) {
             // On the heap: a connection's stack is small, and this is 3 KiB.

@@ -54,6 +54,7 @@ pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>) -> Reply {
 ///
 /// # Errors
 /// The system's, or `TimedOut` when the peer takes too little or the server ends: drop the connection.
+#[inline(never)]
 pub fn answer(peer: Peer<'_>, head: &Head, reply: Reply, last: bool) -> io::Result<After> {
     let goes_on = !last && head.goes_on();
     let manner = Manner { version: head.version(), goes_on, without_body: head.method() == "HEAD" };

@@ -21,6 +21,7 @@ const MAX_EMPTY: usize = 16;
 ///
 /// A caller that allows a longer wait for the first byte than for the rest waits for the first
 /// byte with [`crate::sys::poll::ready`], unless there is `input`.
+#[inline(never)]
 pub fn receive(
     socket: BorrowedFd<'_>,
     input: Vec<u8>,

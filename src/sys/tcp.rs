@@ -104,17 +104,19 @@ fn request(local: SocketAddr, peer: Option<SocketAddr>, flags: u16) -> Vec<u8> {
 }
 
 /// Sends a request, on a socket for it alone, and gives the sockets of its answers; all of them are there when
-/// the request was sent.
+/// the request was sent. Not in line, and nothing large on the stack: those who may ask are deep in threads with
+/// small stacks, of which each page that was touched once stays.
+#[inline(never)]
 fn ask(request: &[u8], dump: bool) -> Option<Vec<Described>> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket =
         rustix::net::socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG)).ok()?;
     rustix::net::sendto(&socket, request, SendFlags::DONTWAIT, &SocketAddrNetlink::new(0, 0)).ok()?;
-    let mut buffer = [0; ANSWER];
+    let mut buffer = vec![0; if dump { ANSWER } else { 512 }];
     let mut found = Vec::new();
     for _ in 0..if dump { ANSWERS } else { 1 } {
-        let read = rustix::net::recv(&socket, &mut buffer, RecvFlags::DONTWAIT).ok()?.1;
-        if parse(&buffer[..read.min(ANSWER)], &mut found)? {
+        let read = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::DONTWAIT).ok()?.1;
+        if parse(&buffer[..read.min(buffer.len())], &mut found)? {
             break;
         }
     }

@@ -113,7 +113,9 @@ fn refuse_head(service: &Service, door: &Door, peer: Option<SocketAddr>, error: 
     }
 }
 
-/// A request for a room: checked, given a place, switched over, joined.
+/// A request for a room: checked, given a place, switched over, joined. Not in line, as what comes after it: the
+/// deepest of them decides how many pages of its stack each client keeps.
+#[inline(never)]
 fn upgrade(
     service: &Arc<Service>,
     door: &Arc<Door>,
@@ -205,6 +207,7 @@ enum Conversation {
 }
 
 /// The loop of a client: a message in, a line to the program.
+#[inline(never)]
 fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
     let client = member.client();
     let limits = &service.config.limits;
@@ -371,6 +374,7 @@ fn after_error(error: &Error) -> Conversation {
 }
 
 /// The end of a client that has left its room: close frames, then TCP.
+#[inline(never)]
 fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
     let log = &service.log;
     if client.is_open() {

@@ -12,6 +12,7 @@ use crate::room::Facts;
 use crate::service::Service;
 
 /// The answer to a plain request.
+#[inline(never)]
 pub(super) fn reply(service: &Service, head: &Head, what: &Plain) -> Reply {
     match what {
         Plain::Options | Plain::Health | Plain::File => plain::reply(head, what, service.files.as_ref()),
