@@ -1,9 +1,16 @@
 //! The ports of programs that talk over TCP: one for each room, given back on every path.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::sys::tcp::only_closed_connections;
+
+/// How many ports the kernel is asked about where none is free as it is: it looks at all connections of the
+/// machine for each, some milliseconds.
+const LOOKS: usize = 8;
 
 /// The pool.
 #[derive(Debug)]
@@ -17,21 +24,29 @@ impl Ports {
         Self { range, taken: Vec::new() }
     }
 
-    /// The lowest port that neither a room has nor anybody else listens on.
+    /// The lowest port that neither a room has nor anybody else a socket on.
     pub(super) fn take(&mut self) -> Option<u16> {
-        let port = self.range.clone().find(|port| !self.taken.contains(port) && is_free(*port))?;
-        self.taken.push(port);
-        Some(port)
+        self.choose(None)
     }
 
-    /// The room's port if nobody else listens on it; otherwise another one, and it is given up.
+    /// The room's port if nobody else has a socket on it; otherwise another one, and it is given up.
     pub(super) fn keep_or_take(&mut self, port: u16) -> Option<u16> {
-        if is_free(port) {
-            return Some(port);
-        }
-        let other = self.take();
         self.give_back(port);
-        other
+        self.choose(Some(port))
+    }
+
+    /// Takes a port that can be bound as it is; where there is none, one that is kept by connections in
+    /// TIME_WAIT only: for a minute after the end of a program that closed its connection first.
+    fn choose(&mut self, first: Option<u16>) -> Option<u16> {
+        let left = || first.into_iter().chain(self.range.clone()).filter(|port| !self.taken.contains(port));
+        let port = first_unbound(left()).or_else(|| {
+            left()
+                .filter(|&port| can_be_shared(port))
+                .take(LOOKS)
+                .find(|&port| only_closed_connections(port) == Some(true))
+        })?;
+        self.taken.push(port);
+        Some(port)
     }
 
     pub(super) fn give_back(&mut self, port: u16) {
@@ -39,22 +54,37 @@ impl Ports {
     }
 }
 
-/// Whether a program could listen on this port of 127.0.0.1. Nothing listens on it when this returns.
-fn is_free(port: u16) -> bool {
-    let probe = || -> rustix::io::Result<()> {
-        let flags = SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-        // Connections of a program before, in TIME_WAIT, are no obstacle.
+/// The first of these ports that no socket is bound to on 127.0.0.1, not even a connection in TIME_WAIT. It is
+/// not bound any more when this returns.
+fn first_unbound(mut ports: impl Iterator<Item = u16>) -> Option<u16> {
+    let socket = socket().ok()?;
+    // One that could not be bound can be bound elsewhere.
+    ports.find(|&port| bind(&socket, port).is_ok())
+}
+
+/// Whether a program that sets SO_REUSEADDR could bind this port of 127.0.0.1. Somebody else may have bound it
+/// so too, to listen on it in the program's place.
+fn can_be_shared(port: u16) -> bool {
+    let shared = || {
+        let socket = socket()?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
-        rustix::net::bind(&socket, &std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        bind(&socket, port)
     };
-    probe().is_ok()
+    shared().is_ok()
+}
+
+fn socket() -> rustix::io::Result<OwnedFd> {
+    rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+}
+
+fn bind(socket: &OwnedFd, port: u16) -> rustix::io::Result<()> {
+    rustix::net::bind(socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn a_port_that_somebody_listens_on_is_skipped() {
@@ -72,5 +102,66 @@ mod tests {
         assert_eq!(ports.take(), Some(port), "it was given up");
         ports.give_back(port);
         assert_eq!(ports.take(), Some(port));
+    }
+
+    /// A socket that shares a port and does not listen, as one that lies in wait for a program does.
+    fn in_wait(port: u16) -> OwnedFd {
+        let socket = socket().expect("a socket");
+        sockopt::set_socket_reuseaddr(&socket, true).expect("an option");
+        bind(&socket, port).expect("bind");
+        socket
+    }
+
+    /// A port whose last connection is in TIME_WAIT. std's listeners set SO_REUSEADDR.
+    fn just_used() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        let theirs = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+        drop(listener.accept().expect("accept"));
+        drop(theirs);
+        assert!(first_unbound(std::iter::once(port)).is_none(), "TIME_WAIT");
+        port
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_bound_without_listening_is_skipped() {
+        let holder = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = holder.local_addr().expect("address").port();
+        drop(holder);
+        let stranger = in_wait(port);
+        let mut ports = Ports::new(port..=port);
+        assert_eq!(ports.take(), None);
+        drop(stranger);
+        assert_eq!(ports.take(), Some(port));
+        let stranger = in_wait(port);
+        assert_eq!(ports.keep_or_take(port), None);
+        drop(stranger);
+        assert_eq!(ports.take(), Some(port));
+    }
+
+    #[test]
+    fn a_port_that_was_just_used_is_the_second_choice() {
+        let used = just_used();
+        let mut ports = Ports::new(used..=used);
+        assert_eq!(ports.take(), Some(used), "there is no other");
+        assert_eq!(ports.keep_or_take(used), Some(used));
+        ports.give_back(used);
+        // One of its many neighbours that nobody has is preferred.
+        let mut ports = Ports::new(used..=used.saturating_add(50));
+        assert_ne!(ports.take(), Some(used));
+    }
+
+    #[test]
+    fn a_port_that_was_just_used_is_no_choice_where_somebody_lies_in_wait() {
+        let used = just_used();
+        let stranger = in_wait(used);
+        if only_closed_connections(used) == Some(true) {
+            // A kernel that does not tell of such sockets.
+            return;
+        }
+        let mut ports = Ports::new(used..=used);
+        assert_eq!(ports.take(), None);
+        drop(stranger);
+        assert_eq!(ports.take(), Some(used));
     }
 }

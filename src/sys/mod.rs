@@ -11,6 +11,7 @@ pub mod progress;
 pub mod signals;
 pub mod socket;
 pub mod tcp;
+mod tcp_table;
 pub mod threads;
 
 use std::io;

@@ -1,13 +1,16 @@
 //! What the kernel knows of a TCP connection and does not tell by socket option without `unsafe`: asked over
 //! netlink (sock_diag(7)). One request and one answer, some microseconds; for decisions, not for the hot path.
 //!
-//! Where netlink cannot be had (a seccomp filter, `RestrictAddressFamilies=`) the answers are `None`.
+//! Where netlink cannot be had (a seccomp filter, `RestrictAddressFamilies=`), `/proc/net/tcp` says who holds a
+//! socket; where that cannot be read either, the answers are `None`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use super::tcp_table;
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
 const BY_FAMILY: u16 = 20;
@@ -25,7 +28,10 @@ const INET6: u8 = 10;
 const TCP: u8 = 6;
 
 /// `TCP_LISTEN` (linux/tcp_states.h).
-const LISTEN: u8 = 10;
+pub(super) const LISTEN: u8 = 10;
+
+/// `INET_DIAG_SKV6ONLY` (linux/inet_diag.h).
+const V6_ONLY: u16 = 11;
 
 /// Bytes of `struct nlmsghdr` and `struct inet_diag_msg`.
 const HEADER: usize = 16;
@@ -39,12 +45,38 @@ const ANSWERS: usize = 16;
 
 /// One socket, as the kernel describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Described {
-    state: u8,
-    address: IpAddr,
+pub(super) struct Described {
+    pub(super) state: u8,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
     /// Sent or queued, and not acknowledged.
-    unacknowledged: u32,
-    user: u32,
+    pub(super) unacknowledged: u32,
+    pub(super) user: u32,
+    /// 0 for a socket that no process has a descriptor of.
+    pub(super) inode: u32,
+    /// It takes no connections to IPv4 addresses.
+    pub(super) only_v6: bool,
+}
+
+impl Described {
+    fn owner(self) -> Owner {
+        Owner { user: self.user, inode: self.inode }
+    }
+
+    /// Whether a connection to 127.0.0.1 could reach it, if it listens.
+    fn is_on_loopback(&self) -> bool {
+        let address = self.local.ip().to_canonical();
+        !self.only_v6 && (address.is_unspecified() || address == IpAddr::from(Ipv4Addr::LOCALHOST))
+    }
+}
+
+/// Whose socket it is, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Who created it. For a connection that has not been accepted yet, or has been closed, some kernels say 0.
+    pub user: u32,
+    /// The number of the open socket, which no other one has; 0 if no process has a descriptor of it.
+    pub inode: u32,
 }
 
 /// Bytes that were written to this connection and that the peer's kernel has not acknowledged; `None` where
@@ -52,32 +84,53 @@ struct Described {
 pub fn unacknowledged(socket: impl AsFd) -> Option<u64> {
     let local = SocketAddr::try_from(rustix::net::getsockname(&socket).ok()?).ok()?;
     let peer = SocketAddr::try_from(rustix::net::getpeername(&socket).ok()??).ok()?;
-    let answer = ask(&request(local, Some(peer), REQUEST), false)?;
-    answer.first().map(|socket| u64::from(socket.unacknowledged))
+    let answer = ask(&request(local, Some(peer), 0), false)?;
+    // For a connection that is gone the kernel describes who listens there.
+    answer.first().filter(|socket| socket.state != LISTEN).map(|socket| u64::from(socket.unacknowledged))
 }
 
-/// The users whose sockets listen on a TCP port where a connection to 127.0.0.1 could reach them; `None` where
-/// that cannot be known.
-pub fn listeners_on_loopback(port: u16) -> Option<Vec<u32>> {
-    let mut users = Vec::new();
-    for any in [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), (Ipv6Addr::UNSPECIFIED, port).into()] {
-        let found = ask(&request(any, None, REQUEST | DUMP), true)?;
-        let reachable = |address: IpAddr| {
-            let address = address.to_canonical();
-            address.is_unspecified() || address == IpAddr::from(Ipv4Addr::LOCALHOST)
-        };
-        users.extend(
-            found
-                .iter()
-                .filter(|socket| socket.state == LISTEN && reachable(socket.address))
-                .map(|socket| socket.user),
-        );
-    }
-    Some(users)
+/// The sockets that listen on a TCP port where a connection to 127.0.0.1 could reach them; `None` where that
+/// cannot be known.
+pub fn listeners_on_loopback(port: u16) -> Option<Vec<Owner>> {
+    let listen = |socket: &&Described| socket.state == LISTEN;
+    Some(on_loopback(port, 1 << LISTEN)?.iter().filter(listen).map(|socket| socket.owner()).collect())
 }
 
-/// `struct inet_diag_req_v2` behind its header: one connection, or all sockets that listen on a port.
-fn request(local: SocketAddr, peer: Option<SocketAddr>, flags: u16) -> Vec<u8> {
+/// Whether this port of 127.0.0.1 is taken by connections that no process has a descriptor of, such as those in
+/// TIME_WAIT, and by nothing else; `None` where that cannot be known. Linux tells of sockets that are bound and
+/// neither listen nor are connected since version 6.8, and only over netlink.
+pub fn only_closed_connections(port: u16) -> Option<bool> {
+    let found = on_loopback(port, u32::MAX)?;
+    Some(!found.is_empty() && found.iter().all(|socket| socket.inode == 0 && socket.state != LISTEN))
+}
+
+/// Whose socket is at the other end of a connection within this machine; `None` if there is none any more.
+pub fn peer_owner(socket: impl AsFd) -> Option<Owner> {
+    let local = SocketAddr::try_from(rustix::net::getsockname(&socket).ok()?).ok()?;
+    let peer = SocketAddr::try_from(rustix::net::getpeername(&socket).ok()??).ok()?;
+    let found = match ask(&request(peer, Some(local), 0), false) {
+        Some(found) => found,
+        // No such socket, or no netlink.
+        None => tcp_table::read()?,
+    };
+    let other_end =
+        |socket: &&Described| socket.state != LISTEN && socket.local == peer && socket.peer == local;
+    found.iter().find(other_end).map(|socket| socket.owner())
+}
+
+/// The sockets in these states on a port where they are in the way of a program on 127.0.0.1.
+fn on_loopback(port: u16, states: u32) -> Option<Vec<Described>> {
+    let dump = |any: IpAddr| ask(&request((any, port).into(), None, states), true);
+    let dumped = dump(Ipv4Addr::UNSPECIFIED.into())
+        .and_then(|v4| Some([v4, dump(Ipv6Addr::UNSPECIFIED.into())?].concat()));
+    let mut found = dumped.or_else(tcp_table::read)?;
+    found.retain(|socket| socket.local.port() == port && socket.is_on_loopback());
+    Some(found)
+}
+
+/// `struct inet_diag_req_v2` behind its header: one connection, or all sockets on a port in these states.
+fn request(local: SocketAddr, peer: Option<SocketAddr>, states: u32) -> Vec<u8> {
+    let flags = if peer.is_some() { REQUEST } else { REQUEST | DUMP };
     let mut bytes = Vec::with_capacity(HEADER + 56);
     bytes.extend_from_slice(&((HEADER + 56) as u32).to_ne_bytes());
     bytes.extend_from_slice(&BY_FAMILY.to_ne_bytes());
@@ -85,7 +138,6 @@ fn request(local: SocketAddr, peer: Option<SocketAddr>, flags: u16) -> Vec<u8> {
     // Sequence number and port id: one request a socket.
     bytes.extend_from_slice(&[0; 8]);
     bytes.extend_from_slice(&[if local.is_ipv4() { INET } else { INET6 }, TCP, 0, 0]);
-    let states = if peer.is_some() { u32::MAX } else { 1 << LISTEN };
     bytes.extend_from_slice(&states.to_ne_bytes());
     bytes.extend_from_slice(&local.port().to_be_bytes());
     bytes.extend_from_slice(&peer.map_or(0, |peer| peer.port()).to_be_bytes());
@@ -116,11 +168,12 @@ fn ask(request: &[u8], dump: bool) -> Option<Vec<Described>> {
     let mut found = Vec::new();
     for _ in 0..if dump { ANSWERS } else { 1 } {
         let read = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::DONTWAIT).ok()?.1;
-        if parse(&buffer[..read.min(buffer.len())], &mut found)? {
-            break;
+        if parse(&buffer[..read.min(buffer.len())], &mut found)? || !dump {
+            return Some(found);
         }
     }
-    Some(found)
+    // More than is read: some of them are not known.
+    None
 }
 
 /// Takes the sockets out of one datagram; says whether the answer ends with it, or `None` if it is an error.
@@ -130,12 +183,16 @@ fn parse(mut bytes: &[u8], found: &mut Vec<Described>) -> Option<bool> {
         let kind = u16::from_ne_bytes([bytes[4], bytes[5]]);
         let message = bytes.get(HEADER..length)?;
         match kind {
-            DONE => return Some(true),
+            // With what went wrong, such as a kernel without tcp_diag.
+            DONE => return (word(message, 0)? == 0).then_some(true),
             BY_FAMILY if message.len() >= MESSAGE => found.push(Described {
                 state: message[1],
-                address: address(message)?,
+                local: address(message, 4, 8)?,
+                peer: address(message, 6, 24)?,
                 unacknowledged: word(message, 60)?,
                 user: word(message, 64)?,
+                inode: word(message, 68)?,
+                only_v6: has_flag(&message[MESSAGE..], V6_ONLY),
             }),
             // NLMSG_ERROR: no such socket, or no such kind of request.
             _ => return None,
@@ -146,13 +203,27 @@ fn parse(mut bytes: &[u8], found: &mut Vec<Described>) -> Option<bool> {
     Some(false)
 }
 
-/// The socket's own address in a `struct inet_diag_msg`.
-fn address(message: &[u8]) -> Option<IpAddr> {
-    let octets: [u8; 16] = message.get(8..24)?.try_into().ok()?;
-    Some(match message[0] {
+/// An address in a `struct inet_diag_msg`, its port and itself at these places.
+fn address(message: &[u8], port: usize, at: usize) -> Option<SocketAddr> {
+    let port = u16::from_be_bytes(message.get(port..port + 2)?.try_into().ok()?);
+    let octets: [u8; 16] = message.get(at..at + 16)?.try_into().ok()?;
+    let address: IpAddr = match message[0] {
         INET => Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]).into(),
         _ => Ipv6Addr::from(octets).into(),
-    })
+    };
+    Some((address.to_canonical(), port).into())
+}
+
+/// Whether there is an attribute of this kind, of one byte that is not 0 (`struct nlattr`).
+fn has_flag(mut attributes: &[u8], kind: u16) -> bool {
+    while let [l0, l1, k0, k1, value, ..] = *attributes {
+        if u16::from_ne_bytes([k0, k1]) == kind {
+            return value != 0;
+        }
+        let length = usize::from(u16::from_ne_bytes([l0, l1])).max(4).next_multiple_of(4);
+        attributes = attributes.get(length..).unwrap_or_default();
+    }
+    false
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -163,6 +234,9 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+
+    use rustix::net::sockopt;
 
     use super::*;
 
@@ -208,8 +282,90 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = listener.local_addr().expect("address").port();
         let own = rustix::process::geteuid().as_raw();
-        assert_eq!(listeners_on_loopback(port), Some(vec![own]));
+        let users = || -> Vec<u32> {
+            listeners_on_loopback(port).expect("we can ask").iter().map(|owner| owner.user).collect()
+        };
+        assert_eq!(users(), [own]);
         drop(listener);
-        assert_eq!(listeners_on_loopback(port), Some(vec![]));
+        assert_eq!(users(), [0; 0]);
+        // Only what 127.0.0.1 reaches.
+        let elsewhere = TcpListener::bind(("127.0.0.2", port)).expect("bind");
+        assert_eq!(users(), [0; 0]);
+        drop(elsewhere);
+        for (only_v6, expected) in [(true, &[] as &[u32]), (false, &[own])] {
+            let Ok(listener) = socket(AddressFamily::INET6) else { continue };
+            sockopt::set_ipv6_v6only(&listener, only_v6).expect("an option");
+            if rustix::net::bind(&listener, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).is_err() {
+                continue;
+            }
+            rustix::net::listen(&listener, 1).expect("listen");
+            assert_eq!(users(), expected, "IPv6 only: {only_v6}");
+        }
+    }
+
+    fn socket(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+        rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+    }
+
+    #[test]
+    fn the_other_end_of_a_connection_is_known_before_and_after_it_is_accepted() {
+        if !can_ask() {
+            return;
+        }
+        for address in ["127.0.0.1:0", "[::]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let port = listener.local_addr().expect("address").port();
+            let ours = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+            let waiting = peer_owner(&ours).expect("it waits");
+            assert_eq!(waiting.inode, 0, "nobody has it");
+            let (theirs, _) = listener.accept().expect("accept");
+            drop(listener);
+            let accepted = peer_owner(&ours).expect("it is accepted");
+            assert_eq!(accepted.user, rustix::process::geteuid().as_raw());
+            assert_ne!(accepted.inode, 0);
+            let table = tcp_table::read().expect("/proc/net/tcp");
+            let same = |socket: &Described| socket.owner() == accepted;
+            assert!(table.into_iter().any(|socket| same(&socket)), "the table says the same");
+            rustix::net::sockopt::set_socket_linger(&ours, Some(std::time::Duration::ZERO)).expect("reset");
+            drop(ours);
+            super::super::tests_wait(|| peer_owner(&theirs).is_none());
+        }
+    }
+
+    #[test]
+    fn a_port_is_taken_by_open_sockets_and_by_connections_that_are_closed() {
+        if !can_ask() {
+            return;
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        assert_eq!(only_closed_connections(port), Some(false), "a listener");
+        let theirs = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+        let (ours, _) = listener.accept().expect("accept");
+        drop(listener);
+        assert_eq!(only_closed_connections(port), Some(false), "a connection");
+        drop(ours);
+        assert_eq!(only_closed_connections(port), Some(true), "FIN_WAIT2");
+        drop(theirs);
+        assert_eq!(only_closed_connections(port), Some(true), "TIME_WAIT");
+        assert!(TcpListener::bind(("127.0.0.1", port)).is_ok(), "std sets SO_REUSEADDR");
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        drop(listener);
+        assert_eq!(only_closed_connections(port), Some(false), "nothing");
+    }
+
+    #[test]
+    fn an_answer_that_ends_in_an_error_is_no_answer() {
+        let done = |error: i32| {
+            let mut bytes = 20u32.to_ne_bytes().to_vec();
+            bytes.extend_from_slice(&DONE.to_ne_bytes());
+            bytes.extend_from_slice(&[0; 10]);
+            bytes.extend_from_slice(&error.to_ne_bytes());
+            parse(&bytes, &mut Vec::new())
+        };
+        assert_eq!(done(0), Some(true));
+        assert_eq!(done(-2), None, "ENOENT: no tcp_diag");
     }
 }

@@ -1,0 +1,100 @@
+//! The TCP sockets of this machine as `/proc/net/tcp` and `/proc/net/tcp6` list them (proc(5)): for those who
+//! cannot ask over netlink.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::kernel;
+use super::tcp::Described;
+
+/// All of them; `None` where they cannot be read.
+pub(super) fn read() -> Option<Vec<Described>> {
+    let mut found = parse(&kernel::read("/proc/net/tcp").ok()?)?;
+    match kernel::read("/proc/net/tcp6") {
+        Ok(text) => found.append(&mut parse(&text)?),
+        // A kernel without IPv6.
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(_) => return None,
+    }
+    Some(found)
+}
+
+/// One socket a line, behind a line of titles; `None` if a line is not understood.
+fn parse(text: &str) -> Option<Vec<Described>> {
+    text.lines().skip(1).map(line).collect()
+}
+
+fn line(line: &str) -> Option<Described> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let (local, peer) = (address(words.next()?)?, address(words.next()?)?);
+    let state = u8::from_str_radix(words.next()?, 16).ok()?;
+    let (sent, _) = words.next()?.split_once(':')?;
+    // Timer, and how often it was sent again.
+    let mut words = words.skip(2);
+    let user = words.next()?.parse().ok()?;
+    // What waits for an answer.
+    let inode = words.nth(1)?.parse().ok()?;
+    let unacknowledged = u32::from_str_radix(sent, 16).ok()?;
+    // Whether it takes IPv4 as well is not told: it may.
+    Some(Described { state, local, peer, unacknowledged, user, inode, only_v6: false })
+}
+
+/// Words of four bytes in the order of this machine, and a port.
+fn address(word: &str) -> Option<SocketAddr> {
+    let (address, port) = word.split_once(':')?;
+    let word =
+        |at: usize| Some(u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok()?.to_ne_bytes());
+    let address: IpAddr = match address.len() {
+        8 => Ipv4Addr::from(word(0)?).into(),
+        32 => {
+            let mut octets = [0; 16];
+            for (at, four) in octets.chunks_exact_mut(4).enumerate() {
+                four.copy_from_slice(&word(at)?);
+            }
+            Ipv6Addr::from(octets).into()
+        }
+        _ => return None,
+    };
+    Some((address.to_canonical(), u16::from_str_radix(port, 16).ok()?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::tcp::LISTEN;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_line_says_where_in_which_state_and_whose() {
+        let titles = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+        let v4 = "   0: 0100007F:86D7 00000000:0000 0A 00000000:00000000 00:00000000 00000000 54321        0 \
+                  2358922 1 000000001bf44f3c 100 0 0 10 0\n";
+        let mapped = "  12: 0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000100007F:A1B2 06 \
+                      00000010:00000000 03:000001F4 00000000     0        0 0 3 0000000000000000\n";
+        let found = parse(&[titles, v4, mapped].concat()).expect("understood");
+        let (listener, closed) = (found[0], found[1]);
+        assert_eq!((listener.state, listener.user, listener.inode), (LISTEN, 54_321, 2_358_922));
+        assert_eq!(listener.local, "127.0.0.1:34519".parse().expect("an address"));
+        assert_eq!(closed.local, "127.0.0.1:8080".parse().expect("an address"));
+        assert_eq!(closed.peer, "127.0.0.1:41394".parse().expect("an address"));
+        assert_eq!((closed.state, closed.inode, closed.unacknowledged), (6, 0, 16));
+
+        for broken in ["   0: 0100007F:86D7", "   0: 01:86D7 0:0 0A 0:0 0:0 0 0 0 1", "   0: x"] {
+            assert_eq!(parse(&[titles, broken].concat()), None, "{broken}");
+        }
+        assert_eq!(parse(titles), Some(Vec::new()));
+    }
+
+    #[test]
+    fn listeners_are_in_the_table() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = std::net::TcpListener::bind(address) else { continue };
+            let local = listener.local_addr().expect("address");
+            let found = read().expect("/proc/net/tcp");
+            let found: Vec<_> = found.iter().filter(|socket| socket.local == local).collect();
+            assert_eq!(found.len(), 1, "{local}");
+            assert_eq!(found[0].user, rustix::process::geteuid().as_raw());
+            assert_eq!(found[0].state, LISTEN);
+        }
+    }
+}
