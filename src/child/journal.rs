@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::framing::lines::{Overlong, Splitter};
-use crate::log::Log;
+use crate::log::{Entry, Log};
 
 /// Longest part of a line that is logged, in bytes.
 const LINE: usize = 8 * 1024;
@@ -37,6 +37,11 @@ impl Journal {
     /// Stops reading.
     pub(super) fn close(&mut self) {
         self.fd = None;
+    }
+
+    /// A line of the log about the child.
+    pub(super) fn warn<'a>(&'a self, what: &'a str) -> Entry<'a> {
+        self.log.warn(what).room(&self.room).number("pid", self.pid)
     }
 
     /// One read, with this as its buffer.

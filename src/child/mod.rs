@@ -5,6 +5,7 @@ mod budget;
 mod command;
 mod journal;
 mod minder;
+mod peer;
 mod reader;
 mod stop;
 mod tcp;

@@ -1,4 +1,5 @@
-//! Finding a child that talks over TCP: on 127.0.0.1, at the port it was told, as soon as it listens.
+//! Finding a child that talks over TCP: on 127.0.0.1, at the port it was told, as soon as it listens, and not
+//! another user's program that listens there.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -9,6 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::command::StartError;
 use super::journal::Journal;
+use super::peer::{Answer, Listeners};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::poll;
 use crate::sys::process::Process;
@@ -43,7 +45,8 @@ pub(super) fn wait(
 }
 
 /// Connects to the child's port, again and again until it listens. What the child prints meanwhile is
-/// logged, and its end is noticed at once.
+/// logged, and its end is noticed at once. As long as somebody else listens there, it is not connected to: he may
+/// go, and the child may wait for that.
 pub(super) fn connect(
     process: &Process,
     journal: &mut Journal,
@@ -51,10 +54,10 @@ pub(super) fn connect(
     (delay, patience): (Duration, Duration),
     wanted: impl Fn() -> bool,
 ) -> Result<OwnedFd, StartError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let first = Instant::now() + delay;
     let deadline = first + patience;
     let (mut next, mut pause) = (first, FIRST_PAUSE);
+    let mut told = false;
     loop {
         look(process, journal, next)?;
         if let Some(exit) = process.exited() {
@@ -75,24 +78,77 @@ pub(super) fn connect(
         if now < next {
             continue;
         }
-        // On loopback the answer is there at once; only a full backlog makes it wait.
-        match TcpStream::connect_timeout(&address, LONGEST_PAUSE).and_then(other_than_ours) {
-            Ok(stream) => {
-                let ready = stream.set_nodelay(true).and_then(|()| stream.set_nonblocking(true));
-                return ready.map(|()| stream.into()).map_err(StartError::Resources);
-            }
-            Err(_) if now < deadline => {
-                next = (now + pause).min(deadline);
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            Err(e) => {
-                return Err(StartError::NotListening(format!(
-                    "it does not listen on port {port} in time: {}",
-                    reason(&e)
-                )));
-            }
+        let failure = match attempt(process, port) {
+            Ok(stream) => return Ok(stream),
+            Err(failure) => failure,
+        };
+        if let (Failure::Stranger(user), false) = (&failure, told) {
+            told = true;
+            let line = journal.warn("another user listens on the program's port");
+            line.number("port", port).number("uid", user).write();
+        }
+        if now >= deadline || matches!(failure, Failure::Unknown) {
+            return Err(StartError::NotListening(failure.describe(port)));
+        }
+        next = (now + pause).min(deadline);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Why there is no connection to the child.
+enum Failure {
+    /// It does not listen.
+    System(io::Error),
+    /// Another user does.
+    Stranger(u32),
+    /// It cannot be known who does.
+    Unknown,
+}
+
+impl Failure {
+    /// For clients too: nothing about the users of this machine.
+    fn describe(&self, port: u16) -> String {
+        match self {
+            Self::System(e) => format!("it does not listen on port {port} in time: {}", reason(e)),
+            Self::Stranger(_) => format!("another user listens on port {port}"),
+            Self::Unknown => format!(
+                "it cannot be known whose program listens on port {port}: neither netlink nor /proc/net/tcp \
+                 can be read"
+            ),
         }
     }
+}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Self {
+        Self::System(e)
+    }
+}
+
+impl From<Answer> for Failure {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Stranger(user) => Self::Stranger(user),
+            Answer::Unknown => Self::Unknown,
+            Answer::Nobody | Answer::Trusted => Self::System(io::ErrorKind::ConnectionRefused.into()),
+        }
+    }
+}
+
+/// Connects to whoever listens, if that is a program of our own user, or of the user that the child runs as.
+fn attempt(process: &Process, port: u16) -> Result<OwnedFd, Failure> {
+    let trusts = |user| user == rustix::process::geteuid().as_raw() || Some(user) == process.user();
+    let listeners = Listeners::now(port, trusts)?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // On loopback the answer is there at once; only a full backlog makes it wait.
+    let stream = TcpStream::connect_timeout(&address, LONGEST_PAUSE).and_then(other_than_ours)?;
+    match listeners.answer(&stream, port, trusts) {
+        Answer::Trusted => {}
+        other => return Err(other.into()),
+    }
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream.into())
 }
 
 fn unwanted() -> StartError {

@@ -257,7 +257,11 @@ pub(super) static FLAGS: &[Flag] = &[
         category: Category::Program,
         summary: "Talk to the program over TCP instead of its standard input and output",
         details: "The program is to listen on 127.0.0.1 at the port in its variable `PORT`. It is tried until it \
-            does; clients wait meanwhile. What the program prints goes to the log.",
+            does; clients wait meanwhile. What the program prints goes to the log. The listening socket must \
+            belong to the server's user, or to the user that the program's process runs as when it is \
+            connected to (not a child process of it, as with `sudo -u`). While another user listens on the \
+            port, the server does not connect; at the end of `--connecttimeout` it ends the program and \
+            closes its clients with 1011.",
         ..PLAIN
     },
     Flag {
@@ -271,7 +275,7 @@ pub(super) static FLAGS: &[Flag] = &[
         needs: &["tcp"],
         category: Category::Program,
         summary: "Ports for programs that talk over TCP, both ends included",
-        details: "Each room has one of them. A port that somebody else listens on is skipped. When all are in \
+        details: "Each room has one of them. A port that any other socket is bound to is skipped. When all are in \
             use, a client for one more room is refused with 503.",
         ..PLAIN
     },

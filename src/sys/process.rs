@@ -96,6 +96,11 @@ impl Process {
         self.pid.as_raw_nonzero().get()
     }
 
+    /// The user it runs as now (its effective user id, proc(5)); `None` where that cannot be known.
+    pub fn user(&self) -> Option<u32> {
+        rustix::fs::stat(format!("/proc/{}", self.id())).ok().map(|directory| directory.st_uid)
+    }
+
     /// How it ended, if it has, *without* reaping it: its number, and its group's, stay taken.
     pub fn exited(&self) -> Option<Exit> {
         self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)

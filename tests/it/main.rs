@@ -34,6 +34,7 @@ mod shutdown;
 mod shutdown_bounds;
 mod standstill;
 mod static_files;
+mod strangers;
 mod tcp;
 
 mod load_churn;

@@ -388,6 +388,12 @@ fn tcp(mut steps: &[&str]) {
                 stream = Some(BufReader::new(accepted));
                 1
             }
+            // Gives its rights up.
+            ["become", user, ..] => {
+                let user = rustix::process::Uid::from_raw(number(user) as u32);
+                rustix::thread::set_thread_res_uid(user, user, user).expect("become another user");
+                2
+            }
             // Nobody else comes in.
             ["deafen", ..] => {
                 listener = None;
