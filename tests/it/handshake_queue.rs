@@ -1,11 +1,12 @@
 //! A client whose socket is full when it is upgraded.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::support::client::handshake;
 use crate::support::openmetrics::scrape;
-use crate::support::raw::Address;
+use crate::support::raw::{Address, Socket};
 use crate::support::{Client, DEADLINE, Event, Raw, Scratch, Server, wait_until};
 
 /// Larger than any socket's buffer.
@@ -26,15 +27,13 @@ fn request(length: usize) -> String {
 fn in_the_kernel(raw: &Raw) -> usize {
     let received = rustix::io::ioctl_fionread(&raw.socket).expect("FIONREAD") as usize;
     // Of TCP, what the client's kernel has not acknowledged is in the server's (proc_net_tcp.txt).
-    let client = raw.socket.local_address();
-    let Some((_, port)) = client.rsplit_once(':').filter(|(_, port)| !port.is_empty()) else {
-        return received;
-    };
-    let port: u16 = port.parse().expect("a port");
+    let Socket::Tcp(socket) = &raw.socket else { return received };
+    let port = |address: std::io::Result<SocketAddr>| format!(":{:04X}", address.expect("an address").port());
+    let (client, server) = (port(socket.local_addr()), port(socket.peer_addr()));
     let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's list of connections");
     let unacknowledged = table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let is_it = fields.get(2)?.ends_with(&format!(":{port:04X}"));
+        let is_it = fields.get(1)?.ends_with(&server) && fields.get(2)?.ends_with(&client);
         is_it.then(|| usize::from_str_radix(fields[4].split(':').next().expect("a queue"), 16).expect("hex"))
     });
     received + unacknowledged.unwrap_or(0)
@@ -68,6 +67,12 @@ fn head_length(address: &Address, length: usize) -> usize {
     }
 }
 
+/// A room for each connection: nobody else has heard what its program says.
+fn room(address: &Address, left: usize) -> String {
+    let kind = if matches!(address, Address::Tcp(_)) { "tcp" } else { "unix" };
+    format!("{kind}-{left:04}")
+}
+
 /// Connections that ask for a file of about what their socket takes and for a room in one write, and read
 /// nothing; with the bytes of the file's response. They are in their rooms now, but for those whose response
 /// does not fit.
@@ -81,12 +86,12 @@ fn full_sockets(server: &Server, address: &Address) -> Vec<(Raw, usize)> {
             let guess = response - head_length(address, response);
             let body = response - head_length(address, guess);
             let mut raw = Raw::connect_small(address);
-            raw.send(request(body) + &handshake(&format!("/left-{left:04}"), ""));
+            raw.send(request(body) + &handshake(&format!("/{}", room(address, *left)), ""));
             (raw, response)
         })
         .collect();
     for left in ROOM_LEFT {
-        let room = format!("left-{left:04}");
+        let room = room(address, left);
         server.log.find(MOMENT, |line| line.contains("client joined") && line.contains(&room));
     }
     sockets

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::support::raw::{Address, Socket};
 use crate::support::{DEADLINE, Raw, Scratch, Server};
@@ -172,7 +172,10 @@ fn sip(raw: &mut Raw) -> std::io::Result<usize> {
 
 fn on_a_slow_link(server: &Server) -> Raw {
     let Address::Tcp(address) = server.address() else { panic!("a TCP address") };
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    // A program that another test starts meanwhile must not keep it open.
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
+    let socket = socket.expect("a socket");
     // Before connecting: the window's scale is agreed on then (tcp(7)).
     rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 8 * 1024).expect("a small buffer");
     rustix::net::connect(&socket, address).expect("connect");

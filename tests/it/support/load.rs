@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
 
 use super::client::{NO_CODE, handshake};
@@ -156,7 +156,10 @@ impl Peer {
 
     /// Joins with little room in its kernel for what it does not read.
     pub(crate) fn join_small(server: &Server, target: &str) -> Self {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        // A program that another test starts meanwhile must not keep it open.
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
+        let socket = socket.expect("a socket");
         // Before connecting: the window's scale is agreed on then (tcp(7)).
         rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4096).expect("a small buffer");
         rustix::net::connect(&socket, &tcp(server.address())).expect("connected");

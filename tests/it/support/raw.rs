@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::DEADLINE;
 
@@ -166,7 +166,10 @@ impl Raw {
     /// Connects with little room in the kernel for what is not read.
     pub(crate) fn connect_small(address: &Address) -> Self {
         let Address::Tcp(address) = address else { return Self::connect(address) };
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        // A program that another test starts meanwhile must not keep it open.
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
+        let socket = socket.expect("a socket");
         // Before connecting: the window's scale is agreed on then (tcp(7)).
         rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4096).expect("a small buffer");
         rustix::net::connect(&socket, address).expect("connected");
