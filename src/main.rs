@@ -4,11 +4,15 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use scalesocket::child::launch::{NOT_EXECUTED, become_program};
 use scalesocket::cli::{self, Action, Environment};
 use scalesocket::server::{self, Outcome};
 use scalesocket::sys::reason;
 
 fn main() -> ExitCode {
+    if let Err(e) = become_program(std::env::args_os()) {
+        return fail(&e, NOT_EXECUTED);
+    }
     match cli::parse(std::env::args_os().skip(1), &Environment::new(std::env::vars_os())) {
         Ok(Action::Print(text)) => match std::io::stdout().write_all(text.as_bytes()) {
             // Whoever reads has seen enough (`scalesocket --help | head`).

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_tcp_nodelay;
 
-use crate::child::Settings;
+use crate::child::{Settings, launch};
 use crate::client::SHUTDOWN_CLOSE;
 use crate::config::{Config, Input, Level, Listen};
 use crate::connections::Connections;
@@ -22,6 +22,7 @@ use crate::service::Service;
 use crate::sink::Door;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
+use crate::sys::descriptors;
 use crate::sys::limits::{self, Maps};
 use crate::sys::process::children_are_reaped_unseen;
 use crate::sys::reason;
@@ -125,7 +126,9 @@ pub fn run(config: Config) -> Result<Outcome, StartError> {
             }
         }
     };
-    let descriptors = limits::raise_descriptors();
+    let could_be_more = descriptors::could_be_more();
+    let can_launch = could_be_more && launch::prepare();
+    let descriptors = descriptors::prepare(can_launch);
     let files = match &config.static_dir {
         Some(path) => Some(FileServer::open(path).map_err(|e| StartError::Files(path.clone(), e))?),
         None => None,
@@ -133,6 +136,11 @@ pub fn run(config: Config) -> Result<Outcome, StartError> {
     let changed = Arc::new(Bell::default());
     let signals = EndSignals::take(Arc::clone(&changed)).map_err(StartError::Signals)?;
     let log = Log::start(config.log, !may_log).map_err(StartError::System)?;
+    if could_be_more && !can_launch {
+        log.warn("soft limit on open files stays as it is")
+            .field("reason", "no /proc, and not started by an absolute path: programs could not get it back")
+            .write();
+    }
     let service = service(config, log.clone(), &changed, files, descriptors);
     let server = Server { service, acceptors: Vec::new(), signals, changed, ends_idle };
     let outcome = server.serve(source);

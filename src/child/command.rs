@@ -5,11 +5,12 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 
+use super::launch;
 use crate::config::{Program, Stderr};
-use crate::sys::limits;
+use crate::sys::descriptors::{self, Start};
 use crate::sys::process::{Process, Processes};
 use crate::sys::reason;
 
@@ -95,10 +96,13 @@ pub(super) fn start(
     occasion: &Occasion,
     processes: &Processes,
 ) -> Result<Started, StartError> {
-    let mut command = Command::new(&program.path);
+    let start = descriptors::start();
+    let limit = match start {
+        Start::Limited(limit) => Some(limit),
+        Start::Direct(_) => None,
+    };
+    let mut command = launch::command(program, limit);
     command
-        .arg0(&program.name)
-        .args(&program.arguments)
         .env_clear()
         .envs(program.passed.iter().map(|(name, value)| (name, value)))
         // Sockets that were handed to the server are not the program's.
@@ -126,13 +130,14 @@ pub(super) fn start(
         });
     }
     let mut child = command.spawn().map_err(|e| StartError::Spawn(program.name.clone(), e))?;
+    drop(start);
     // Our copies of the pipe's write end go with it, or its end would never be seen.
     drop(command);
-    limits::restore_descriptors(child.id());
 
     // From here on a failure must not leave the program behind.
     let served = Process::open(child.id()).map(Arc::new).and_then(|process| {
         processes.add(&process);
+        descriptors::note(&process);
         // The mode belongs to our end alone: a pipe's ends are two open files (pipe(7)).
         let unblocked = |fd: OwnedFd| rustix::io::ioctl_fionbio(&fd, true).map(|()| fd);
         let missing = || io::Error::from(io::ErrorKind::NotFound);

@@ -4,6 +4,7 @@
 mod budget;
 mod command;
 mod journal;
+pub mod launch;
 mod minder;
 mod peer;
 mod reader;

@@ -22,6 +22,7 @@ use crate::service::Service;
 use crate::sink::Door;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
+use crate::sys::descriptors;
 use crate::sys::poll::{Waker, poll};
 use crate::sys::reason;
 use crate::sys::socket::send_now;
@@ -212,6 +213,9 @@ impl Accept {
             match rustix::net::acceptfrom_with(&self.listener.socket, SocketFlags::CLOEXEC) {
                 Ok((socket, peer)) => {
                     self.service.counters.one(Count::Accepted);
+                    if descriptors::note(&socket) {
+                        self.service.log.debug("soft limit on open files raised").write();
+                    }
                     self.admit(socket, peer);
                 }
                 Err(Errno::AGAIN) => return Go::On,
@@ -239,6 +243,7 @@ impl Accept {
                         .write();
                     return Go::End;
                 }
+                Err(Errno::MFILE) if descriptors::exhausted() => {}
                 // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever else: it waits in the backlog meanwhile.
                 Err(e) => {
                     self.complain("cannot accept", &e.into());

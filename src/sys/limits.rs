@@ -1,9 +1,9 @@
 //! What this system lets one process hold: descriptors, threads, memory maps.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use rustix::process::{Pid, Resource, Rlimit};
+use rustix::process::Resource;
 
 use super::kernel;
 
@@ -16,48 +16,6 @@ const RESERVED_DESCRIPTORS: u64 = 32;
 
 /// Threads kept back for everything that is not a connection, the four that run already included.
 const RESERVED_THREADS: u64 = 20;
-
-/// Descriptors that there is a place for from the start, of eight bytes each in the kernel.
-const TABLE: u64 = 16 * 1024;
-
-/// The limit on descriptors that the server was started with; children get it back.
-static STARTED_WITH: OnceLock<Rlimit> = OnceLock::new();
-
-/// Raises the soft limit on descriptors to the hard one and says what it is now. To be called while there is
-/// one thread.
-pub fn raise_descriptors() -> u64 {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let _ = STARTED_WITH.set(limit);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let now =
-        if limit.current != limit.maximum && rustix::process::setrlimit(Resource::Nofile, raised).is_ok() {
-            raised.current
-        } else {
-            limit.current
-        };
-    let descriptors = now.unwrap_or(u64::MAX);
-    make_table(descriptors);
-    descriptors
-}
-
-/// Has the kernel make its table of descriptors large at once. It grows it by itself, but of a process with
-/// several threads each time waits for all processors (`expand_files` calls `synchronize_rcu`): some ten
-/// milliseconds in which nobody is accepted, in the middle of a burst.
-fn make_table(descriptors: u64) {
-    let last = descriptors.min(TABLE).saturating_sub(1);
-    // One of that number, for a moment. Without it things are slower, no more.
-    let _ = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), i32::try_from(last).unwrap_or(0));
-}
-
-/// Gives a child that was just started the descriptor limit that the server was started with: a
-/// program that uses `select` or closes "all" descriptors must not find a limit of a million.
-pub fn restore_descriptors(child: u32) {
-    let Some(limit) = STARTED_WITH.get() else { return };
-    if let Some(pid) = i32::try_from(child).ok().and_then(Pid::from_raw) {
-        // It may have ended already; then there is nobody to give it to.
-        let _ = rustix::process::prlimit(Some(pid), Resource::Nofile, *limit);
-    }
-}
 
 /// How many connections, of one thread and one descriptor each, this process can hold, and what
 /// stops it there.

@@ -2,6 +2,7 @@
 
 pub mod bell;
 pub mod deadline;
+pub mod descriptors;
 pub mod kernel;
 pub mod limits;
 pub mod pipe;

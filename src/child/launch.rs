@@ -1,0 +1,160 @@
+//! Starting a program with another limit on descriptors than ours. std sets no limits between fork and exec, and
+//! setting them afterwards comes too late for a program that looks at once. So the server executes its own file,
+//! which sets the limit and then executes the program, in the same process.
+
+use std::convert::Infallible;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Program;
+use crate::sys::reason;
+
+/// The name under which the server executes its own file. Behind it stand the soft limit, the program's file, its
+/// name and its arguments.
+const NAME: &str = "scalesocket-program-with-descriptor-limit";
+
+/// A soft limit that is none.
+const UNLIMITED: &str = "unlimited";
+
+/// The status of a program that could not be executed, as of a shell.
+pub const NOT_EXECUTED: u8 = 127;
+
+/// Our own file.
+static OWN: OnceLock<Own> = OnceLock::new();
+
+#[derive(Debug)]
+enum Own {
+    /// As it was when the server was started, whatever becomes of its name.
+    Open(OwnedFd),
+    /// Where there is no /proc.
+    Named(PathBuf),
+}
+
+impl Own {
+    fn find() -> Option<Self> {
+        let own = open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map(Self::Open);
+        if let Ok(own) = own
+            && own.path().exists()
+        {
+            return Some(own);
+        }
+        // What std::env::current_exe says is in /proc as well.
+        let name = PathBuf::from(std::env::args_os().next()?);
+        (name.is_absolute() && name.is_file()).then_some(Self::Named(name))
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Open(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+            Self::Named(path) => path.clone(),
+        }
+    }
+}
+
+/// Finds our own file; says whether there is one to execute. To be called at the start.
+pub fn prepare() -> bool {
+    OWN.get().is_some() || Own::find().is_some_and(|own| OWN.set(own).is_ok())
+}
+
+/// A command for a program, with another soft limit on descriptors if one is given.
+pub(super) fn command(program: &Program, limit: Option<Rlimit>) -> Command {
+    let mut command = if let (Some(limit), Some(own)) = (limit, OWN.get()) {
+        let mut command = Command::new(own.path());
+        let soft = limit.current.map_or_else(|| UNLIMITED.to_owned(), |soft| soft.to_string());
+        command.arg0(NAME).arg(soft).arg(&program.path).arg(&program.name);
+        command
+    } else {
+        let mut command = Command::new(&program.path);
+        command.arg0(&program.name);
+        command
+    };
+    command.args(&program.arguments);
+    command
+}
+
+/// A program that could not be executed.
+#[derive(Debug)]
+pub enum Error {
+    /// There is a word too few.
+    Words,
+    /// The limit cannot be set.
+    Limit(io::Error),
+    /// This one cannot be executed.
+    Execute(OsString, io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Words => write!(f, "{NAME}: a limit, a file and a name are missing"),
+            Self::Limit(e) => write!(f, "cannot set the limit on open files: {}", reason(e)),
+            Self::Execute(name, e) => write!(f, "cannot start {}: {}", name.to_string_lossy(), reason(e)),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Limit(e) | Self::Execute(_, e) => Some(e),
+            Self::Words => None,
+        }
+    }
+}
+
+/// If the server executed its own file with these words, sets the limit and becomes the program: returns only if
+/// that fails, or if this is no such start. Standard streams, environment and process group are the program's.
+pub fn become_program(mut words: impl Iterator<Item = OsString>) -> Result<(), Error> {
+    if words.next().is_none_or(|name| name != NAME) {
+        return Ok(());
+    }
+    match execute(words) {
+        Ok(never) => match never {},
+        Err(e) => Err(e),
+    }
+}
+
+fn execute(mut words: impl Iterator<Item = OsString>) -> Result<Infallible, Error> {
+    let mut word = || words.next().ok_or(Error::Words);
+    let (soft, path, name) = (word()?, word()?, word()?);
+    let limit = with_soft(&soft, getrlimit(Resource::Nofile)).ok_or(Error::Words)?;
+    setrlimit(Resource::Nofile, limit).map_err(|e| Error::Limit(e.into()))?;
+    // As at each start, std gives the program SIGPIPE at its default and no blocked signals.
+    let error = Command::new(path).arg0(&name).args(words).exec();
+    Err(Error::Execute(name, error))
+}
+
+/// A limit with this soft one; `None` if that is not understood.
+fn with_soft(word: &OsStr, limit: Rlimit) -> Option<Rlimit> {
+    let current = match word.to_str()? {
+        UNLIMITED => None,
+        number => Some(number.parse().ok()?),
+    };
+    Some(Rlimit { current, ..limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_start_is_one() {
+        let words =
+            |words: &[&str]| become_program(words.iter().map(OsString::from).collect::<Vec<_>>().into_iter());
+        for others in [&[] as &[&str], &["scalesocket", "cat"], &["", NAME, "5", "/bin/true", "true"]] {
+            assert!(words(others).is_ok(), "{others:?}");
+        }
+        for broken in [&[NAME] as &[&str], &[NAME, "5", "/bin/true"], &[NAME, "five", "/bin/true", "true"]] {
+            assert!(matches!(words(broken), Err(Error::Words)), "{broken:?}");
+        }
+    }
+}
