@@ -111,7 +111,7 @@ class Metrics(unittest.TestCase):
         bytes_before = self.seen[("scalesocket_message_bytes_total", ("from", "client"))]
         one.send("hello", "again")
         self.assertEqual(two.take(2), ["hello", "again"])
-        self.assert_moves(server, {"messages client": 2, "messages program": 2})
+        self.assert_moves(server, {"messages_received": 2, "messages client": 2, "messages program": 2})
         bytes_after = self.seen[("scalesocket_message_bytes_total", ("from", "client"))]
         self.assertEqual(bytes_after - bytes_before, len("helloagain"))
         two.close()
@@ -199,7 +199,7 @@ class Metrics(unittest.TestCase):
         self.assert_moves(server, started | said | {"messages program": 1})
         one.send("no JSON", "{}")
         self.assertEqual(one.take(), ['{"_from":1}'])
-        self.assert_moves(server, {"messages_dropped not json": 1, "messages client": 1, "messages program": 1})
+        self.assert_moves(server, {"messages_received": 2, "messages_dropped not json": 1, "messages client": 1, "messages program": 1})
         two = self.join(server)
         for room in ("room", "api"):
             with self.assertRaises(Exception) as refusal:
