@@ -90,6 +90,9 @@ function connect(room) {
   socket = new WebSocket(`${scheme}://${location.host}/${room}`);
   socket.onopen = () => {
     tries = 0;
+    // It may be another program than before: what it does not show is not there.
+    field = { players: [], stars: [] };
+    draw();
     state(`in room ${decoded(room)}`);
     send({ t: 'Name', name: get('name').value });
   };
