@@ -40,10 +40,11 @@ impl Ports {
     fn choose(&mut self, first: Option<u16>) -> Option<u16> {
         let left = || first.into_iter().chain(self.range.clone()).filter(|port| !self.taken.contains(port));
         let port = first_unbound(left()).or_else(|| {
-            left()
-                .filter(|&port| can_be_shared(port))
-                .take(LOOKS)
-                .find(|&port| only_closed_connections(port) == Some(true))
+            // What was in the way of the first look may be gone by now.
+            let is_good = |&port: &u16| {
+                only_closed_connections(port) == Some(true) || first_unbound(std::iter::once(port)).is_some()
+            };
+            left().filter(|&port| can_be_shared(port)).take(LOOKS).find(is_good)
         })?;
         self.taken.push(port);
         Some(port)
