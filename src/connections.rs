@@ -92,6 +92,11 @@ impl Connections {
         self.most
     }
 
+    /// What connections take of the server's memory maps.
+    pub fn maps(&self) -> &Arc<Maps> {
+        &self.maps
+    }
+
     /// A place for a new connection. At most half of all places are for connections that have not asked
     /// for anything: beyond that the one that has been silent for longest is ended for a new one.
     pub fn admit(self: &Arc<Self>, door: &Arc<Door>) -> Result<Place, Full> {

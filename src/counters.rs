@@ -58,6 +58,8 @@ pub enum Count {
     ClosedProtocol,
     /// Clients closed because they sent too much (1009).
     ClosedTooLarge,
+    /// Clients closed because there was no memory map for their large message (1013).
+    ClosedMaps,
     /// Clients closed because they were idle (1008).
     ClosedIdle,
     /// Clients closed because their program failed (1011).
@@ -147,6 +149,7 @@ pub const FAMILIES: [Family; 13] = [
             ("reason=\"shutdown\"", Count::ClosedShutdown),
             ("reason=\"protocol\"", Count::ClosedProtocol),
             ("reason=\"too large\"", Count::ClosedTooLarge),
+            ("reason=\"out of memory maps\"", Count::ClosedMaps),
             ("reason=\"idle\"", Count::ClosedIdle),
             ("reason=\"slow\"", Count::ClosedSlow),
             ("reason=\"client\"", Count::ClosedByClient),

@@ -4,6 +4,9 @@ use super::frames::Kind;
 use super::{gwsocket, json};
 use crate::config::Input;
 
+/// What `_from` and its id take at most, in bytes.
+const FROM: usize = 32;
+
 /// Gives the parts of what is written for a message, or nothing if it is none by the framing's rules.
 /// `scratch` holds what has to be put together.
 pub fn parts<'a>(
@@ -18,6 +21,8 @@ pub fn parts<'a>(
         Input::Raw => Some([message, b""]),
         Input::Json => {
             scratch.clear();
+            // As much as it takes: what doubles may become a memory map of its own.
+            scratch.reserve_exact(message.len() + FROM);
             json::write_from(message, client, scratch).then_some([scratch, b"\n"])
         }
         Input::Gwsocket => {

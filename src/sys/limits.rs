@@ -7,8 +7,8 @@ use rustix::process::Resource;
 
 use super::kernel;
 
-/// Memory maps that one thread takes: stack, guard, signal stack and its guard; one to spare, for a large
-/// buffer.
+/// Memory maps that one thread takes: stack, guard, signal stack and its guard; one to spare, for its share of
+/// the maps that the allocator makes for several buffers at once.
 const MAPS_PER_THREAD: u64 = 5;
 
 /// Descriptors kept back for standard streams, listeners, the log and static files.
@@ -24,7 +24,7 @@ pub fn connections(descriptors: u64) -> (usize, &'static str) {
     let processes = rustix::process::getrlimit(Resource::Nproc).current.unwrap_or(u64::MAX);
     let bounds = [
         (descriptors.saturating_sub(RESERVED_DESCRIPTORS), "open files (ulimit -n)"),
-        (mappable_threads(), "vm.max_map_count"),
+        (memory_maps() / MAPS_PER_THREAD, "vm.max_map_count"),
         (threads(number("/proc/sys/kernel/threads-max").unwrap_or(u64::MAX)), "kernel.threads-max"),
         (threads(number("/proc/sys/kernel/pid_max").unwrap_or(32_768)), "kernel.pid_max"),
         (threads(processes), "processes (ulimit -u)"),
@@ -51,47 +51,52 @@ fn cgroup_pids() -> Option<u64> {
     least
 }
 
-/// How many threads there are memory maps for.
-fn mappable_threads() -> u64 {
-    number("/proc/sys/vm/max_map_count").unwrap_or(65_530) / MAPS_PER_THREAD
+/// How many memory maps there are.
+fn memory_maps() -> u64 {
+    number("/proc/sys/vm/max_map_count").unwrap_or(65_530)
 }
 
-/// The memory maps of this process, in threads. Where the system has none left, std cannot map the signal
+/// The memory maps of this process. Where the system has none left, std cannot map the signal
 /// stack of a new thread and the allocator no memory, and either ends the process: so it does not come to that.
 #[derive(Debug)]
 pub struct Maps {
     left: AtomicU64,
 }
 
-/// Maps for some threads; given back when dropped.
+/// Some of them; given back when dropped.
 #[derive(Debug)]
 pub struct Held {
     maps: Arc<Maps>,
-    threads: u64,
+    held: u64,
 }
 
 impl Maps {
     /// All that the system allows.
     pub fn all() -> Arc<Self> {
-        Self::of(mappable_threads())
+        Arc::new(Self { left: AtomicU64::new(memory_maps()) })
     }
 
     /// For so many threads.
     pub fn of(threads: u64) -> Arc<Self> {
-        Arc::new(Self { left: AtomicU64::new(threads) })
+        Arc::new(Self { left: AtomicU64::new(threads * MAPS_PER_THREAD) })
     }
 
     /// Maps for so many threads, if they are there.
     pub fn hold(self: &Arc<Self>, threads: u64) -> Option<Held> {
-        let take = |left: u64| left.checked_sub(threads);
+        self.hold_maps(threads * MAPS_PER_THREAD)
+    }
+
+    /// So many maps, if they are there: for buffers so large that the allocator gives each a map of its own.
+    pub fn hold_maps(self: &Arc<Self>, held: u64) -> Option<Held> {
+        let take = |left: u64| left.checked_sub(held);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(Held { maps: Arc::clone(self), threads })
+        Some(Held { maps: Arc::clone(self), held })
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.maps.left.fetch_add(self.threads, Ordering::Relaxed);
+        self.maps.left.fetch_add(self.held, Ordering::Relaxed);
     }
 }
 
@@ -113,6 +118,9 @@ mod tests {
         drop(first);
         assert!(maps.hold(4).is_none());
         drop(second);
+        let last = maps.hold_maps(1).expect("all are back");
+        assert!(maps.hold(4).is_none());
+        drop(last);
         drop(maps.hold(4).expect("all are back"));
     }
 }

@@ -45,6 +45,9 @@ const LARGE: usize = 64 * 1024;
 /// A client that sent much and then nothing for so long has its buffers taken away.
 const LULL: Duration = Duration::from_secs(1);
 
+/// Why a client is closed whose large message there is no memory map for.
+const NO_MAPS: &str = "out of memory maps, try again later";
+
 /// Serves one connection to its end. `peer` is missing on a unix socket.
 pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>, place: &Place) {
     let mut rest = Vec::new();
@@ -211,23 +214,26 @@ enum Conversation {
 fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
     let client = member.client();
     let limits = &service.config.limits;
+    // A control frame is no message: one may be larger than those may be.
+    let largest_frame = limits.message.max(CONTROL_FRAME);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_message_size(Some(limits.message))
-        // A control frame is no message: one may be larger than those may be.
-        .max_frame_size(Some(limits.message.max(CONTROL_FRAME)));
-    let mut socket = WebSocket::from_raw_socket(Stream::new(member, rest), Role::Server, Some(config));
+        .max_frame_size(Some(largest_frame));
+    let stream = Stream::new(member, rest, largest_frame, service.connections.maps());
+    let mut socket = WebSocket::from_raw_socket(stream, Role::Server, Some(config));
     let mut inbound = Inbound::new(service, member);
     let (mut items, mut largest) = (0u64, 0);
     let mut clock = Clock::new(service);
     let ending = loop {
         let too_much = largest > LARGE || largest > READ_BUFFER && !socket.get_ref().is_busy();
-        if too_much && socket.get_ref().is_read_out(items) {
+        if too_much && socket.get_ref().is_read_out(items) || socket.get_ref().needs_renewal() {
             // tungstenite keeps its buffer as large as the largest message made it, for good. One that holds
             // nothing can be had anew. A pong that it still owes goes first.
             let _ = socket.flush();
             socket = WebSocket::from_raw_socket(socket.into_inner(), Role::Server, Some(config));
+            socket.get_mut().renewed();
             largest = 0;
         }
         // What has come already is read without waiting.
@@ -237,6 +243,9 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             }
             if !socket.get_ref().is_busy() {
                 inbound.shrink();
+            }
+            if !inbound.is_large() {
+                socket.get_mut().give_back_maps();
             }
             if client.has_vanished() {
                 break Conversation::Silent;
@@ -256,6 +265,7 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             }
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
             Err(Error::Io(e)) if is_timeout(&e) => continue,
+            Err(Error::Io(_)) if socket.get_ref().lacks_maps() => break Conversation::Broken(1013, NO_MAPS),
             Err(e) => break after_error(&e),
         };
         largest = largest.max(message.len());
@@ -382,6 +392,7 @@ fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
             Conversation::Closed(_) => Count::ClosedByClient,
             Conversation::Gone | Conversation::Silent => Count::ClosedGone,
             Conversation::Broken(1009, _) => Count::ClosedTooLarge,
+            Conversation::Broken(1013, _) => Count::ClosedMaps,
             Conversation::Broken(..) => Count::ClosedProtocol,
         });
     }

@@ -22,6 +22,12 @@ const TOGETHER: usize = 16 * 1024;
 /// A message of so many bytes is worth a write of its own, and is not copied.
 const ALONE: usize = 4 * 1024;
 
+/// So many messages are passed on, however few their bytes: where each ends takes memory too.
+const TOGETHER_MOST: usize = 4096;
+
+/// A buffer of more bytes may be a memory map of its own.
+const LARGE: usize = 128_000;
+
 /// Bytes of memory that a client keeps which is not busy.
 const KEPT: usize = 1024;
 
@@ -66,6 +72,13 @@ impl<'a> Inbound<'a> {
 
     /// Takes a message. It is passed on at once, unless `more` have come already and it can wait for them.
     pub(super) fn take(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
+        // A large one is not copied to those before it: they go first.
+        let first = if message.len() >= TOGETHER { self.flush() } else { Waited::No };
+        let then = self.take_next(kind, message, more);
+        if first == Waited::Yes { first } else { then }
+    }
+
+    fn take_next(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
         self.service.counters.one(Count::MessagesReceived);
         self.service.counters.add(Count::BytesIn, message.len() as u64);
         if self.service.config.incoming == Incoming::Discard {
@@ -91,7 +104,8 @@ impl<'a> Inbound<'a> {
             self.bytes.extend_from_slice(part);
         }
         self.ends.push(self.bytes.len());
-        if more && self.bytes.len() < TOGETHER { Waited::No } else { self.flush() }
+        let waits = more && self.bytes.len() < TOGETHER && self.ends.len() < TOGETHER_MOST;
+        if waits { Waited::No } else { self.flush() }
     }
 
     /// Passes on what is left.
@@ -119,6 +133,11 @@ impl<'a> Inbound<'a> {
         if self.bytes.capacity() + self.scratch.capacity() + ends > KEPT {
             (self.bytes, self.scratch, self.ends) = (Vec::new(), Vec::new(), Vec::new());
         }
+    }
+
+    /// Whether a buffer is here that may be a memory map of its own.
+    pub(super) fn is_large(&self) -> bool {
+        self.scratch.capacity() > LARGE
     }
 
     /// Counts what became of so many messages.

@@ -1,12 +1,15 @@
 //! What tungstenite reads from and writes to: the client's socket, and its sink.
 
 use std::io::{self, Read, Write};
-use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::ahead::{Came, Given, Inlet};
+use super::pieces::{Need, header_length, payload_length};
 use crate::room::Member;
+use crate::sys::limits::{Held, Maps};
 
 /// The opcode of a close frame (RFC 6455 §5.2).
 const CLOSE: u8 = 0x08;
@@ -21,16 +24,16 @@ const BAD_GATEWAY: u16 = 1014;
 /// one of its sizes.
 pub(super) const READ_BUFFER: usize = 1000;
 
-/// What is read at a time of a client that sends much, in bytes.
-const AHEAD: usize = 64 * 1024;
-
-/// After so many small reads in a row a client sends much no more.
-const SMALL_READS: u32 = 16;
+/// Memory maps that a large message takes: its own bytes, and those of the line that is made of it.
+const LARGE_MAPS: u64 = 2;
 
 /// Reads block, for as long as the socket's receive time-out says; writes never do.
 pub(super) struct Stream<'a> {
     member: &'a Member,
-    ahead: Ahead,
+    inlet: Inlet,
+    /// The memory maps of a large message. Without them it is not read on.
+    maps: Arc<Maps>,
+    large: Option<Held>,
     /// When bytes last came.
     heard: Instant,
     /// When the clock has to be looked at, even if bytes keep coming and no message ends.
@@ -39,11 +42,12 @@ pub(super) struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// A client's stream, with what came behind its request.
-    pub(super) fn new(member: &'a Member, rest: Vec<u8>) -> Self {
+    /// A client's stream, with what came behind its request. `limit` is the largest frame that is allowed.
+    pub(super) fn new(member: &'a Member, rest: Vec<u8>, limit: usize, maps: &Arc<Maps>) -> Self {
         let mut walk = Walk::default();
         walk.go(&rest);
-        Self { member, ahead: Ahead::new(rest), heard: Instant::now(), look_at: None, walk }
+        let (inlet, maps) = (Inlet::new(rest, limit), Arc::clone(maps));
+        Self { member, inlet, maps, large: None, heard: Instant::now(), look_at: None, walk }
     }
 
     /// When bytes last came.
@@ -73,19 +77,41 @@ impl<'a> Stream<'a> {
 
     /// Whether the client sends much, so that buffers are kept for it; a read that times out ends that.
     pub(super) fn is_busy(&self) -> bool {
-        self.ahead.is_busy()
+        self.inlet.ahead.is_busy()
     }
-}
 
-impl Read for Stream<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.look_at.is_some_and(|at| self.heard >= at) {
-            self.look_at = None;
-            return Err(io::ErrorKind::WouldBlock.into());
+    /// Whether no read brings anything before tungstenite, which holds nothing, has been set up anew.
+    pub(super) fn needs_renewal(&self) -> bool {
+        self.inlet.pieces.need() == Some(Need::NewBuffer)
+    }
+
+    /// tungstenite has been set up anew.
+    pub(super) fn renewed(&mut self) {
+        self.inlet.pieces.renew();
+    }
+
+    /// Whether a read has failed for want of memory maps.
+    pub(super) fn lacks_maps(&self) -> bool {
+        self.inlet.pieces.need() == Some(Need::Maps)
+    }
+
+    /// Gives back the memory maps of a large message, unless one is still on its way. Its bytes, and what was made
+    /// of them, must be gone.
+    pub(super) fn give_back_maps(&mut self) {
+        if self.large.is_some() && !self.inlet.pieces.is_large() {
+            self.large = None;
+            self.inlet.pieces.revoke();
         }
+    }
+
+    fn is_to_look(&mut self) -> bool {
+        self.look_at.take_if(|at| self.heard >= *at).is_some()
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<Came> {
         let was_busy = self.is_busy();
-        let Self { member, ahead, heard, walk, .. } = self;
-        let read = ahead.read(buffer, |into| {
+        let Self { member, inlet, heard, walk, .. } = self;
+        let came = inlet.ahead.fill(buffer, |into| {
             loop {
                 match member.client().door.read(into) {
                     // A signal: any thread may be the one that takes it, and SO_RCVTIMEO forbids the
@@ -106,7 +132,36 @@ impl Read for Stream<'_> {
             // message never ends.
             self.look_at = Some(self.heard);
         }
-        Ok(read)
+        Ok(came)
+    }
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.is_to_look() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            match self.inlet.give(buffer) {
+                Given::Bytes(given) => return Ok(given),
+                Given::Nothing(Some(Need::NewBuffer)) => return Err(io::ErrorKind::WouldBlock.into()),
+                Given::Nothing(Some(Need::Maps)) => {
+                    let held = self.maps.hold_maps(LARGE_MAPS).ok_or(io::ErrorKind::OutOfMemory)?;
+                    self.large = Some(held);
+                    self.inlet.pieces.grant();
+                }
+                Given::Nothing(None) => match self.fill(buffer)? {
+                    Came::Bytes(0) | Came::Ahead(0) => return Ok(0),
+                    Came::Ahead(_) => {}
+                    Came::Bytes(read) => {
+                        let unchanged = self.inlet.let_pass(&buffer[..read]);
+                        if unchanged > 0 {
+                            return Ok(unchanged);
+                        }
+                    }
+                },
+            }
+        }
     }
 }
 
@@ -122,59 +177,6 @@ impl Write for Stream<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// What was read of a socket before it was asked for. tungstenite reads in steps of one size for good and
-/// holds a buffer of that size: a small one for the sake of those who are idle, and this one for the sake of
-/// those who are not.
-#[derive(Debug)]
-struct Ahead {
-    /// Only a client that sends much has one.
-    buffer: Vec<u8>,
-    /// Where in it the bytes are.
-    full: Range<usize>,
-    /// Reads in a row that brought no more than a small buffer holds.
-    small_reads: u32,
-}
-
-impl Ahead {
-    fn new(bytes: Vec<u8>) -> Self {
-        Self { full: 0..bytes.len(), buffer: bytes, small_reads: SMALL_READS }
-    }
-
-    fn is_busy(&self) -> bool {
-        self.small_reads < SMALL_READS
-    }
-
-    /// Gives what is here; if nothing is, has `read` fill a buffer: this one or, for a client that sends
-    /// little, the caller's.
-    fn read(
-        &mut self,
-        into: &mut [u8],
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        if self.full.is_empty() {
-            if !self.is_busy() {
-                // Before the read, which may take hours.
-                self.buffer = Vec::new();
-                let read = read(into)?;
-                if read >= READ_BUFFER {
-                    self.small_reads = 0;
-                }
-                return Ok(read);
-            }
-            if self.buffer.len() < AHEAD {
-                self.buffer = vec![0; AHEAD];
-            }
-            let read = read(&mut self.buffer).inspect_err(|_| self.small_reads = SMALL_READS)?;
-            self.small_reads = if read > READ_BUFFER { 0 } else { self.small_reads + 1 };
-            self.full = 0..read;
-        }
-        let step = self.full.len().min(into.len());
-        into[..step].copy_from_slice(&self.buffer[self.full.start..][..step]);
-        self.full.start += step;
-        Ok(step)
     }
 }
 
@@ -246,24 +248,11 @@ impl Walk {
 
     /// As far as it can be told from what is there.
     fn head_length(&self) -> usize {
-        if self.have < 2 {
-            return 2;
-        }
-        let mask = if self.head[1] & 0x80 == 0 { 0 } else { 4 };
-        mask + match self.head[1] & 0x7f {
-            126 => 4,
-            127 => 10,
-            _ => 2,
-        }
+        header_length(&self.head[..self.have])
     }
 
     fn payload_length(&self) -> u64 {
-        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
-        match self.head[1] & 0x7f {
-            126 => number(&self.head[2..4]),
-            127 => number(&self.head[2..10]),
-            length => u64::from(length),
-        }
+        payload_length(&self.head)
     }
 }
 
@@ -286,74 +275,6 @@ mod tests {
         }
         bytes.resize(bytes.len() + 4 + length, 0x5a);
         bytes
-    }
-
-    fn would_block() -> io::Error {
-        io::ErrorKind::WouldBlock.into()
-    }
-
-    /// A socket that has `chunks` to give, each in as many reads as it takes, and a time-out after each.
-    fn socket(chunks: &[Vec<u8>]) -> impl FnMut(&mut [u8]) -> io::Result<usize> {
-        let mut chunks: Vec<Vec<u8>> = chunks.iter().rev().cloned().collect();
-        move |into| {
-            let chunk = chunks.last_mut().ok_or_else(would_block)?;
-            if chunk.is_empty() {
-                chunks.pop();
-                return Err(would_block());
-            }
-            let read = chunk.len().min(into.len());
-            into[..read].copy_from_slice(&chunk[..read]);
-            chunk.drain(..read);
-            Ok(read)
-        }
-    }
-
-    #[test]
-    fn bytes_come_out_as_they_came_in_whatever_the_steps_and_a_time_out_loses_none() {
-        let all: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
-        for (behind, chunk) in [(0, 1), (10, 999), (2000, 1000), (0, 1001), (5, 70_000), (0, 300_000)] {
-            for step in [1, 14, 1000, 4096, 100_000] {
-                let chunks: Vec<Vec<u8>> = all[behind..].chunks(chunk).map(<[u8]>::to_vec).collect();
-                let (mut read, mut time_outs) = (socket(&chunks), 0);
-                let mut ahead = Ahead::new(all[..behind].to_vec());
-                let (mut out, mut into) = (Vec::new(), vec![0; step]);
-                while time_outs < chunks.len() {
-                    match ahead.read(&mut into, &mut read) {
-                        Ok(read) => out.extend_from_slice(&into[..read]),
-                        Err(_) => time_outs += 1,
-                    }
-                }
-                assert!(out == all, "chunks of {chunk}, steps of {step}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_buffer_is_held_for_those_who_send_much_and_by_nobody_who_waits_for_long() {
-        let mut into = [0; READ_BUFFER];
-        let mut ahead = Ahead::new(b"behind the request".to_vec());
-        ahead.read(&mut into, |_| unreachable!("there is something")).expect("bytes");
-        let little = |into: &mut [u8]| Ok(into.len().min(100));
-        ahead.read(&mut into, little).expect("bytes");
-        assert_eq!((ahead.buffer.capacity(), ahead.is_busy()), (0, false));
-
-        let much = |into: &mut [u8]| Ok(into.len());
-        ahead.read(&mut into, much).expect("bytes");
-        assert_eq!((ahead.buffer.capacity(), ahead.is_busy()), (0, true), "only when there is more");
-        ahead.read(&mut into, much).expect("bytes");
-        assert_eq!((ahead.buffer.capacity(), ahead.is_busy()), (AHEAD, true));
-        while !ahead.full.is_empty() {
-            ahead.read(&mut into, |_| unreachable!("there is something")).expect("bytes");
-        }
-        ahead.read(&mut into, |_| Err(would_block())).expect_err("a time-out");
-        ahead.read(&mut into, |_| Err(would_block())).expect_err("a time-out");
-        assert_eq!((ahead.buffer.capacity(), ahead.is_busy()), (0, false), "a time-out ends it");
-
-        ahead.read(&mut into, much).expect("bytes");
-        for _ in 0..=SMALL_READS {
-            ahead.read(&mut into, little).expect("bytes");
-        }
-        assert_eq!((ahead.buffer.capacity(), ahead.is_busy()), (0, false), "so do small reads");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::process::status_number;
 use crate::support::{Client, DEADLINE, Event, Scratch, Server, frame};
 
 /// What a slow client reads at a time.
@@ -162,4 +163,38 @@ fn a_slow_joiner_gets_all_of_the_history_and_stays_and_nobody_waits_for_it() {
         }
     }
     panic!("a client that was there got nothing for {shortest:?} while others joined");
+}
+
+#[test]
+fn a_message_takes_memory_as_it_comes_not_as_its_frame_announces() {
+    const ANNOUNCED: u64 = 1 << 30;
+    const CLIENTS: usize = 8;
+    let server = Server::with(&["--maxmessage=1g"]).cat();
+    let peak = || status_number(server.pid(), "VmPeak");
+    let mut clients = server.members("/room", CLIENTS);
+    let before = peak();
+    for (number, client) in clients.iter_mut().enumerate() {
+        // A frame of its own, one that others are to follow, one that follows another.
+        if number % 3 == 2 {
+            client.send(frame::masked(frame::TEXT, b"begin"));
+        }
+        let first = [frame::FIN | frame::BINARY, frame::TEXT, frame::FIN | frame::CONTINUATION][number % 3];
+        client.send(frame::head(first, ANNOUNCED, true));
+        client.send([b'x'; 100]);
+        // The answer to the end of the stream says that all before it has been looked at.
+        client.raw.end_sending();
+        client.skip_to_close(1002);
+    }
+    let grown = peak() - before;
+    assert!(grown < ANNOUNCED / 1024 / 2, "{grown} KiB more for frames that never came");
+}
+
+#[test]
+fn a_frame_over_maxmessage_is_refused_by_its_header() {
+    let server = Server::with(&["--maxmessage=1m"]).cat();
+    for first in [frame::FIN | frame::BINARY, frame::TEXT] {
+        let mut client = server.member("/room");
+        client.send(frame::head(first, (1 << 20) + 1, true));
+        client.skip_to_close(1009);
+    }
 }
