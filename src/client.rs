@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use crate::framing::frames;
 use crate::sink::{After, Door, Ending, Sink};
-use crate::sys::tcp::unacknowledged;
 use crate::sys::{lock, socket};
 
 pub use crate::sys::progress::TRY_AGAIN;
@@ -26,18 +25,22 @@ pub const GONE_AFTER: u32 = 3;
 #[derive(Debug)]
 pub struct Uptake {
     acknowledged: Option<i64>,
+    /// The kernel could be asked: from then on its word is waited for.
+    asked_kernel: bool,
     moved: Instant,
 }
 
 impl Uptake {
     /// Nothing is known before the first look.
     pub fn new(now: Instant) -> Self {
-        Self { acknowledged: None, moved: now }
+        Self { acknowledged: None, asked_kernel: false, moved: now }
     }
 
     /// Asks the kernel; says how many bytes it has acknowledged since the last time.
     pub fn observe(&mut self, client: &Client, now: Instant) -> u64 {
-        let acknowledged = client.acknowledged();
+        let acknowledged = client.sink.acknowledged(self.asked_kernel);
+        let Some((acknowledged, asked_kernel)) = acknowledged else { return 0 };
+        self.asked_kernel = asked_kernel;
         let more = self.acknowledged.replace(acknowledged).map_or(0, |before| acknowledged - before);
         if more > 0 {
             self.moved = now;
@@ -113,13 +116,6 @@ impl Client {
     /// Whether the server still sends to it and listens to it.
     pub fn is_open(&self) -> bool {
         self.sink.is_open()
-    }
-
-    /// Bytes that its kernel has acknowledged, up to a constant: to be compared with what this said before. On a
-    /// unix socket, what was handed to the kernel.
-    pub fn acknowledged(&self) -> i64 {
-        let owed = unacknowledged(&self.door).unwrap_or(0);
-        self.sink.taken().cast_signed() - owed.cast_signed()
     }
 
     /// Ends it without further ado: its thread wakes, and what is unsent is thrown away with a reset.

@@ -196,9 +196,9 @@ impl Counters {
         }
     }
 
-    /// Works out how many messages of clients programs have read. Of those that were handed over, `passed` of them
-    /// when it was asked, `unread` wait in programs' inputs; some were lost with programs that ended. `unread` must
-    /// be asked after `passed`: too few is put right the next time, too many would have to be taken back.
+    /// Works out how many messages of clients programs have read: `passed` less `unread` and what was lost. Read
+    /// `passed` before `unread`: then the result can only be too low, and the next call corrects that. A counter must
+    /// not go down.
     pub fn settle(&self, passed: u64, unread: u64) {
         let read = passed.saturating_sub(unread + self.get(Count::LostUnread));
         self.0[Count::MessagesIn as usize].fetch_max(read, Ordering::Relaxed);
@@ -206,7 +206,8 @@ impl Counters {
 
     /// How many so far.
     pub fn get(&self, count: Count) -> u64 {
-        self.0[count as usize].load(Ordering::Relaxed)
+        // Acquire: what is asked after it is not asked before, see `settle`.
+        self.0[count as usize].load(Ordering::Acquire)
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) struct Minder {
     minded: Vec<Minded>,
     slow: Slow,
     budget: HoldBudget,
-    /// Somebody who has caught up is kept waiting.
+    /// A client that is not behind is waiting for one that is.
     holding: bool,
     /// `--maxqueue`.
     bound: usize,

@@ -67,7 +67,7 @@ pub struct Settings {
     pub grace: Duration,
     /// How often a client is pinged whose messages it does not take.
     pub probe: Option<Duration>,
-    /// The server is shutting down: nobody is waited for any longer than he must.
+    /// The server is shutting down: slow clients are given up early.
     pub ending: Arc<AtomicBool>,
     /// Where to log.
     pub log: Log,
@@ -310,6 +310,10 @@ impl Child {
         let mut probed = Instant::now();
         let mut uptake = Uptake::new(probed);
         let stay = || {
+            // What this client has left in the queue has to be written while it waits in line.
+            if self.stdin.claim_watch() {
+                self.writer.wake();
+            }
             // The end of a client that is not read stands, unseen, behind its data, and so do its pongs. What is
             // sent to it is acknowledged by its kernel, or answered with a reset; if neither, nobody is there.
             let now = Instant::now();

@@ -46,7 +46,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How often a child on its way out is asked whether it has read its input.
 const INPUT_LOOK: Duration = Duration::from_millis(10);
 
-/// How often an end is looked at that shows and cannot be seen, and for how long.
+/// A traced program that has exited: how often `waitid` is asked again, and for how long.
 const HIDDEN_END_LOOK: Duration = Duration::from_millis(200);
 const HIDDEN_END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -98,6 +98,8 @@ pub(super) struct Reader {
     killed: bool,
     /// Its clients have been told that the server ends.
     dismissed: bool,
+    /// What it has not read of its input has been counted.
+    accounted: bool,
     /// When to look whether it has read its input.
     input_look: Option<Instant>,
     /// Since when nobody is there.
@@ -142,6 +144,7 @@ impl Reader {
             silent: false,
             killed: false,
             dismissed: false,
+            accounted: false,
             input_look: None,
             empty_since: None,
             held_up: None,
@@ -189,15 +192,16 @@ impl Reader {
                         .write();
                     self.sequence.hurry(Instant::now());
                     std::thread::sleep(Duration::from_millis(10));
-                    Ready { waker: true, process: true, stdout: true, journal: true, clients: Vec::new() }
+                    Ready { waker: true, process: false, stdout: true, journal: true, clients: Vec::new() }
                 }
             };
+            // Before anything that changes who is minded: the answers are in the order of the question.
+            self.minder.serve(ready.clients.into_iter());
             if ready.waker {
                 // Drained first: an order given while we look rings again.
                 self.child.reader.drain();
                 self.take_orders();
             }
-            self.minder.serve(ready.clients.into_iter());
             if ready.stdout {
                 self.read_output();
             }
@@ -308,7 +312,7 @@ impl Reader {
         }
         let Dismissed { members, leaves } = self.audience.dismiss();
         self.close_all(&members, 1001, SHUTTING_DOWN);
-        // Of those who are just joining only the ones whose join it has been told.
+        // No leave for a client whose join was never told.
         self.child.stop(|| {
             let told = leaves.into_iter().filter(|(client, _)| client.is_greeted());
             told.flat_map(|(_, notice)| notice).collect()
@@ -483,8 +487,8 @@ impl Reader {
     fn notice_exit(&mut self) {
         let now = Instant::now();
         let Some(exit) = self.process.exited() else {
-            // Its tracer has not taken note of its end yet. Asked again and again, without a pause, the kernel
-            // would say the same again and again.
+            // The pidfd is readable but `waitid` says nothing yet: a tracer has to reap it first. Polling the pidfd
+            // would spin.
             let since = self.hidden_end.map_or(now, |(since, _)| since);
             self.hidden_end = Some((since, now + HIDDEN_END_LOOK));
             if self.life == Life::Running && now - since >= HIDDEN_END_TIMEOUT {
@@ -582,11 +586,11 @@ impl Reader {
         }
     }
 
-    /// On its way out, it is left alone as long as it reads what was accepted for it; and its input ends when it
-    /// has read all of it. A pipe sends no event for that.
+    /// Closes the input once the program has read all of it, and puts the stop signal off while it still reads. A pipe
+    /// has no event for that, so it is polled.
     fn look_at_input(&mut self, now: Instant) {
         self.input_look = None;
-        if self.sequence.awaits_input() {
+        if self.sequence.has_begun() {
             let unread = self.child.stdin.close_if_read();
             self.sequence.note_unread(unread.unwrap_or(0), now);
             match unread {
@@ -650,6 +654,9 @@ impl Reader {
 
     /// Its input is over: what it has never read of clients' messages is counted.
     fn account_for_input(&mut self) {
+        if std::mem::replace(&mut self.accounted, true) {
+            return;
+        }
         let stdin = &self.child.stdin;
         stdin.abandon();
         self.child.writer.wake();
@@ -713,8 +720,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.child.stdin.abandon();
-        self.child.writer.wake();
+        self.account_for_input();
     }
 }
 

@@ -95,11 +95,6 @@ impl Sequence {
         self.stage != Stage::Idle
     }
 
-    /// Whether it is left alone as long as it reads what is left of its input.
-    pub(super) fn awaits_input(&self) -> bool {
-        self.stage == Stage::InputEnded
-    }
-
     /// When something will be due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.next

@@ -8,8 +8,8 @@ use super::json::{Name, members, name};
 /// Most bytes of a room's metadata.
 pub const MOST: usize = 64 * 1024;
 
-/// How deep it may be nested. The list of rooms adds two levels; there are parsers that read 64 by default.
-const DEEPEST: usize = 62;
+/// How deep it may be nested. The list of rooms adds two levels; there are parsers that read 64 by default (.NET).
+const DEEPEST: usize = 60;
 
 /// Most decimal digits before the point of a number, exponent applied: what a double can hold.
 const DIGITS: usize = 308;

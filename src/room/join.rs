@@ -124,8 +124,8 @@ impl Room {
 
     fn announce(&self, child: &Arc<Child>, client: &Arc<Client>) {
         if self.table.upgrade().is_some_and(|table| tells(&table.hooks)) {
-            // Has its turn even where nothing is said of a join, but something of the leave: so there is at most
-            // one leave for each time that the program has read, and the queue stays bounded.
+            // A client takes its turn even if there is only a leave message: this bounds the leave messages that can
+            // be queued.
             child.announce(client, &self.join_notice(client).unwrap_or_default());
         } else {
             client.greet();
@@ -151,7 +151,7 @@ impl Room {
             }
             match &state.phase {
                 Phase::Stuck => return Err(JoinError::Stuck),
-                // Those who waited for a start that failed share its fate; the next to come tries again.
+                // A failed start fails all who waited for it; the next client tries again.
                 Phase::Idle if state.failed_starts > seen => {
                     return Err(JoinError::Start(Arc::clone(&state.failure)));
                 }
@@ -279,7 +279,7 @@ impl Room {
         let Some(table) = self.table.upgrade() else {
             return Err(StartError::Resources(std::io::ErrorKind::Interrupted.into()));
         };
-        // In a statement of its own: the room must not be locked while the table is asked.
+        // A separate statement, so that the room's lock is released before `port_for` takes the table's.
         let port = lock(&self.state).port;
         let port = table.port_for(port);
         // Without one, the one it had is given up: it may be another room's by now.

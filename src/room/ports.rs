@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
@@ -12,16 +13,21 @@ use crate::sys::tcp::only_closed_connections;
 /// machine for each, some milliseconds.
 const LOOKS: usize = 8;
 
+/// How long it is remembered that there was no port.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The pool.
 #[derive(Debug)]
 pub(super) struct Ports {
     range: RangeInclusive<u16>,
     taken: Vec<u16>,
+    /// There was none when it was looked the last time; it is not looked again before.
+    none_until: Option<Instant>,
 }
 
 impl Ports {
     pub(super) fn new(range: RangeInclusive<u16>) -> Self {
-        Self { range, taken: Vec::new() }
+        Self { range, taken: Vec::new(), none_until: None }
     }
 
     /// The lowest port that neither a room has nor anybody else a socket on.
@@ -38,6 +44,10 @@ impl Ports {
     /// Takes a port that can be bound as it is; where there is none, one that is kept by connections in
     /// TIME_WAIT only: for a minute after the end of a program that closed its connection first.
     fn choose(&mut self, first: Option<u16>) -> Option<u16> {
+        // A look at a whole range takes long, and rooms wait meanwhile: not for each client that is refused.
+        if self.none_until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
         let left = || first.into_iter().chain(self.range.clone()).filter(|port| !self.taken.contains(port));
         let port = first_unbound(left()).or_else(|| {
             // What was in the way of the first look may be gone by now.
@@ -45,13 +55,16 @@ impl Ports {
                 only_closed_connections(port) == Some(true) || first_unbound(std::iter::once(port)).is_some()
             };
             left().filter(|&port| can_be_shared(port)).take(LOOKS).find(is_good)
-        })?;
+        });
+        self.none_until = port.is_none().then(|| Instant::now() + LOOK_AGAIN);
+        let port = port?;
         self.taken.push(port);
         Some(port)
     }
 
     pub(super) fn give_back(&mut self, port: u16) {
         self.taken.retain(|taken| *taken != port);
+        self.none_until = None;
     }
 }
 
@@ -94,15 +107,37 @@ mod tests {
         let mut ports = Ports::new(port..=port);
         assert_eq!(ports.take(), None);
         drop(stranger);
-        assert_eq!(ports.take(), Some(port));
+        assert_eq!(ports.forget().take(), Some(port));
         assert_eq!(ports.take(), None, "used up");
         assert_eq!(ports.keep_or_take(port), Some(port));
         let stranger = TcpListener::bind(("127.0.0.1", port)).expect("bind");
         assert_eq!(ports.keep_or_take(port), None);
         drop(stranger);
-        assert_eq!(ports.take(), Some(port), "it was given up");
+        assert_eq!(ports.forget().take(), Some(port), "it was given up");
         ports.give_back(port);
         assert_eq!(ports.take(), Some(port));
+    }
+
+    impl Ports {
+        /// [`LOOK_AGAIN`] has passed.
+        fn forget(&mut self) -> &mut Self {
+            self.none_until = None;
+            self
+        }
+    }
+
+    #[test]
+    fn that_there_is_no_port_is_remembered_for_a_moment() {
+        let stranger = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = stranger.local_addr().expect("address").port();
+        let mut ports = Ports::new(port..=port);
+        assert_eq!(ports.take(), None);
+        drop(stranger);
+        assert_eq!(ports.take(), None, "it is not looked again yet");
+        assert_eq!(ports.forget().take(), Some(port));
+        assert_eq!(ports.take(), None);
+        ports.give_back(port);
+        assert_eq!(ports.take(), Some(port), "given back by a room");
     }
 
     /// A socket that shares a port and does not listen, as one that lies in wait for a program does.
@@ -133,11 +168,11 @@ mod tests {
         let mut ports = Ports::new(port..=port);
         assert_eq!(ports.take(), None);
         drop(stranger);
-        assert_eq!(ports.take(), Some(port));
+        assert_eq!(ports.forget().take(), Some(port));
         let stranger = in_wait(port);
         assert_eq!(ports.keep_or_take(port), None);
         drop(stranger);
-        assert_eq!(ports.take(), Some(port));
+        assert_eq!(ports.forget().take(), Some(port));
     }
 
     #[test]
@@ -163,6 +198,6 @@ mod tests {
         let mut ports = Ports::new(used..=used);
         assert_eq!(ports.take(), None);
         drop(stranger);
-        assert_eq!(ports.take(), Some(used));
+        assert_eq!(ports.forget().take(), Some(used));
     }
 }

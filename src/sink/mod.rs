@@ -25,7 +25,6 @@ use self::ledger::Ledger;
 use self::queue::Queue;
 pub use self::queue::{Batch, Control};
 use self::turns::Turns;
-use crate::sys::pipe::PIPE_WIDE;
 use crate::sys::tcp::unacknowledged;
 use crate::sys::{lock, socket};
 
@@ -37,9 +36,6 @@ const SLICES: usize = 64;
 
 /// Writes in a row for one sink before its minder looks at the others again.
 const ROUNDS: usize = 16;
-
-/// What the kernel may hold of what was written to a stream socket, in bytes (`net.ipv4.tcp_wmem`).
-const SOCKET_MOST: usize = 8 * 1024 * 1024;
 
 /// How often a thread that waits for its turn asks whether it still should.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -213,10 +209,6 @@ impl Sink {
     }
 
     fn new(door: Arc<Door>, bound: usize, framed: bool) -> Self {
-        let kernel = match &*door {
-            Door::Pipe(_) => 2 * PIPE_WIDE,
-            Door::Socket(_) | Door::Stream(_) => SOCKET_MOST,
-        };
         let open = Arc::new(AtomicBool::new(true));
         Self {
             bound,
@@ -231,7 +223,7 @@ impl Sink {
                 last: 0,
                 moved: Instant::now(),
                 turns: Turns::default(),
-                ledger: Ledger::new(kernel),
+                ledger: Ledger::default(),
                 lost: 0,
             }),
         }
@@ -342,8 +334,7 @@ impl Sink {
             return After::Refused;
         }
         let last = last();
-        let left = state.queue.len();
-        state.ledger.push(last.len(), false, left);
+        state.enter(last.len(), false);
         state.queue.push_copy(&last);
         state.end()
     }
@@ -354,7 +345,7 @@ impl Sink {
         state.push([notice, b""], &[notice.len()], 0, false)
     }
 
-    /// A client's place in the order of notices, taken without writing or waiting: for a caller who holds a lock.
+    /// Queues a client's notice, or reserves its place in the line. Neither writes nor waits, so a lock may be held.
     /// Where there is room, the notice is queued, and this says so; [`Sink::flush`] afterwards. Otherwise the
     /// client has a place in the line, to be taken up with [`Sink::push_in_turn`] or given up with
     /// [`Sink::leave_line`].
@@ -365,8 +356,7 @@ impl Sink {
             return false;
         }
         if state.turns.is_empty() && state.queue.len() < self.bound {
-            let left = state.queue.len();
-            state.ledger.push(notice.len(), false, left);
+            state.enter(notice.len(), false);
             state.queue.push_copy(notice);
             return true;
         }
@@ -397,16 +387,13 @@ impl Sink {
         let mut pushed = Pushed { taken: 0, waited: false, after: After::Refused };
         let mut state = lock(&self.state);
         loop {
-            let must_wait = if state.turns.is_empty() {
-                state.queue.len() >= self.bound
-            } else {
-                !state.turns.is_first(client) || state.queue.len() >= self.bound
-            };
+            let is_next = state.turns.is_empty() || state.turns.is_first(client);
+            let must_wait = !is_next || state.queue.len() >= self.bound;
             if state.phase == Phase::Open && must_wait {
                 state.turns.wait(client);
                 drop(state);
                 pushed.waited = true;
-                // Asked before each wait: whoever should not wait is not kept for a second, message by message.
+                // Ask before each wait, or a client that is gone would wait a second for each of its messages.
                 let go_on = stay();
                 if go_on {
                     // Woken by `wake_waiter`; a wake-up that comes first is not lost (park's token).
@@ -519,6 +506,16 @@ impl Sink {
         }
     }
 
+    /// Bytes that the peer's kernel has acknowledged, up to a constant, and whether the kernel said so. Where it cannot be
+    /// asked (a unix socket, no netlink), the bytes that were handed to it; with `ask_only`, nothing then.
+    pub fn acknowledged(&self, ask_only: bool) -> Option<(i64, bool)> {
+        // Under the lock: what is written meanwhile would look as if it had been acknowledged.
+        let state = lock(&self.state);
+        let owed = state.door.as_ref().and_then(unacknowledged);
+        (owed.is_some() || !ask_only)
+            .then(|| (state.taken.cast_signed() - owed.unwrap_or(0).cast_signed(), owed.is_some()))
+    }
+
     /// Bytes that the kernel took since the beginning.
     pub fn taken(&self) -> u64 {
         lock(&self.state).taken
@@ -619,15 +616,16 @@ impl State {
                 None => return After::Refused,
             }
         }
-        let mut from = from;
-        for &end in ends {
-            self.ledger.push(end - from, counted, self.queue.len());
-            from = end;
-        }
         for part in parts {
             let skip = written.min(part.len());
             written -= skip;
             self.queue.push_copy(&part[skip..]);
+        }
+        // Behind the bytes: what is unread must count all of these, or entries of unread messages were forgotten.
+        let mut from = from;
+        for &end in ends {
+            self.enter(end - from, counted);
+            from = end;
         }
         self.after()
     }
@@ -665,8 +663,8 @@ impl State {
                 // Gone already: then nobody has to be told.
                 let _ = rustix::net::shutdown(fd, Shutdown::Write);
             }
-            // Open for as long as something is unread in it: closed, it could not be asked how much. The program
-            // sees the end of its input behind that either way.
+            // Kept open while it holds unread bytes, so that they can be counted. The reader closes it later: see
+            // `close_if_read`.
             Some(Door::Pipe(_)) if self.phase == Phase::Ended && self.unread() > 0 => return,
             Some(Door::Pipe(_)) => {}
         }
@@ -683,15 +681,25 @@ impl State {
         self.turns.wake_all();
     }
 
+    /// Enters a message or a notice that is being handed over.
+    fn enter(&mut self, length: usize, is_message: bool) {
+        let (door, queued) = (self.door.as_deref(), self.queue.len());
+        self.ledger.push(length, is_message, || queued + unread_in_kernel(door));
+    }
+
     /// Bytes for a program that it has not read, as far as that is known: what waits here and in the kernel.
     fn unread(&self) -> usize {
-        let in_kernel = match self.door.as_deref() {
-            Some(Door::Pipe(fd)) => rustix::io::ioctl_fionread(fd).ok(),
-            Some(Door::Stream(fd)) => unacknowledged(fd),
-            Some(Door::Socket(_)) | None => None,
-        };
-        self.queue.len() + usize::try_from(in_kernel.unwrap_or(0)).unwrap_or(0)
+        self.queue.len() + unread_in_kernel(self.door.as_deref())
     }
+}
+
+fn unread_in_kernel(door: Option<&Door>) -> usize {
+    let bytes = match door {
+        Some(Door::Pipe(fd)) => rustix::io::ioctl_fionread(fd).ok(),
+        Some(Door::Stream(fd)) => unacknowledged(fd),
+        Some(Door::Socket(_)) | None => None,
+    };
+    usize::try_from(bytes.unwrap_or(0)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -289,7 +289,7 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
 struct Clock {
     liveness: Liveness,
     uptake: Uptake,
-    /// A verdict was put off, because bytes had come that nobody had looked at.
+    /// A verdict was deferred once, to read what is in the socket first.
     put_off: bool,
     /// The socket's receive time-out.
     timeout: Option<Duration>,
@@ -319,8 +319,7 @@ impl Clock {
                 break Some(CLOSE_PATIENCE);
             }
             if matches!(verdict, Verdict::Ping | Verdict::Gone) {
-                // What its kernel takes, of our queue and of what has left it, is life as well; but not the ping
-                // alone, which any kernel takes.
+                // Acknowledged data counts as a sign of life; an acknowledged ping alone does not.
                 let takes = self.uptake.observe(client, now) > frames::ping().len() as u64;
                 if self.liveness.lives(if takes { now } else { client.sink.look().moved }) {
                     continue;

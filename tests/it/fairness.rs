@@ -3,7 +3,29 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{DEADLINE, Scratch, Server, frame};
+use crate::support::{DEADLINE, Scratch, Server, frame, wait_until};
+
+#[test]
+fn what_several_clients_send_at_once_to_a_slow_program_is_all_read() {
+    const CLIENTS: usize = 4;
+    const MESSAGES: usize = 10_000;
+    // It reads much at a time and seldom: its pipe is full, then empty, again and again.
+    let scratch = Scratch::new();
+    let script = format!("while dd bs=65536 count=1 2>/dev/null >> {}; do sleep 0.002; done", scratch.name("read"));
+    let server = Server::with(&["--ping=0", "--grace=20"]).sh(&script);
+    let clients = server.members("/room", CLIENTS);
+    let batch = frame::text(&"x".repeat(39)).repeat(MESSAGES);
+    std::thread::scope(|scope| {
+        for client in &clients {
+            let (sender, batch) = (client.sender(), &batch);
+            scope.spawn(move || sender.try_send(batch).expect("the server takes all of it"));
+        }
+    });
+    wait_until("the program has read all of it", || {
+        std::fs::metadata(scratch.path("read"))
+            .is_ok_and(|file| file.len() >= (CLIENTS * MESSAGES * 40) as u64)
+    });
+}
 
 #[test]
 fn one_client_that_floods_makes_the_others_wait_for_a_message_of_its_own_each_and_not_for_all() {

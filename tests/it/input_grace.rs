@@ -83,3 +83,24 @@ fn a_program_that_reads_a_little_for_ever_has_its_input_grace_and_its_grace() {
     assert!(time >= Duration::from_secs(1), "{time:?}");
     assert!(time < Duration::from_secs(6), "{time:?}");
 }
+
+#[test]
+fn a_program_that_reads_on_after_the_stop_signal_sees_the_end_of_its_input() {
+    let scratch = Scratch::new();
+    let record = scratch.name("read");
+    // Each line takes longer than it may read nothing, and the signal does not end it.
+    let script = format!(
+        "trap 'echo signal >> {record}' TERM; while read -r line; do sleep 0.6; echo \"$line\" >> {record}; done; \
+         echo end >> {record}"
+    );
+    let server = Server::with(&["--grace", "20"]).sh(&script);
+    let mut client = server.join("/room");
+    for line in ["one", "two"] {
+        client.send_text(line);
+    }
+    client.leave();
+    wait_until("the program has ended", || server.children().is_empty());
+    let read = read(&scratch);
+    assert_eq!(read.last().map(String::as_str), Some("end"), "{read:?}");
+    assert!(read.iter().any(|line| line == "signal"), "{read:?}");
+}

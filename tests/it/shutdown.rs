@@ -26,8 +26,9 @@ fn each_signal_ends_everything_in_order() {
         }
         let scratch = Scratch::new();
         let record = scratch.name("input");
-        let mut server = Server::with(&["--leavemsg", "#ID has left"])
-            .sh(&format!("echo $$; while read -r line; do echo \"$line\" >> {record}; done; echo 'last words'"));
+        let mut server = Server::with(&["--leavemsg", "#ID has left"]).sh(&format!(
+            "echo $$; while read -r line; do echo \"$line\" >> {record}; done; echo 'last words'"
+        ));
         let mut one = server.join("/one");
         let mut programs = vec![pid(&one.text())];
         let mut two = server.join("/two");
