@@ -41,6 +41,8 @@ pub(super) struct Inbound<'a> {
     /// Put together, not passed on yet: bytes, and where each message ends in them.
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// Bytes of messages that have not been counted yet.
+    payload: u64,
     /// For the framing of one message.
     scratch: Vec<u8>,
     hung_up: Option<Instant>,
@@ -63,6 +65,7 @@ impl<'a> Inbound<'a> {
             member,
             bytes: Vec::new(),
             ends: Vec::new(),
+            payload: 0,
             scratch: Vec::new(),
             hung_up: None,
             lost: 0,
@@ -79,9 +82,9 @@ impl<'a> Inbound<'a> {
     }
 
     fn take_next(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
-        self.service.counters.one(Count::MessagesReceived);
-        self.service.counters.add(Count::BytesIn, message.len() as u64);
+        self.payload += message.len() as u64;
         if self.service.config.incoming == Incoming::Discard {
+            self.received(1);
             self.service.counters.one(Count::Discarded);
             return Waited::No;
         }
@@ -89,6 +92,7 @@ impl<'a> Inbound<'a> {
         let client = self.member.client().id;
         let Some(parts) = input::parts(framing, client, kind, message, &mut self.scratch) else {
             self.refused += 1;
+            self.received(1);
             self.service.counters.one(Count::DroppedNotJson);
             if self.refused == 1 {
                 self.service.log.debug("message dropped: not a JSON object").client(client).write();
@@ -140,8 +144,16 @@ impl<'a> Inbound<'a> {
         self.scratch.capacity() > LARGE
     }
 
+    /// Counts so many messages as received: when it is known what became of them.
+    fn received(&mut self, messages: usize) {
+        let counters = &self.service.counters;
+        counters.add(Count::MessagesReceived, messages as u64);
+        counters.add(Count::BytesIn, std::mem::take(&mut self.payload));
+    }
+
     /// Counts what became of so many messages.
     fn count(&mut self, pushed: Pushed, messages: usize) -> Waited {
+        self.received(messages);
         let counters = &self.service.counters;
         let refused = (messages - pushed.taken) as u64;
         counters.add(Count::MessagesPassed, pushed.taken as u64);

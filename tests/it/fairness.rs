@@ -11,7 +11,8 @@ fn what_several_clients_send_at_once_to_a_slow_program_is_all_read() {
     const MESSAGES: usize = 10_000;
     // It reads much at a time and seldom: its pipe is full, then empty, again and again.
     let scratch = Scratch::new();
-    let script = format!("while dd bs=65536 count=1 2>/dev/null >> {}; do sleep 0.002; done", scratch.name("read"));
+    let script =
+        format!("while dd bs=65536 count=1 2>/dev/null >> {}; do sleep 0.002; done", scratch.name("read"));
     let server = Server::with(&["--ping=0", "--grace=20"]).sh(&script);
     let clients = server.members("/room", CLIENTS);
     let batch = frame::text(&"x".repeat(39)).repeat(MESSAGES);
