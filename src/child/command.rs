@@ -9,6 +9,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use super::launch;
+use rustix::io::Errno;
+
 use crate::config::{Program, Stderr};
 use crate::sys::descriptors::{self, Start};
 use crate::sys::process::{Process, Processes};
@@ -39,6 +41,8 @@ pub enum StartError {
     Spawn(OsString, io::Error),
     /// It was started and did not listen on its port; says why. It has been killed.
     NotListening(String),
+    /// There is no port that it could listen on.
+    NoPort,
     /// It runs, but there was no thread, descriptor or memory to serve it; it has been killed.
     Resources(io::Error),
 }
@@ -48,17 +52,28 @@ impl fmt::Display for StartError {
         match self {
             Self::Spawn(name, e) => write!(f, "cannot start {}: {}", name.to_string_lossy(), reason(e)),
             Self::NotListening(why) => write!(f, "cannot talk to the program: {why}"),
+            Self::NoPort => f.write_str("no port of --tcpports is free"),
             Self::Resources(e) => write!(f, "cannot serve the program: {}", reason(e)),
         }
     }
 }
 
 impl StartError {
+    /// Whether the program is what failed, not this machine, which had nothing left to start it with.
+    pub fn is_of_the_program(&self) -> bool {
+        let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN].map(|e| Some(e.raw_os_error()));
+        match self {
+            Self::Spawn(_, e) => !short.contains(&e.raw_os_error()),
+            Self::NotListening(_) => true,
+            Self::NoPort | Self::Resources(_) => false,
+        }
+    }
+
     /// What clients are told of it: nothing about the files and the limits of this machine.
     pub fn public(&self) -> String {
         match self {
             Self::Spawn(..) | Self::Resources(_) => "cannot start the program".to_owned(),
-            Self::NotListening(_) => self.to_string(),
+            Self::NotListening(_) | Self::NoPort => self.to_string(),
         }
     }
 }
@@ -67,7 +82,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Spawn(_, e) | Self::Resources(e) => Some(e),
-            Self::NotListening(_) => None,
+            Self::NotListening(_) | Self::NoPort => None,
         }
     }
 }

@@ -193,10 +193,13 @@ impl Minder {
     /// `clients` says how many there are in the room; `too_slow` is told of each that is closed.
     pub(super) fn judge(&mut self, clients: impl Fn() -> usize, mut too_slow: impl FnMut(&Arc<Client>)) {
         self.next = None;
+        let now = Instant::now();
         if self.minded.is_empty() {
+            if std::mem::take(&mut self.holding) {
+                self.budget.left(now, true);
+            }
             return;
         }
-        let now = Instant::now();
         let (mut waiting, mut closing, mut behind) = (0, 0, false);
         let mut next: Option<Instant> = None;
         let mut alarm = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));

@@ -334,7 +334,8 @@ impl Reader {
         let Some(batch) = Arc::get_mut(&mut fresh) else { return 0 };
         if read == 0 {
             self.stdout = None;
-            if self.is_tcp() && self.life == Life::Running {
+            // One that was told to stop may close it.
+            if self.is_tcp() && self.life == Life::Running && !self.sequence.has_begun() {
                 // It can never be heard again. If it is about to exit, its status says more.
                 self.silent = true;
                 self.audience.child_ends();

@@ -61,14 +61,14 @@ pub fn answer(peer: Peer<'_>, head: &Head, reply: Reply, last: bool) -> io::Resu
     if send(peer, reply, manner)? {
         return Ok(After::GoesOn);
     }
-    end_gently(peer.socket, LAST_READ, LAST_BYTES);
+    end_gently(peer.socket, LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
     Ok(After::Ended)
 }
 
 /// Answers where there is no head to go by, and ends the connection gently.
 pub fn answer_and_end(peer: Peer<'_>, reply: Reply) -> io::Result<()> {
     send(peer, reply, Manner { version: Version::Http10, goes_on: false, without_body: false })?;
-    end_gently(peer.socket, LAST_READ, LAST_BYTES);
+    end_gently(peer.socket, LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
     Ok(())
 }
 

@@ -12,7 +12,7 @@ const MOST: u64 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Kinds of lines that are told apart at a time. Names of rooms come from strangers.
-const KINDS: usize = 1024;
+const KINDS: usize = 8 * 1024;
 
 /// What makes two lines one that repeats. Clients, addresses and numbers do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

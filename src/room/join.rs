@@ -108,7 +108,6 @@ impl Room {
         state.arrivals.push_back(Arc::clone(&client));
         let result = self.wait_to_enter(state, &client, cgi, stay);
         if result.is_err() {
-            lock(&self.state).arrivals.retain(|arrival| arrival.id != client.id);
             // Perhaps it was the first, whose part it is to start the process.
             self.changed.notify_all();
         }
@@ -146,18 +145,24 @@ impl Room {
             if let Some(child) = state.take_admission(client.id) {
                 return Ok(child);
             }
-            if state.shutting_down {
-                return Err(JoinError::ShuttingDown);
-            }
-            match &state.phase {
-                Phase::Stuck => return Err(JoinError::Stuck),
+            let refusal = match &state.phase {
+                _ if state.shutting_down => Some(JoinError::ShuttingDown),
+                Phase::Stuck => Some(JoinError::Stuck),
                 // A failed start fails all who waited for it; the next client tries again.
                 Phase::Idle if state.failed_starts > seen => {
-                    return Err(JoinError::Start(Arc::clone(&state.failure)));
+                    Some(JoinError::Start(Arc::clone(&state.failure)))
                 }
                 Phase::Idle if state.failures.pause(Instant::now()).is_some() => {
-                    return Err(JoinError::Failing(state.failures.in_a_row()));
+                    Some(JoinError::Failing(state.failures.in_a_row()))
                 }
+                _ => None,
+            };
+            if let Some(refusal) = refusal {
+                // Before the room is unlocked: nobody may let it in any more.
+                state.give_up_arrival(client.id);
+                return Err(refusal);
+            }
+            match &state.phase {
                 Phase::Idle if state.arrivals.front().is_some_and(|first| first.id == client.id) => {
                     state.arrivals.pop_front();
                     state.phase = Phase::Starting { ends: false };
@@ -183,7 +188,7 @@ impl Room {
                         state = self.wait_for_change(state, client, came, stay)?;
                     }
                 }
-                Phase::Idle | Phase::Starting { .. } | Phase::Running(_) => {
+                Phase::Idle | Phase::Starting { .. } | Phase::Running(_) | Phase::Stuck => {
                     state = self.wait_for_change(state, client, came, stay)?;
                 }
             }
@@ -207,7 +212,7 @@ impl Room {
             let gone = came.elapsed() > WAITING_PATIENCE && !stay(client, came);
             state = lock(&self.state);
             // It may have got in meanwhile: then it leaves like any other.
-            if gone && !state.admitted.iter().any(|(id, _)| *id == client.id) {
+            if gone && state.give_up_arrival(client.id) {
                 return Err(JoinError::Gone);
             }
         }
@@ -260,7 +265,7 @@ impl Room {
                 state.failure = Arc::clone(&reason);
                 // Then it was not the program that failed.
                 let shutting_down = state.shutting_down;
-                if !shutting_down {
+                if !shutting_down && e.is_of_the_program() {
                     state.failures.note(Outcome::Failed, Duration::ZERO, Instant::now());
                 }
                 drop(state);
@@ -297,7 +302,7 @@ impl Room {
                 let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
                 Child::start(&table.settings, &occasion, audience)
             }
-            Err(()) => Err(StartError::NotListening("no port of --tcpports is free".to_owned())),
+            Err(()) => Err(StartError::NoPort),
         };
         if let Ok(child) = &started {
             table.note(child);

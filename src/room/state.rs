@@ -106,6 +106,12 @@ impl State {
         true
     }
 
+    /// Takes a client off those that wait, if it still is one of them.
+    pub(super) fn give_up_arrival(&mut self, id: u64) -> bool {
+        let at = self.arrivals.iter().position(|arrival| arrival.id == id);
+        at.is_some_and(|at| self.arrivals.remove(at).is_some())
+    }
+
     /// The process that a client got in with while it waited.
     pub(super) fn take_admission(&mut self, id: u64) -> Option<Arc<Child>> {
         let at = self.admitted.iter().position(|(admitted, _)| *admitted == id)?;

@@ -12,9 +12,13 @@ use std::sync::Arc;
 /// What an entry costs beside its bytes.
 const ENTRY: usize = 64;
 
-/// A buffer of our own starts with this capacity, and grows to [`TAIL_MOST`] when more keeps coming.
+/// A buffer of our own starts with this capacity; each that follows it at once has twice as much as the one before,
+/// up to [`TAIL_MOST`]. So what is held stays in proportion to what waits.
 const TAIL_LEAST: usize = 1024;
 const TAIL_MOST: usize = 64 * 1024;
+
+/// Parts of batches below this size are copied: a piece of its own would cost more than its bytes.
+const SHARED_LEAST: usize = 4 * 1024;
 
 /// Slices handed to one `writev`; far below `IOV_MAX` (1024), enough for one buffer's worth.
 const SLICES: usize = 64;
@@ -150,9 +154,9 @@ impl Queue {
     }
 
     fn share_or_copy(&mut self, batch: &Arc<Batch>, range: Range<usize>) {
-        if range.len() * 2 < batch.memory() {
+        if range.len() < SHARED_LEAST || range.len() * 2 < batch.memory() {
             self.push_copy(&batch.bytes[range]);
-        } else if !range.is_empty() {
+        } else {
             self.left += range.len();
             self.push(Piece::Shared(Arc::clone(batch), range));
         }
@@ -170,7 +174,10 @@ impl Queue {
             tail.extend_from_slice(bytes);
             return;
         }
-        let usual = if self.pieces.is_empty() { TAIL_LEAST } else { TAIL_MOST };
+        let usual = match self.pieces.back() {
+            Some(Piece::Own(full)) => (2 * full.capacity()).min(TAIL_MOST),
+            Some(Piece::Shared(..)) | None => TAIL_LEAST,
+        };
         let mut own = Vec::with_capacity(bytes.len().max(usual));
         own.extend_from_slice(bytes);
         self.push(Piece::Own(own));
@@ -445,6 +452,28 @@ mod tests {
         queue.push_shared(&big, big.bytes.len() - 10..big.bytes.len());
         assert!(queue.held() < 2_000, "a small rest is copied out and does not pin the whole");
         assert_eq!(Arc::strong_count(&big), 1);
+    }
+
+    #[test]
+    fn what_is_held_is_in_proportion_to_what_waits_whatever_comes() {
+        let batches: Vec<_> =
+            [1, 7, 100, 900, 3000, 5000, 20_000].map(|size| batch(&[&vec![1; size]])).into();
+        let mut dice = 1u64;
+        for _ in 0..50 {
+            let mut queue = Queue::new(true);
+            for _ in 0..2000 {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                // Some sizes more often than others, each time.
+                let batch = &batches[(dice >> 40) as usize % batches.len() * (dice >> 60) as usize / 16];
+                if dice & 1 << 33 == 0 {
+                    queue.push_shared(batch, 0..batch.bytes.len());
+                } else {
+                    queue.push_copy(&batch.bytes);
+                }
+                let bound = 3 * queue.len() + 4 * TAIL_LEAST;
+                assert!(queue.held() <= bound, "{} held, {} wait", queue.held(), queue.len());
+            }
+        }
     }
 
     #[test]

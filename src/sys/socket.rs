@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use super::deadline::Deadline;
 use super::poll::ready;
+use super::progress::TRY_AGAIN;
 use super::tcp::unacknowledged;
 
 /// Sends what the kernel takes at once, never blocking, never raising SIGPIPE.
@@ -54,8 +55,8 @@ const LEAST_RATE: u64 = 2 * 1024;
 /// that may overtake, at the peer, what it has not read yet (RFC 1122 §4.2.2.13).
 ///
 /// On a slow link much of what was sent may be on its way still: as long as the peer's kernel goes on to
-/// acknowledge it, the time begins anew. With no time at all it is left to the kernel.
-pub fn end_gently(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize) {
+/// acknowledge it, the time begins anew. With no time at all, or once `hurries` says so, it is left to the kernel.
+pub fn end_gently(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize, hurries: impl Fn() -> bool) {
     if rustix::net::shutdown(fd, Shutdown::Write).is_err() {
         return;
     }
@@ -64,8 +65,8 @@ pub fn end_gently(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize) {
     let mut until = started + time;
     let mut latest = until;
     let mut scrap = vec![0; 16 * 1024];
-    while bytes > 0 && until > Instant::now() {
-        match recv_by(fd, &mut scrap, Deadline::at(until)) {
+    while bytes > 0 && until > Instant::now() && !hurries() {
+        match recv_by(fd, &mut scrap, Deadline::at(until.min(Instant::now() + TRY_AGAIN))) {
             Ok(0) => return,
             Ok(received) => bytes = bytes.saturating_sub(received),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
@@ -73,7 +74,7 @@ pub fn end_gently(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize) {
                 if owed.is_none() {
                     latest = started + 2 * time + Duration::from_secs(left / LEAST_RATE);
                 }
-                if left > 0 && owed.replace(left).is_none_or(|before| left < before) {
+                if left > 0 && owed.replace(left).is_some_and(|before| left < before) {
                     until = (Instant::now() + time).min(latest);
                 }
             }

@@ -41,10 +41,9 @@ pub(super) fn write_out(client: &Arc<Client>, shutting_down: impl Fn() -> bool) 
 
 /// Ends TCP: gently where all is written out, so that the close frame arrives; with a reset otherwise.
 /// `message` is `--maxmessage`: the rest of one message that was too large is read away too.
-pub(super) fn end(client: &Arc<Client>, written: bool, message: usize, shutting_down: bool) {
+pub(super) fn end(client: &Arc<Client>, written: bool, message: usize, shutting_down: impl Fn() -> bool) {
     if written {
-        let time = if shutting_down { Duration::ZERO } else { LAST_READ };
-        socket::end_gently(client.door.as_fd(), time, LAST_BYTES.saturating_add(message));
+        socket::end_gently(client.door.as_fd(), LAST_READ, LAST_BYTES.saturating_add(message), shutting_down);
     } else {
         client.sink.abandon();
         socket::reset_on_close(client.door.as_fd());

@@ -192,7 +192,7 @@ fn upgrade(
     let _ = client.close(code, &e.to_string(), Ending::BreakOff);
     let written = close::write_out(&client, || service.table.is_shutting_down());
     service.log.warn("client not admitted").room(&request.room).client(id).field("reason", e).write();
-    close::end(&client, written, limits.message, service.table.is_shutting_down());
+    close::end(&client, written, limits.message, || service.table.is_shutting_down());
     None
 }
 
@@ -416,7 +416,7 @@ fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
             close::write_out(client, || service.table.is_shutting_down())
         }
     };
-    close::end(client, written, service.config.limits.message, service.table.is_shutting_down());
+    close::end(client, written, service.config.limits.message, || service.table.is_shutting_down());
 }
 
 fn address(peer: Option<SocketAddr>) -> String {
