@@ -160,6 +160,7 @@ mod tests {
             "ROOMS",
             "MESSAGES",
             "HTTP",
+            "METRICS",
             "ENVIRONMENT",
             "FILES",
             "CLOSE CODES",

@@ -261,7 +261,8 @@ pub(super) static FLAGS: &[Flag] = &[
             belong to the server's user, or to the user that the program's process runs as when it is \
             connected to (not a child process of it, as with `sudo -u`). While another user listens on the \
             port, the server does not connect; at the end of `--connecttimeout` it ends the program and \
-            closes its clients with 1011.",
+            closes its clients with 1011. It does not connect either where the system does not say who listens, \
+            see the section FILES.",
         ..PLAIN
     },
     Flag {
@@ -356,9 +357,10 @@ pub(super) static FLAGS: &[Flag] = &[
         }),
         default: Default::Value("0.25"),
         category: Category::Program,
-        summary: "How long a program that is to stop may read nothing more before the stop signal",
-        details: "Its standard input is closed first. As long as it goes on to read what was accepted for it, it is \
-            left alone, for `--grace` and this time at most. What it has not read when it ends is counted and logged.",
+        summary: "How long a program that is to stop may read nothing before it gets the stop signal",
+        details: "Its standard input is closed first. As long as it goes on reading what waits for it, it gets \
+            no signal, for at most this time and `--grace` together. What it has not read when it ends is \
+            counted and logged.",
         ..PLAIN
     },
     Flag {
@@ -370,6 +372,8 @@ pub(super) static FLAGS: &[Flag] = &[
         default: Default::Value("3"),
         category: Category::Program,
         summary: "How long the program has between the stop signal and KILL",
+        details: "It also bounds how much later the stop signal comes when the program goes on reading, see \
+            `--inputgrace`.",
         ..PLAIN
     },
     Flag {
@@ -411,9 +415,9 @@ pub(super) static FLAGS: &[Flag] = &[
         summary: "Subprotocols that may be chosen",
         details: "Names with commas between them, compared as they are. Of those that a client offers in \
             `Sec-WebSocket-Protocol`, the answer names the first that is in the list, and none if none is. \
-            By default it names the first, as the program is what speaks it; one that begins with \
-            `bearer.` only if there is no other. `--protocol=` names none ever. Browsers end a connection \
-            whose offer is not answered.",
+            By default it names the first one offered, because it is the program that speaks it; one that \
+            begins with `bearer.` is named only if there is no other. With `--protocol=` none is ever named. \
+            Browsers end a connection whose offer is not answered.",
         ..PLAIN
     },
     Flag {
@@ -479,7 +483,7 @@ pub(super) static FLAGS: &[Flag] = &[
         default: Default::Words("no limit"),
         category: Category::Clients,
         summary: "Most rooms at a time",
-        details: "A room whose program is on its way out counts. A client for one more is refused with 503.",
+        details: "A room whose program is still being stopped counts. A client for one more is refused with 503.",
         ..PLAIN
     },
     Flag {
@@ -502,7 +506,8 @@ pub(super) static FLAGS: &[Flag] = &[
         category: Category::Clients,
         summary: "What may wait for one client",
         details: "A client that holds that much is behind, and `--slow` says what happens. One message \
-            always fits. At most `1024g`; `k`, `m` and `g` are powers of 1024.",
+            always fits, and what `--cache` replays does not count. At most `1024g`; `k`, `m` and `g` are powers \
+            of 1024.",
         ..PLAIN
     },
     Flag {
@@ -514,10 +519,11 @@ pub(super) static FLAGS: &[Flag] = &[
         default: Default::Value("disconnect"),
         category: Category::Clients,
         summary: "What becomes of a client that is behind",
-        details: "`disconnect`: the room waits for it, the only client as long as it takes anything within \
-            10 seconds, one of several for `--patience`; then it is closed with 1013. `drop`: messages that \
-            do not fit are dropped for that client, whole, and counted. `block`: the room waits for as long \
-            as the client takes anything within 30 seconds.",
+        details: "`disconnect`: the room waits for it, while other clients have caught up for `--patience`, \
+            otherwise for as long as it takes something within 10 seconds; then it is closed with 1013. \
+            `drop`: messages that do not fit are dropped for that client, whole, and counted. `block`: the \
+            room waits for as long as the client takes something within 30 seconds. What a client takes is \
+            what its system has acknowledged.",
         ..PLAIN
     },
     Flag {
@@ -528,7 +534,10 @@ pub(super) static FLAGS: &[Flag] = &[
         }),
         default: Default::Value("2"),
         category: Category::Clients,
-        summary: "How long a room of several waits for one that is behind",
+        summary: "How long clients that have caught up are kept waiting for those that are behind",
+        details: "A room waits for at most this long at a time, and for at most a tenth of the time, however \
+            many clients are behind. Time counts only while a client that has caught up is kept waiting. \
+            For `--slow=disconnect`.",
         ..PLAIN
     },
     Flag {
@@ -551,8 +560,9 @@ pub(super) static FLAGS: &[Flag] = &[
         default: Default::Value("20"),
         category: Category::Clients,
         summary: "Ping a client that was silent for that long; 0 is off",
-        details: "After three times that without a sign of life it is gone. Every byte that it sends or \
-            takes is one.",
+        details: "After three times that without a sign of life it is gone. Every byte that it sends is one, \
+            and every byte that its system takes, pings apart. The time stands still while the server does \
+            not read that client, because the program's input is full.",
         ..PLAIN
     },
     Flag {
