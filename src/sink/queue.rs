@@ -13,12 +13,17 @@ use std::sync::Arc;
 const ENTRY: usize = 64;
 
 /// A buffer of our own starts with this capacity; each that follows it at once has twice as much as the one before,
-/// up to [`TAIL_MOST`]. So what is held stays in proportion to what waits.
+/// up to [`TAIL_MOST`]. So what is held stays in proportion to what waits. None is larger: of these, musl's allocator
+/// puts 14 into one memory map, and from 131,052 bytes each would be a map of its own, of which a process may have
+/// few: see [`Maps`](crate::sys::limits::Maps).
 const TAIL_LEAST: usize = 1024;
 const TAIL_MOST: usize = 64 * 1024;
 
 /// Parts of batches below this size are copied: a piece of its own would cost more than its bytes.
 const SHARED_LEAST: usize = 4 * 1024;
+
+/// The longest head of a frame that is not masked (RFC 6455 §5.2).
+const HEAD: usize = 10;
 
 /// Slices handed to one `writev`; far below `IOV_MAX` (1024), enough for one buffer's worth.
 const SLICES: usize = 64;
@@ -155,32 +160,42 @@ impl Queue {
 
     fn share_or_copy(&mut self, batch: &Arc<Batch>, range: Range<usize>) {
         if range.len() < SHARED_LEAST || range.len() * 2 < batch.memory() {
-            self.push_copy(&batch.bytes[range]);
+            let (ends, mut from) = (&batch.ends, range.start);
+            while from < range.end {
+                // As many messages as a buffer holds, or one that is larger.
+                let next = ends.partition_point(|&end| end <= from);
+                let last = ends.partition_point(|&end| end <= from + TAIL_MOST).max(next + 1) - 1;
+                let until = ends.get(last).map_or(range.end, |&end| end.min(range.end));
+                self.push_copy(&batch.bytes[from..until]);
+                from = until;
+            }
         } else {
             self.left += range.len();
             self.push(Piece::Shared(Arc::clone(batch), range));
         }
     }
 
-    /// Appends a copy, to the last buffer if that is our own and has room.
-    pub(super) fn push_copy(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
+    /// Appends a copy, to the last buffer if that is our own and has room. One message, or the rest of one, may be
+    /// larger than a buffer: it takes several, and its head is not divided.
+    pub(super) fn push_copy(&mut self, mut bytes: &[u8]) {
         self.left += bytes.len();
-        if let Some(Piece::Own(tail)) = self.pieces.back_mut()
-            && tail.capacity() - tail.len() >= bytes.len()
-        {
-            tail.extend_from_slice(bytes);
-            return;
+        let is_long = bytes.len() > TAIL_MOST;
+        while !bytes.is_empty() {
+            if let Some(Piece::Own(tail)) = self.pieces.back_mut() {
+                let room = tail.capacity() - tail.len();
+                if room >= if is_long { HEAD } else { bytes.len() } {
+                    let (step, rest) = bytes.split_at(room.min(bytes.len()));
+                    tail.extend_from_slice(step);
+                    bytes = rest;
+                    continue;
+                }
+            }
+            let usual = match self.pieces.back() {
+                Some(Piece::Own(full)) => (2 * full.capacity()).min(TAIL_MOST),
+                Some(Piece::Shared(..)) | None => TAIL_LEAST,
+            };
+            self.push(Piece::Own(Vec::with_capacity(bytes.len().clamp(usual, TAIL_MOST))));
         }
-        let usual = match self.pieces.back() {
-            Some(Piece::Own(full)) => (2 * full.capacity()).min(TAIL_MOST),
-            Some(Piece::Shared(..)) | None => TAIL_LEAST,
-        };
-        let mut own = Vec::with_capacity(bytes.len().max(usual));
-        own.extend_from_slice(bytes);
-        self.push(Piece::Own(own));
     }
 
     fn push(&mut self, piece: Piece) {
@@ -230,14 +245,12 @@ impl Queue {
     pub(super) fn keep_only_begun(&mut self) {
         self.ping = None;
         self.pong = None;
-        let rest = match self.pieces.front() {
-            Some(first) => first.bytes()[self.at..][..self.begun].to_vec(),
-            None => Vec::new(),
-        };
+        let (pieces, mut at) = (std::mem::take(&mut self.pieces), self.at);
         self.clear_pieces();
-        if !rest.is_empty() {
-            self.left = rest.len();
-            self.push(Piece::Own(rest));
+        for piece in pieces {
+            let rest = &piece.bytes()[at..];
+            self.push_copy(&rest[..rest.len().min(self.begun - self.left)]);
+            at = 0;
         }
     }
 
@@ -330,8 +343,8 @@ fn walk(begun: &mut usize, bytes: &[u8], written: usize) {
     }
 }
 
-/// Length of the unmasked frame at the start of `bytes`, head included (RFC 6455 §5.2). A frame
-/// always lies whole within one piece, so its head is there.
+/// Length of the unmasked frame at the start of `bytes`, head included (RFC 6455 §5.2). The head
+/// always lies whole within one piece.
 fn frame_length(bytes: &[u8]) -> usize {
     let announced = |range: Range<usize>| {
         bytes.get(range).unwrap_or_default().iter().fold(0, |length, &byte| length << 8 | usize::from(byte))
@@ -393,15 +406,24 @@ mod tests {
     #[test]
     fn whatever_the_steps_frames_come_out_whole_and_control_frames_between_them() {
         let long = vec![b'x'; 300];
-        let longest = vec![b'y'; 70_000];
+        let longest = vec![b'y'; 150_000];
         let data: [&[u8]; 5] = [b"one", b"", &long, b"four", &longest];
         let (ping, pong) = (vec![0x89, 1, b'i'], vec![0x8a, 2, b'o', b'o']);
         for step in [1, 2, 3, 7, 100, 301, 1 << 20] {
-            for cut in [0, 1, 4, 5, 9, 200] {
+            for (cut, copied) in [0, 1, 4, 5, 9, 200].into_iter().flat_map(|cut| [(cut, false), (cut, true)])
+            {
                 let mut queue = Queue::new(true);
                 let all = batch(&data);
                 queue.note_direct_write(&all.bytes, cut);
-                queue.push_shared(&all, cut..all.bytes.len());
+                if copied {
+                    let mut from = cut;
+                    for &end in all.ends.iter().filter(|&&end| end > cut) {
+                        queue.push_message(&all.bytes[from..end]);
+                        from = end;
+                    }
+                } else {
+                    queue.push_shared(&all, cut..all.bytes.len());
+                }
                 queue.set_ping(ping.clone());
                 queue.set_pong(pong.clone());
                 let mut out = all.bytes[..cut].to_vec();
@@ -439,6 +461,38 @@ mod tests {
             queue.keep_only_begun();
             assert_eq!(drain(&mut queue, 2), &all.bytes[cut..cut + rest], "cut {cut}");
         }
+        let all = batch(&[&vec![b'x'; 200_000], b"second"]);
+        for (cut, written) in [(5, 0), (0, 1), (0, 70_000), (100, 150_000)] {
+            let mut queue = Queue::new(true);
+            queue.note_direct_write(&all.bytes, cut);
+            queue.push_message(&all.bytes[cut..all.ends[0]]);
+            queue.push_message(&all.bytes[all.ends[0]..]);
+            queue.next(usize::MAX, &mut Vec::new());
+            queue.advance(written);
+            queue.keep_only_begun();
+            assert!(drain(&mut queue, 10_000) == all.bytes[cut + written..all.ends[0]], "{cut} {written}");
+        }
+    }
+
+    #[test]
+    fn no_copy_is_so_large_that_it_is_a_memory_map_of_its_own() {
+        let (large, lines) = (vec![4; 300_000], [5; 1000]);
+        let mut messages = vec![&lines[..]; 400];
+        messages.insert(100, &large);
+        let all = batch(&messages);
+        let mut queue = Queue::new(true);
+        // As one who gets a part only, who gets each that fits, and a program do.
+        queue.push_shared(&all, all.ends[90]..all.ends[110]);
+        for message in all.ends.windows(2) {
+            queue.push_message(&all.bytes[message[0]..message[1]]);
+        }
+        queue.push_copy(&large);
+        let lengths = queue.pieces.iter().map(|piece| match piece {
+            Piece::Own(bytes) => bytes.capacity(),
+            Piece::Shared(..) => panic!("a small part of it"),
+        });
+        assert!(lengths.max() <= Some(TAIL_MOST));
+        assert!(queue.held() < queue.len() + 3 * TAIL_MOST, "{} for {}", queue.held(), queue.len());
     }
 
     #[test]

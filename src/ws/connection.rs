@@ -243,8 +243,6 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
             }
             if !socket.get_ref().is_busy() {
                 inbound.shrink();
-            }
-            if !inbound.is_large() {
                 socket.get_mut().give_back_maps();
             }
             if client.has_vanished() {

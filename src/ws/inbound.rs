@@ -25,9 +25,6 @@ const ALONE: usize = 4 * 1024;
 /// So many messages are passed on, however few their bytes: where each ends takes memory too.
 const TOGETHER_MOST: usize = 4096;
 
-/// A buffer of more bytes may be a memory map of its own.
-const LARGE: usize = 128_000;
-
 /// Bytes of memory that a client keeps which is not busy.
 const KEPT: usize = 1024;
 
@@ -137,11 +134,6 @@ impl<'a> Inbound<'a> {
         if self.bytes.capacity() + self.scratch.capacity() + ends > KEPT {
             (self.bytes, self.scratch, self.ends) = (Vec::new(), Vec::new(), Vec::new());
         }
-    }
-
-    /// Whether a buffer is here that may be a memory map of its own.
-    pub(super) fn is_large(&self) -> bool {
-        self.scratch.capacity() > LARGE
     }
 
     /// Counts so many messages as received: when it is known what became of them.

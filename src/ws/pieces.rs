@@ -99,6 +99,9 @@ pub(super) struct Pieces {
     together: u64,
     /// The largest frame that tungstenite's buffer is known to hold without growing.
     room: u64,
+    /// The largest message that has come in pieces since memory maps were granted. One as large may come whole: a
+    /// client that sends many such is spared the copies.
+    proven: u64,
     /// Nothing has passed since tungstenite was set up.
     fresh: bool,
     granted: bool,
@@ -123,6 +126,7 @@ impl Pieces {
             inside: false,
             together: 0,
             room: 0,
+            proven: 0,
             fresh: true,
             granted: false,
             need: None,
@@ -149,13 +153,13 @@ impl Pieces {
 
     /// They have been given back.
     pub(super) fn revoke(&mut self) {
-        self.granted = false;
+        (self.granted, self.proven) = (false, 0);
     }
 
-    /// Whether a large message is being put together.
+    /// Whether tungstenite may hold a buffer that is a memory map of its own.
     pub(super) fn is_large(&self) -> bool {
         let goes_on = self.inside || self.left > 0 || self.behind > 0 || !self.owed.is_empty();
-        self.together > self.light && goes_on
+        self.room > self.whole || self.together > self.light && goes_on
     }
 
     /// Whether something can be handed out although nothing more has come.
@@ -293,7 +297,7 @@ impl Pieces {
             return if length > CONTROL { Plan::Truncate } else { Plan::Pass };
         }
         let alone = first & FIN != 0 && first & OPCODE != 0 && !self.inside;
-        if alone && length <= self.whole {
+        if alone && length <= self.whole.max(self.proven) {
             return if length <= self.piece || length <= self.room || self.fresh {
                 Plan::Pass
             } else {
@@ -333,6 +337,9 @@ impl Pieces {
         let goes_on = self.inside || !last;
         let before = if self.inside { self.together } else { 0 };
         self.together = if goes_on { before + length } else { 0 };
+        if last && self.granted {
+            self.proven = self.proven.max(self.together);
+        }
         self.inside = !last;
     }
 
@@ -622,6 +629,9 @@ mod tests {
             (vec![part(0x02, 50), part(0x80, 50), part(0x02, 50)], vec![], false),
             (vec![part(0x82, 100)], vec![], false),
             (vec![part(0x82, 101)], vec![Maps], false),
+            // The second as large as the first comes whole, a larger one does not.
+            (vec![part(0x82, 101), part(0x82, 101)], vec![Maps, NewBuffer], true),
+            (vec![part(0x82, 101), part(0x82, 102)], vec![Maps], false),
             // As much as has come, not what is announced.
             (vec![frame(0x82, true, &[0; 90], 900)], vec![], false),
             (vec![frame(0x82, true, &[0; 100], 900)], vec![Maps], true),

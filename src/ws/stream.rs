@@ -24,8 +24,9 @@ const BAD_GATEWAY: u16 = 1014;
 /// one of its sizes.
 pub(super) const READ_BUFFER: usize = 1000;
 
-/// Memory maps that a large message takes: its own bytes, and those of the line that is made of it.
-const LARGE_MAPS: u64 = 2;
+/// Memory maps that large messages take: the one that is read, the one that is put together, and the line that is
+/// made of it.
+const LARGE_MAPS: u64 = 3;
 
 /// Reads block, for as long as the socket's receive time-out says; writes never do.
 pub(super) struct Stream<'a> {
@@ -95,8 +96,8 @@ impl<'a> Stream<'a> {
         self.inlet.pieces.need() == Some(Need::Maps)
     }
 
-    /// Gives back the memory maps of a large message, unless one is still on its way. Its bytes, and what was made
-    /// of them, must be gone.
+    /// Gives back the memory maps of large messages, unless there may still be one. What was made of them must be
+    /// gone.
     pub(super) fn give_back_maps(&mut self) {
         if self.large.is_some() && !self.inlet.pieces.is_large() {
             self.large = None;
