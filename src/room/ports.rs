@@ -13,7 +13,7 @@ use crate::sys::tcp::only_closed_connections;
 /// machine for each, some milliseconds.
 const LOOKS: usize = 8;
 
-/// How long it is remembered that there was no port.
+/// How long it is remembered that the kernel knew of no port.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The pool.
@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Ports {
     range: RangeInclusive<u16>,
     taken: Vec<u16>,
-    /// There was none when it was looked the last time; it is not looked again before.
+    /// The kernel knew of none when it was asked the last time; it is not asked again before.
     none_until: Option<Instant>,
 }
 
@@ -44,19 +44,22 @@ impl Ports {
     /// Takes a port that can be bound as it is; where there is none, one that is kept by connections in
     /// TIME_WAIT only: for a minute after the end of a program that closed its connection first.
     fn choose(&mut self, first: Option<u16>) -> Option<u16> {
-        // A look at a whole range takes long, and rooms wait meanwhile: not for each client that is refused.
-        if self.none_until.is_some_and(|until| Instant::now() < until) {
-            return None;
-        }
         let left = || first.into_iter().chain(self.range.clone()).filter(|port| !self.taken.contains(port));
+        // The kernel takes long to say what keeps a port, and rooms wait meanwhile: not for each client that is refused.
+        let may_look = self.none_until.is_none_or(|until| until <= Instant::now());
         let port = first_unbound(left()).or_else(|| {
+            if !may_look {
+                return None;
+            }
             // What was in the way of the first look may be gone by now.
             let is_good = |&port: &u16| {
                 only_closed_connections(port) == Some(true) || first_unbound(std::iter::once(port)).is_some()
             };
             left().filter(|&port| can_be_shared(port)).take(LOOKS).find(is_good)
         });
-        self.none_until = port.is_none().then(|| Instant::now() + LOOK_AGAIN);
+        if port.is_none() && may_look {
+            self.none_until = Some(Instant::now() + LOOK_AGAIN);
+        }
         let port = port?;
         self.taken.push(port);
         Some(port)
@@ -107,37 +110,26 @@ mod tests {
         let mut ports = Ports::new(port..=port);
         assert_eq!(ports.take(), None);
         drop(stranger);
-        assert_eq!(ports.forget().take(), Some(port));
+        assert_eq!(ports.take(), Some(port));
         assert_eq!(ports.take(), None, "used up");
         assert_eq!(ports.keep_or_take(port), Some(port));
         let stranger = TcpListener::bind(("127.0.0.1", port)).expect("bind");
         assert_eq!(ports.keep_or_take(port), None);
         drop(stranger);
-        assert_eq!(ports.forget().take(), Some(port), "it was given up");
+        assert_eq!(ports.take(), Some(port), "it was given up");
         ports.give_back(port);
         assert_eq!(ports.take(), Some(port));
     }
 
-    impl Ports {
-        /// [`LOOK_AGAIN`] has passed.
-        fn forget(&mut self) -> &mut Self {
-            self.none_until = None;
-            self
-        }
-    }
-
     #[test]
-    fn that_there_is_no_port_is_remembered_for_a_moment() {
+    fn that_the_kernel_knows_of_no_port_is_remembered_for_a_moment() {
         let stranger = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = stranger.local_addr().expect("address").port();
         let mut ports = Ports::new(port..=port);
         assert_eq!(ports.take(), None);
+        assert!(ports.none_until.is_some());
         drop(stranger);
-        assert_eq!(ports.take(), None, "it is not looked again yet");
-        assert_eq!(ports.forget().take(), Some(port));
-        assert_eq!(ports.take(), None);
-        ports.give_back(port);
-        assert_eq!(ports.take(), Some(port), "given back by a room");
+        assert_eq!(ports.take(), Some(port), "whether a port is free is looked at each time");
     }
 
     /// A socket that shares a port and does not listen, as one that lies in wait for a program does.
@@ -168,11 +160,11 @@ mod tests {
         let mut ports = Ports::new(port..=port);
         assert_eq!(ports.take(), None);
         drop(stranger);
-        assert_eq!(ports.forget().take(), Some(port));
+        assert_eq!(ports.take(), Some(port));
         let stranger = in_wait(port);
         assert_eq!(ports.keep_or_take(port), None);
         drop(stranger);
-        assert_eq!(ports.forget().take(), Some(port));
+        assert_eq!(ports.take(), Some(port));
     }
 
     #[test]
@@ -198,6 +190,7 @@ mod tests {
         let mut ports = Ports::new(used..=used);
         assert_eq!(ports.take(), None);
         drop(stranger);
-        assert_eq!(ports.forget().take(), Some(used));
+        ports.none_until = None;
+        assert_eq!(ports.take(), Some(used));
     }
 }
