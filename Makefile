@@ -6,6 +6,8 @@ PREFIX = /usr/local
 DESTDIR =
 # What `make install` installs; `make install BIN=…` for another build.
 BIN = target/release/scalesocket
+# Tests at a time: most of them wait, for a time-out or for a slow client.
+TESTTHREADS = 4
 # What `make static` builds for.
 TARGET = x86_64-unknown-linux-musl
 # Rust's own linker needs nothing from the system, whatever it links for. It folds functions that came out
@@ -57,7 +59,7 @@ static: static-target ## build one static binary for $(TARGET), and prove that i
 	echo "$$built: static, $$(wc -c < "$$built" | tr -d ' ') bytes"
 
 test: ## run the tests that need Rust and a POSIX shell only
-	$(CARGO) test --quiet --locked
+	$(CARGO) test --quiet --locked -- --test-threads=$(TESTTHREADS)
 
 test-system: ## run scalesocket against browsers, inetd, systemd and others' clients
 	tests/system/prepare

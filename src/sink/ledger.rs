@@ -14,21 +14,30 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// So many bytes are handed over: one message of a client, or a notice. `unread` says how many bytes of those
-    /// before the program has not read; it is asked now and then, before there would have to be more room.
-    pub(super) fn push(&mut self, length: usize, is_message: bool, unread: impl FnOnce() -> usize) {
-        // One without bytes has been read once those before it have; there may be any number of them.
-        if length == 0 {
-            return;
-        }
-        if self.entries.len() == self.entries.capacity() {
+    /// Messages of clients, or a notice, are handed over: where each ends, and where the first begins. `unread` says
+    /// how many bytes of those before the program has not read; it is asked now and then, before there would have to
+    /// be more room.
+    pub(super) fn push(
+        &mut self,
+        ends: &[usize],
+        mut from: usize,
+        are_messages: bool,
+        unread: impl FnOnce() -> usize,
+    ) {
+        if self.entries.capacity() - self.entries.len() < ends.len() {
             self.forget_read(unread());
-            if self.entries.len() > self.entries.capacity() / 2 || self.entries.capacity() < FEW {
-                self.entries.reserve(self.entries.capacity().max(FEW));
+            if self.entries.len() + ends.len() > self.entries.capacity() / 2 {
+                self.entries.reserve((self.entries.len() + ends.len()).max(FEW));
             }
         }
-        self.entries.push_back((length as u32) << 1 | u32::from(is_message));
-        self.bytes += length;
+        for &end in ends {
+            // One without bytes has been read once those before it have; there may be any number of them.
+            if end > from {
+                self.entries.push_back(((end - from) as u32) << 1 | u32::from(are_messages));
+                self.bytes += end - from;
+            }
+            from = end;
+        }
     }
 
     fn forget_read(&mut self, unread: usize) {
@@ -69,7 +78,7 @@ mod tests {
     fn a_message_of_which_a_byte_is_unread_is_unread() {
         let mut ledger = Ledger::default();
         for (length, is_message) in [(10, true), (5, false), (3, true), (7, true)] {
-            ledger.push(length, is_message, || 25);
+            ledger.push(&[length], 0, is_message, || 25);
         }
         for (unread, messages) in
             [(0, 0), (1, 1), (7, 1), (8, 2), (10, 2), (11, 2), (15, 2), (16, 3), (99, 3)]
@@ -82,8 +91,7 @@ mod tests {
     fn what_was_read_is_forgotten_and_nothing_else() {
         let mut ledger = Ledger::default();
         for _ in 0..400_000 {
-            ledger.push(100, true, || 1 << 20);
-            ledger.push(0, true, || 1 << 20);
+            ledger.push(&[7, 107, 107], 7, true, || 1 << 20);
         }
         assert!(ledger.entries.capacity() < 50_000, "{}", ledger.entries.capacity());
         assert_eq!(ledger.messages_in(1 << 20), (1u64 << 20).div_ceil(100));

@@ -163,9 +163,16 @@ struct State {
     /// Bytes of the last frame, once there is one.
     last: usize,
     moved: Instant,
+    /// What a program's input has beside; not in line, so that a client's sink stays small.
+    input: Option<Box<Input>>,
+}
+
+/// See [`State::input`].
+#[derive(Debug, Default)]
+struct Input {
     /// Clients that wait for room.
     turns: Turns,
-    /// Where the messages end that a program may not have read.
+    /// The messages that the program may not have read.
     ledger: Ledger,
     /// Messages that it will never read.
     lost: u64,
@@ -222,9 +229,7 @@ impl Sink {
                 taken: 0,
                 last: 0,
                 moved: Instant::now(),
-                turns: Turns::default(),
-                ledger: Ledger::default(),
-                lost: 0,
+                input: (!framed).then(Box::default),
             }),
         }
     }
@@ -334,7 +339,7 @@ impl Sink {
             return After::Refused;
         }
         let last = last();
-        state.enter(last.len(), false);
+        state.enter(&[last.len()], 0, false);
         state.queue.push_copy(&last);
         state.end()
     }
@@ -355,19 +360,19 @@ impl Sink {
         if state.phase != Phase::Open {
             return false;
         }
-        if state.turns.is_empty() && state.queue.len() < self.bound {
-            state.enter(notice.len(), false);
+        if state.input().turns.is_empty() && state.queue.len() < self.bound {
+            state.enter(&[notice.len()], 0, false);
             state.queue.push_copy(notice);
             return true;
         }
-        state.turns.reserve(client);
+        state.input().turns.reserve(client);
         false
     }
 
     /// Gives a place in the line up.
     pub fn leave_line(&self, client: u64) {
         let mut state = lock(&self.state);
-        state.turns.leave(client);
+        state.input().turns.leave(client);
         state.wake_waiter(self.bound);
     }
 
@@ -387,10 +392,10 @@ impl Sink {
         let mut pushed = Pushed { taken: 0, waited: false, after: After::Refused };
         let mut state = lock(&self.state);
         loop {
-            let is_next = state.turns.is_empty() || state.turns.is_first(client);
+            let is_next = state.input().turns.is_empty() || state.input().turns.is_first(client);
             let must_wait = !is_next || state.queue.len() >= self.bound;
             if state.phase == Phase::Open && must_wait {
-                state.turns.wait(client);
+                state.input().turns.wait(client);
                 drop(state);
                 pushed.waited = true;
                 // Ask before each wait, or a client that is gone would wait a second for each of its messages.
@@ -405,7 +410,7 @@ impl Sink {
                 }
                 continue;
             }
-            let alone = state.turns.len() <= 1;
+            let alone = state.input().turns.len() <= 1;
             let until = if alone { messages.ends.len() } else { pushed.taken + 1 };
             let (parts, ends, from) = messages.part(pushed.taken..until);
             pushed.after = state.push(parts, ends, from, counted);
@@ -417,10 +422,10 @@ impl Sink {
                 taken();
                 break;
             }
-            state.turns.go_last();
+            state.input().turns.go_last();
             state.wake_waiter(self.bound);
         }
-        state.turns.leave(client);
+        state.input().turns.leave(client);
         state.wake_waiter(self.bound);
         pushed
     }
@@ -481,7 +486,8 @@ impl Sink {
     /// Messages of clients that a program has not read so far, those that it never will included.
     pub fn unread_messages(&self) -> u64 {
         let state = lock(&self.state);
-        state.lost + state.ledger.messages_in(state.unread())
+        let unread = state.unread();
+        state.input.as_ref().map_or(0, |input| input.lost + input.ledger.messages_in(unread))
     }
 
     /// The descriptor, to poll it; `None` once a pipe is closed.
@@ -622,11 +628,7 @@ impl State {
             self.queue.push_copy(&part[skip..]);
         }
         // Behind the bytes: what is unread must count all of these, or entries of unread messages were forgotten.
-        let mut from = from;
-        for &end in ends {
-            self.enter(end - from, counted);
-            from = end;
-        }
+        self.enter(ends, from, counted);
         self.after()
     }
 
@@ -647,8 +649,11 @@ impl State {
     }
 
     fn break_off(&mut self) {
-        self.lost += self.ledger.messages_in(self.unread());
-        self.ledger.clear();
+        let unread = self.unread();
+        if let Some(input) = &mut self.input {
+            input.lost += input.ledger.messages_in(unread);
+            input.ledger.clear();
+        }
         self.phase = Phase::Broken;
         self.open.store(false, Ordering::Release);
         self.queue.clear();
@@ -673,18 +678,24 @@ impl State {
 
     fn wake_waiter(&self, bound: usize) {
         if self.queue.len() < bound || self.phase != Phase::Open {
-            self.turns.wake_first();
+            self.input.iter().for_each(|input| input.turns.wake_first());
         }
     }
 
     fn wake_all(&self) {
-        self.turns.wake_all();
+        self.input.iter().for_each(|input| input.turns.wake_all());
     }
 
-    /// Enters a message or a notice that is being handed over.
-    fn enter(&mut self, length: usize, is_message: bool) {
+    /// What only a program's input has.
+    fn input(&mut self) -> &mut Input {
+        self.input.get_or_insert_default()
+    }
+
+    /// Enters messages, or a notice, that are being handed over: where they end, and where the first begins.
+    fn enter(&mut self, ends: &[usize], from: usize, are_messages: bool) {
         let (door, queued) = (self.door.as_deref(), self.queue.len());
-        self.ledger.push(length, is_message, || queued + unread_in_kernel(door));
+        let ledger = &mut self.input.get_or_insert_default().ledger;
+        ledger.push(ends, from, are_messages, || queued + unread_in_kernel(door));
     }
 
     /// Bytes for a program that it has not read, as far as that is known: what waits here and in the kernel.
@@ -791,7 +802,7 @@ mod tests {
             let sink = Arc::clone(&sink);
             move || sink.push_in_turn(1, Messages::one([b"late", b"\n"], &[5]), true, || true, || {})
         });
-        while lock(&sink.state).turns.is_empty() {
+        while lock(&sink.state).input().turns.is_empty() {
             std::thread::yield_now();
         }
         drop(reader);
@@ -820,7 +831,7 @@ mod tests {
                     sink.push_in_turn(u64::from(n), messages, true, || true, || {})
                 }
             }));
-            while lock(&sink.state).turns.len() <= usize::from(n) {
+            while lock(&sink.state).input().turns.len() <= usize::from(n) {
                 std::thread::yield_now();
             }
         }
