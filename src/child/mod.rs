@@ -6,6 +6,8 @@ mod command;
 mod journal;
 pub mod launch;
 mod minder;
+#[cfg(test)]
+mod panics;
 mod peer;
 mod reader;
 mod stop;

@@ -1,0 +1,109 @@
+//! A reader that panics, against a room that counts what it is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Audience, Child, Dismissed, Occasion, Outcome, Settings};
+use crate::client::Client;
+use crate::config::{Framing, Input, Level, LogConfig, LogFormat, Output, Program, Slow, Stderr, Transport};
+use crate::framing::output::Found;
+use crate::log::Log;
+use crate::sink::Batch;
+use crate::sys::bell::Bell;
+use crate::sys::deadline::Deadline;
+use crate::sys::limits::Maps;
+
+/// A room that panics when it is told of the end, after it has taken note of it.
+#[derive(Default)]
+struct Panics {
+    told: AtomicUsize,
+    reader_ended: Bell,
+}
+
+impl Audience for Panics {
+    fn name(&self) -> &'static str {
+        "room"
+    }
+
+    fn take(&self, _: &Batch, _: &Found) -> Arc<[Arc<Client>]> {
+        Arc::default()
+    }
+
+    fn describe(&self, _: Vec<u8>) {}
+
+    fn clients(&self) -> usize {
+        0
+    }
+
+    fn empty_since(&self) -> Option<Instant> {
+        None
+    }
+
+    fn give_up_waiting(&self, _: Instant) -> bool {
+        false
+    }
+
+    fn is_wanted(&self) -> bool {
+        true
+    }
+
+    fn child_ends(&self) {}
+
+    fn dismiss(&self) -> Dismissed {
+        Dismissed { members: Vec::new(), leaves: Vec::new() }
+    }
+
+    fn child_ended(&self, _: Outcome, _: Duration) -> Vec<Arc<Client>> {
+        assert!(self.told.fetch_add(1, Ordering::SeqCst) > 0, "the first time");
+        Vec::new()
+    }
+
+    fn child_is_stuck(&self) -> Vec<Arc<Client>> {
+        Vec::new()
+    }
+
+    fn reader_ended(&self) {
+        self.reader_ended.ring();
+    }
+}
+
+fn settings() -> Settings {
+    let program = Program {
+        name: "true".into(),
+        path: "/bin/true".into(),
+        arguments: Vec::new(),
+        passed: Vec::new(),
+        cgi_environment: false,
+        stderr: Stderr::Null,
+        transport: Transport::Stdio { delay: Duration::ZERO },
+        stop_signal: 15,
+    };
+    let log = LogConfig { format: LogFormat::Text, level: Level::Error };
+    Settings {
+        program,
+        framing: Framing { output: Output::Chunks, input: Input::Raw },
+        line: 1000,
+        queue: 1000,
+        slow: Slow::Disconnect,
+        patience: Duration::ZERO,
+        linger: Duration::ZERO,
+        input_grace: Duration::ZERO,
+        grace: Duration::ZERO,
+        probe: None,
+        ending: Arc::default(),
+        log: Log::start(log, true).expect("a thread"),
+        counters: Arc::default(),
+        maps: Maps::all(),
+        processes: Arc::default(),
+    }
+}
+
+#[test]
+fn a_room_is_told_of_the_end_once_even_if_the_reader_panics_behind_it() {
+    let room = Arc::<Panics>::default();
+    let occasion = Occasion { room: "room".to_owned(), ..Occasion::default() };
+    Child::start(&Arc::new(settings()), &occasion, Arc::clone(&room) as Arc<dyn Audience>).expect("a child");
+    assert!(room.reader_ended.wait(Deadline::after(Duration::from_secs(20))), "the reader is done");
+    assert_eq!(room.told.load(Ordering::SeqCst), 1, "a second time would be for the next process");
+}
