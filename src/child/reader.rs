@@ -18,7 +18,7 @@ use super::minder::Minder;
 use super::stop::{Due, Sequence};
 use super::{Audience, Child, Dismissed, Farewell, Outcome, SHUTTING_DOWN, Settings, close_of};
 use crate::client::{Client, SHUTDOWN_CLOSE};
-use crate::config::{Output, Slow, Transport};
+use crate::config::{Level, Output, Slow, Transport};
 use crate::counters::Count;
 use crate::framing::output::{Decoder, Found};
 use crate::sink::{After, Batch, Ending, Overflow, Phase};
@@ -632,9 +632,15 @@ impl Reader {
             Exit::Signal(_) => Count::Signalled,
             Exit::Status(_) | Exit::Unknown => Count::ExitedBadly,
         });
+        let outcome = match self.child.farewell() {
+            Farewell::BrokenFraming | Farewell::Silence => Outcome::Failed,
+            _ if exit.success() => Outcome::Done,
+            _ if self.sequence.has_begun() => Outcome::Stopped,
+            _ => Outcome::Failed,
+        };
         self.settings
             .log
-            .info("program ended")
+            .at(if outcome == Outcome::Failed { Level::Warn } else { Level::Info }, "program ended")
             .room(self.audience.name())
             .number("pid", self.child.pid)
             .field("exit", exit)
@@ -642,12 +648,6 @@ impl Reader {
             .number("messages", self.sent)
             .write();
         self.account_for_input();
-        let outcome = match self.child.farewell() {
-            Farewell::BrokenFraming | Farewell::Silence => Outcome::Failed,
-            _ if exit.success() => Outcome::Done,
-            _ if self.sequence.has_begun() => Outcome::Stopped,
-            _ => Outcome::Failed,
-        };
         self.child.over.store(true, Ordering::SeqCst);
         let clients = self.audience.child_ended(outcome, self.started.elapsed());
         self.say_farewell(&clients, Some(exit));

@@ -360,7 +360,9 @@ pub(super) static FLAGS: &[Flag] = &[
         summary: "How long a program that is to stop may read nothing before it gets the stop signal",
         details: "Its standard input is closed first. As long as it goes on reading what waits for it, it gets \
             no signal, for at most this time and `--grace` together. What it has not read when it ends is \
-            counted and logged.",
+            counted and logged. Read is not done: many programs read ahead (Python, Node) and work for long \
+            on what they have. Give those the time for everything that may wait, such as 3600: a program that \
+            exits by itself is not waited for any longer, but the server's own end may take as long.",
         ..PLAIN
     },
     Flag {
