@@ -10,7 +10,7 @@ use std::time::Instant;
 use scalesocket::config::{Input, Output};
 use scalesocket::framing::frames::Kind;
 use scalesocket::framing::input::parts;
-use scalesocket::framing::output::{Decoder, Found};
+use scalesocket::framing::output::{Decoder, Decoded};
 use scalesocket::sink::Batch;
 
 const MESSAGES: usize = 20_000;
@@ -56,14 +56,14 @@ fn read(json: bool) -> f64 {
     let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json };
     let mut decoder = Decoder::new(&output, 1 << 20);
     let stream = [MESSAGE, "\n"].concat().repeat(MESSAGES);
-    let (mut batch, mut found, mut parts) = (Batch::default(), Found::default(), Vec::new());
+    let (mut batch, mut decoded, mut parts) = (Batch::default(), Decoded::default(), Vec::new());
     let start = Instant::now();
     for chunk in black_box(stream.as_bytes()).chunks(64 * 1024) {
         batch.bytes.clear();
         batch.ends.clear();
-        found.clear();
-        decoder.push(chunk, &mut batch, &mut found);
-        black_box(found.addresses.shares(&[3], &batch.ends).parts(3, &mut parts));
+        decoded.clear();
+        decoder.push(chunk, &mut batch, &mut decoded);
+        black_box(decoded.addresses.shares(&[3], &batch.ends).parts(3, &mut parts));
     }
     start.elapsed().as_nanos() as f64 / MESSAGES as f64
 }

@@ -19,7 +19,7 @@ pub struct Config {
     /// What becomes of clients' messages.
     pub incoming: Incoming,
     /// What is replayed to those who come later.
-    pub history: History,
+    pub history: HistoryOptions,
     /// Written to the program when a client joins.
     pub join_message: Option<String>,
     /// Written to the program when a client leaves.
@@ -179,7 +179,7 @@ pub enum Incoming {
 
 /// Which messages of the program are replayed to a client that joins later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct History {
+pub struct HistoryOptions {
     /// Which.
     pub keep: Keep,
     /// Whether they outlive the program.

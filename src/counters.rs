@@ -49,7 +49,7 @@ pub enum Count {
     /// What programs said of their rooms and could not be shown.
     DroppedMetadata,
     /// Messages of programs that were not UTF-8, repaired.
-    Mended,
+    Repaired,
     /// Clients closed because their program ended well.
     ClosedEnd,
     /// Clients closed because the server ended.
@@ -136,9 +136,9 @@ pub const FAMILIES: [Family; 13] = [
         ],
     ),
     (
-        "scalesocket_messages_mended",
+        "scalesocket_messages_repaired",
         "Messages of programs repaired because they were not UTF-8",
-        &[("", Count::Mended)],
+        &[("", Count::Repaired)],
     ),
     (
         "scalesocket_closes",

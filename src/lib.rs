@@ -19,11 +19,10 @@
 //! - [`sys`]: poll, eventfd, pidfd, sockets: thin names over the system
 #![forbid(unsafe_code)]
 
-pub mod child;
+pub mod backend;
 pub mod cli;
-pub mod client;
+pub mod clients;
 pub mod config;
-pub mod connections;
 pub mod counters;
 pub mod framing;
 pub mod http;
@@ -33,5 +32,6 @@ pub mod room;
 pub mod server;
 pub mod service;
 pub mod sink;
+pub mod slots;
 pub mod sys;
 pub mod ws;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Sender, unbounded};
 
 use self::escape::{Plain, push_json_string, quote_json_string, quote_text_value};
-use self::repeats::{Kind, Repeats, Verdict};
+use self::repeats::{Kind, Repeat, Repeats};
 use crate::config::{Level, LogConfig, LogFormat};
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
@@ -43,7 +43,7 @@ enum Line {
 /// What the handles and the log thread share.
 #[derive(Default)]
 struct Shared {
-    /// Held by lines that are not written yet.
+    /// MapGuard by lines that are not written yet.
     bytes: AtomicUsize,
     /// Lines that were lost, and not told of yet.
     dropped: AtomicU64,
@@ -146,8 +146,8 @@ impl Log {
         }
         let verdict = lock(repeats).line(kind, line, Instant::now());
         match verdict {
-            Verdict::Write(line) => send(Line::Text(line)),
-            Verdict::Kept { instead, begins } => {
+            Repeat::Write(line) => send(Line::Text(line)),
+            Repeat::Kept { instead, begins } => {
                 bytes.fetch_sub(instead.map_or(0, |line| line.capacity()), Ordering::Relaxed);
                 if begins {
                     send(Line::Look);

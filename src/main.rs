@@ -4,9 +4,9 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use scalesocket::child::launch::{NOT_EXECUTED, become_program};
+use scalesocket::backend::launch::{NOT_EXECUTED, become_program};
 use scalesocket::cli::{self, Action, Environment};
-use scalesocket::server::{self, Outcome};
+use scalesocket::server::{self, RunResult};
 use scalesocket::sys::reason;
 
 fn main() -> ExitCode {
@@ -20,8 +20,8 @@ fn main() -> ExitCode {
             _ => ExitCode::SUCCESS,
         },
         Ok(Action::Run(config)) => match server::run(*config) {
-            Ok(Outcome::Done) => ExitCode::SUCCESS,
-            Ok(Outcome::Cut | Outcome::NoListener) => ExitCode::FAILURE,
+            Ok(RunResult::Done) => ExitCode::SUCCESS,
+            Ok(RunResult::Cut | RunResult::NoListener) => ExitCode::FAILURE,
             Err(e) => fail(&e, 1),
         },
         Err(failure) => fail(&failure, failure.status()),

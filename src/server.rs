@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_tcp_nodelay;
 
-use crate::child::{Settings, launch};
-use crate::client::SHUTDOWN_CLOSE;
+use crate::backend::{Settings, launch};
+use crate::clients::SHUTDOWN_CLOSE_TIMEOUT;
 use crate::config::{Config, Input, Level, Listen};
-use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::http::files::FileServer;
 use crate::listen::accept::{Acceptor, canonical};
@@ -19,7 +18,8 @@ use crate::listen::{self, Announced, Inherited, ListenError, Listener};
 use crate::log::Log;
 use crate::room::{Bounds, Hooks, Table, Template};
 use crate::service::Service;
-use crate::sink::Door;
+use crate::sink::Stream;
+use crate::slots::Slots;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::descriptors;
@@ -31,7 +31,7 @@ use crate::sys::threads::work;
 use crate::ws::connection;
 
 /// What a shutdown may take beside `--inputgrace` and twice `--grace`: what is still said, and the closes.
-const SHUTDOWN: Duration = Duration::from_secs(1).saturating_add(SHUTDOWN_CLOSE);
+const SHUTDOWN: Duration = Duration::from_secs(1).saturating_add(SHUTDOWN_CLOSE_TIMEOUT);
 
 /// Signals that come this soon after the first are not another one.
 const SAME_SIGNAL: Duration = Duration::from_millis(50);
@@ -41,7 +41,7 @@ const HURRY: Duration = Duration::from_secs(2);
 
 /// Why the server could not start.
 #[derive(Debug)]
-pub enum StartError {
+pub enum ServeError {
     /// There is nothing to listen on.
     Listen(ListenError),
     /// The static directory cannot be opened.
@@ -54,7 +54,7 @@ pub enum StartError {
     Signals(io::Error),
 }
 
-impl fmt::Display for StartError {
+impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(e) => e.fmt(f),
@@ -73,7 +73,7 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {
+impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Listen(e) => Some(e),
@@ -85,7 +85,7 @@ impl std::error::Error for StartError {
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RunResult {
     /// In an orderly way.
     Done,
     /// A second signal cut it short.
@@ -104,23 +104,23 @@ enum Source {
 ///
 /// # Errors
 /// When it cannot start; nothing has been left behind then.
-pub fn run(config: Config) -> Result<Outcome, StartError> {
+pub fn run(config: Config) -> Result<RunResult, ServeError> {
     if children_are_reaped_unseen() {
-        return Err(StartError::ChildrenUnseen);
+        return Err(ServeError::ChildrenUnseen);
     }
     // First of all, and before any thread: descriptor 0 is moved, variables are removed.
     let (source, may_log, ends_idle) = match &config.listen {
         Listen::Inetd => {
-            let (inherited, may_log) = listen::inetd().map_err(StartError::Listen)?;
-            (sort(vec![inherited]), may_log, true)
+            let (inherited, may_log) = listen::inetd().map_err(ServeError::Listen)?;
+            (classify(vec![inherited]), may_log, true)
         }
         Listen::Addresses(addresses) => {
-            let inherited = listen::systemd().map_err(StartError::Listen)?;
+            let inherited = listen::systemd().map_err(ServeError::Listen)?;
             if inherited.is_empty() {
                 let bound: Result<Vec<_>, _> = addresses.iter().map(listen::bind).collect();
-                (Source::Listeners(bound.map_err(StartError::Listen)?), true, false)
+                (Source::Listeners(bound.map_err(ServeError::Listen)?), true, false)
             } else {
-                let source = sort(inherited);
+                let source = classify(inherited);
                 let ends_idle = matches!(source, Source::Connection(_));
                 (source, true, ends_idle)
             }
@@ -130,12 +130,12 @@ pub fn run(config: Config) -> Result<Outcome, StartError> {
     let can_launch = could_be_more && launch::prepare();
     let descriptors = descriptors::prepare(can_launch);
     let files = match &config.static_dir {
-        Some(path) => Some(FileServer::open(path).map_err(|e| StartError::Files(path.clone(), e))?),
+        Some(path) => Some(FileServer::open(path).map_err(|e| ServeError::Files(path.clone(), e))?),
         None => None,
     };
     let changed = Arc::new(Bell::default());
-    let signals = EndSignals::take(Arc::clone(&changed)).map_err(StartError::Signals)?;
-    let log = Log::start(config.log, !may_log).map_err(StartError::System)?;
+    let signals = EndSignals::take(Arc::clone(&changed)).map_err(ServeError::Signals)?;
+    let log = Log::start(config.log, !may_log).map_err(ServeError::System)?;
     if could_be_more && !can_launch {
         log.warn("soft limit on open files stays as it is")
             .field("reason", "no /proc, and not started by an absolute path: programs could not get it back")
@@ -149,7 +149,7 @@ pub fn run(config: Config) -> Result<Outcome, StartError> {
 }
 
 /// A connection that was handed over is served alone; otherwise there are listeners.
-fn sort(inherited: Vec<Inherited>) -> Source {
+fn classify(inherited: Vec<Inherited>) -> Source {
     let mut listeners = Vec::new();
     for inherited in inherited {
         match inherited {
@@ -211,7 +211,7 @@ fn service(
         oneshot: config.oneshot,
     };
     let table = Table::new(settings, hooks, config.history, bounds, Arc::clone(changed));
-    Service::new(config, counters, log, table, Connections::new(most, maps, Arc::clone(changed)), files)
+    Service::new(config, counters, log, table, Slots::new(most, maps, Arc::clone(changed)), files)
 }
 
 /// Why a run comes to its end.
@@ -252,7 +252,7 @@ struct Server {
 }
 
 impl Server {
-    fn serve(mut self, source: Source) -> Result<Outcome, StartError> {
+    fn serve(mut self, source: Source) -> Result<RunResult, ServeError> {
         match source {
             Source::Listeners(listeners) => {
                 for listener in listeners {
@@ -261,7 +261,7 @@ impl Server {
                         Ok(acceptor) => self.acceptors.push(acceptor),
                         Err(e) => {
                             self.shut_down(Cause::CannotStart);
-                            return Err(StartError::System(e));
+                            return Err(ServeError::System(e));
                         }
                     }
                     announce(&self.service.log, &announced);
@@ -274,7 +274,7 @@ impl Server {
     }
 
     /// One accepted connection, as inetd's `nowait` hands it over.
-    fn serve_one(&self, socket: OwnedFd) -> Result<(), StartError> {
+    fn serve_one(&self, socket: OwnedFd) -> Result<(), ServeError> {
         let service = Arc::clone(&self.service);
         let peer = rustix::net::getpeername(&socket)
             .ok()
@@ -283,11 +283,11 @@ impl Server {
             .map(canonical);
         // As a listener hands it on; a unix socket has no such thing.
         let _ = set_tcp_nodelay(&socket, true);
-        let door = Arc::new(Door::Socket(socket));
-        // There is always a place for the only one.
-        let Ok(place) = service.connections.admit(&door) else { return Ok(()) };
-        work("conn", 64 * 1024, move || connection::serve(&service, &door, peer, &place))
-            .map_err(StartError::System)
+        let stream = Arc::new(Stream::Socket(socket));
+        // There is always a slot for the only one.
+        let Ok(slot) = service.connections.admit(&stream) else { return Ok(()) };
+        work("conn", 64 * 1024, move || connection::serve(&service, &stream, peer, &slot))
+            .map_err(ServeError::System)
     }
 
     /// Until a signal, or until the last listener is gone; with inetd also until everybody is gone who ever
@@ -319,7 +319,7 @@ impl Server {
         self.service.connections.is_empty() && self.service.table.programs() == 0
     }
 
-    fn shut_down(&mut self, cause: Cause) -> Outcome {
+    fn shut_down(&mut self, cause: Cause) -> RunResult {
         let log = &self.service.log;
         let level = if cause == Cause::NoListener { Level::Error } else { Level::Info };
         let line = log.at(level, "shutting down");
@@ -349,7 +349,7 @@ impl Server {
                 if self.kill() {
                     log.settle();
                     log.info("server ended").write();
-                    return Outcome::Cut;
+                    return RunResult::Cut;
                 }
                 break;
             }
@@ -364,18 +364,18 @@ impl Server {
         }
         log.settle();
         log.info("server ended").write();
-        if cause == Cause::NoListener { Outcome::NoListener } else { Outcome::Done }
+        if cause == Cause::NoListener { RunResult::NoListener } else { RunResult::Done }
     }
 
     /// A second signal: KILL to all, reap, go.
-    fn hurry(&self) -> Outcome {
+    fn hurry(&self) -> RunResult {
         let log = &self.service.log;
         let line = log.warn("second signal: programs are killed");
         line.field("signal", self.signals.last().unwrap_or_default()).write();
         let _ = self.kill();
         log.settle();
         log.info("server ended").write();
-        Outcome::Cut
+        RunResult::Cut
     }
 
     /// KILL to every program; waits, for a bounded time, until they are reaped. Says whether there were any.

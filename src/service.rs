@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::Config;
-use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::http::files::FileServer;
 use crate::log::Log;
 use crate::room::Table;
+use crate::slots::Slots;
 
 /// One server's shared state: built at start, only read from then on, but for what is inside its parts.
 pub struct Service {
@@ -21,7 +21,7 @@ pub struct Service {
     /// Its rooms.
     pub table: Arc<Table>,
     /// Its connections.
-    pub connections: Arc<Connections>,
+    pub connections: Arc<Slots>,
     /// Its static files, if any.
     pub files: Option<FileServer>,
     ids: AtomicU64,
@@ -34,7 +34,7 @@ impl Service {
         counters: Arc<Counters>,
         log: Log,
         table: Arc<Table>,
-        connections: Arc<Connections>,
+        connections: Arc<Slots>,
         files: Option<FileServer>,
     ) -> Arc<Self> {
         Arc::new(Self { config, counters, log, table, connections, files, ids: AtomicU64::new(0) })

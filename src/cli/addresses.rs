@@ -9,7 +9,7 @@ use super::values::whole;
 use crate::config::{Address, Origin};
 
 /// Longest path of a unix socket, in bytes: `sun_path` less its final NUL (unix(7)).
-const LONGEST_SOCKET_PATH: usize = 107;
+const MAX_SOCKET_PATH: usize = 107;
 
 /// What a refused address is told.
 const ADDRESS_FORMS: &str =
@@ -63,11 +63,8 @@ fn unix_address(rest: &[u8]) -> Result<Address, String> {
     if path.is_empty() {
         return Err(format!("no path after unix:; {ADDRESS_FORMS}"));
     }
-    if path.len() > LONGEST_SOCKET_PATH {
-        return Err(format!(
-            "the path has {} bytes, the system takes at most {LONGEST_SOCKET_PATH}",
-            path.len()
-        ));
+    if path.len() > MAX_SOCKET_PATH {
+        return Err(format!("the path has {} bytes, the system takes at most {MAX_SOCKET_PATH}", path.len()));
     }
     Ok(Address::Unix { path: PathBuf::from(OsString::from_vec(path.to_vec())), mode })
 }

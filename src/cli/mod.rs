@@ -9,9 +9,9 @@ mod completions;
 mod flags;
 mod help;
 mod man;
-mod meaning;
 mod parse;
 mod program;
+mod resolve;
 mod table;
 mod values;
 

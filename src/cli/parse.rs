@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use super::arguments::{Arguments, MessageFrame, Print, Shell};
 use super::flags::{Default, Flag, Value, by_name, by_short, nearest};
 use super::table::FLAGS;
-use super::{Action, Environment, Failure, completions, help, man, meaning};
+use super::{Action, Environment, Failure, completions, help, man, resolve};
 
 /// What the words after the program's own name ask for.
 ///
@@ -24,7 +24,7 @@ pub fn parse(
         Typed::Print(what) => return Ok(Action::Print(render(what))),
         Typed::Run(arguments, program, rest) => (arguments, program, rest),
     };
-    Ok(Action::Run(Box::new(meaning::config(*arguments, program, rest, environment)?)))
+    Ok(Action::Run(Box::new(resolve::config(*arguments, program, rest, environment)?)))
 }
 
 fn usage(reason: &str) -> Failure {

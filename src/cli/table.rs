@@ -32,9 +32,9 @@ const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), 
 const SHELL_WORDS: [&str; 3] = values::words(&SHELLS);
 
 /// Largest `--maxmessage` and `--maxline`: 1 GiB.
-const MOST_MESSAGE: u64 = 1 << 30;
+const MAX_MESSAGE: u64 = 1 << 30;
 /// Largest `--maxqueue`: 1 TiB. More than that is a slip of the finger.
-const MOST_QUEUE: u64 = 1 << 40;
+const MAX_QUEUE: u64 = 1 << 40;
 
 /// What an entry does not say.
 const PLAIN: Flag = Flag {
@@ -226,7 +226,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag {
         name: "maxmessage",
         value: Value::Text("BYTES", |arguments, value| {
-            arguments.max_message = values::bytes(value, MOST_MESSAGE)?;
+            arguments.max_message = values::bytes(value, MAX_MESSAGE)?;
             Ok(())
         }),
         default: Default::Value("1m"),
@@ -239,7 +239,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag {
         name: "maxline",
         value: Value::Text("BYTES", |arguments, value| {
-            arguments.max_line = values::bytes(value, MOST_MESSAGE)?;
+            arguments.max_line = values::bytes(value, MAX_MESSAGE)?;
             Ok(())
         }),
         default: Default::Value("16m"),
@@ -294,7 +294,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag {
         name: "connecttimeout",
         value: Value::Text("SECS", |arguments, value| {
-            arguments.connect_timeout = values::some_seconds(value)?;
+            arguments.connect_timeout = values::positive_seconds(value)?;
             Ok(())
         }),
         default: Default::Value("10"),
@@ -501,7 +501,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag {
         name: "maxqueue",
         value: Value::Text("BYTES", |arguments, value| {
-            arguments.max_queue = values::bytes(value, MOST_QUEUE)?;
+            arguments.max_queue = values::bytes(value, MAX_QUEUE)?;
             Ok(())
         }),
         default: Default::Value("4m"),
@@ -545,7 +545,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag {
         name: "handshaketimeout",
         value: Value::Text("SECS", |arguments, value| {
-            arguments.handshake_timeout = values::some_seconds(value)?;
+            arguments.handshake_timeout = values::positive_seconds(value)?;
             Ok(())
         }),
         default: Default::Value("10"),

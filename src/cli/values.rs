@@ -10,7 +10,7 @@ use crate::config::{Keep, Subprotocols};
 use crate::http::subprotocol::is_token;
 
 /// Longest time that can be asked for: a year.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Signals by name, without `SIG`.
 const SIGNALS: [(&str, Signal); 10] = [
@@ -118,14 +118,17 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     Some(if whole.is_empty() { "0" } else { whole })
         .filter(|whole| digits(whole) && digits(fraction) && text.len() > usize::from(text.contains('.')))
         .and_then(|whole| Some(Duration::new(whole.parse().ok()?, nanos.parse().ok()?)))
-        .filter(|&time| time <= LONGEST)
+        .filter(|&time| time <= MAX_DURATION)
         .ok_or_else(|| {
-            format!("allowed are seconds from 0 to {}, such as 10 or 0.5, without a unit", LONGEST.as_secs())
+            format!(
+                "allowed are seconds from 0 to {}, such as 10 or 0.5, without a unit",
+                MAX_DURATION.as_secs()
+            )
         })
 }
 
 /// The same, but it must be longer than nothing.
-pub(super) fn some_seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn positive_seconds(text: &str) -> Result<Duration, String> {
     seconds(text)?
         .checked_sub(Duration::from_nanos(1))
         .map(|less| less + Duration::from_nanos(1))
@@ -231,7 +234,7 @@ mod tests {
 
     #[test]
     fn sizes_take_suffixes_in_powers_of_1024_within_their_bounds() {
-        const MOST: u64 = 1 << 30;
+        const MAX_COUNT: u64 = 1 << 30;
         for (text, meant) in [
             ("1", 1),
             ("65536", 65_536),
@@ -241,7 +244,7 @@ mod tests {
             ("1G", 1_073_741_824),
             ("007", 7),
         ] {
-            assert_eq!(bytes(text, MOST), Ok(meant), "{text}");
+            assert_eq!(bytes(text, MAX_COUNT), Ok(meant), "{text}");
         }
         for text in [
             "",
@@ -258,7 +261,7 @@ mod tests {
             "99999999999999999999g",
             "1é",
         ] {
-            let error = bytes(text, MOST).expect_err(text);
+            let error = bytes(text, MAX_COUNT).expect_err(text);
             assert!(error.contains("1 to 1g"), "{text}: {error}");
         }
     }
@@ -302,9 +305,9 @@ mod tests {
             let error = seconds(text).expect_err(text);
             assert!(error.contains("seconds from 0 to"), "{text}: {error}");
         }
-        assert_eq!(some_seconds("0.001"), Ok(Duration::from_millis(1)));
+        assert_eq!(positive_seconds("0.001"), Ok(Duration::from_millis(1)));
         for text in ["0", "0.0", "0.00000000001"] {
-            assert_eq!(some_seconds(text), Err("must be more than 0".to_owned()), "{text}");
+            assert_eq!(positive_seconds(text), Err("must be more than 0".to_owned()), "{text}");
         }
     }
 

@@ -81,12 +81,12 @@ impl fmt::Display for Broken {
 
 /// Cuts the program's output into packets, by their length, however the bytes come.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct Packets {
     partial: Vec<u8>,
     limit: usize,
 }
 
-impl Decoder {
+impl Packets {
     /// Payloads may have this many bytes.
     pub fn new(limit: usize) -> Self {
         Self { partial: Vec::new(), limit }
@@ -182,7 +182,7 @@ mod tests {
             [(0, 1, b"hello\n"), (3, 2, b""), (3, 2, &long), (4, 1, b""), (u32::MAX, 1, b"x")];
         let stream: Vec<u8> = wanted.iter().flat_map(|&(to, kind, text)| packet(to, kind, text)).collect();
         for step in (1..40).chain([100, 311, 312, 313, 1000]) {
-            let mut decoder = Decoder::new(300);
+            let mut decoder = Packets::new(300);
             let mut got = Vec::new();
             for chunk in stream.chunks(step) {
                 decoder
@@ -202,7 +202,7 @@ mod tests {
     fn a_broken_framing_is_told_and_never_allocated() {
         for step in [1, 5, 12, 100] {
             let broken = |bytes: &[u8]| {
-                let mut decoder = Decoder::new(10);
+                let mut decoder = Packets::new(10);
                 let result = bytes.chunks(step).try_for_each(|chunk| decoder.push(chunk, |_| ()));
                 assert!(decoder.partial.capacity() < 100);
                 result.expect_err("broken")
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn memory_follows_what_has_come_and_not_what_a_header_announces() {
         const LIMIT: usize = 16 << 20;
-        let mut decoder = Decoder::new(LIMIT);
+        let mut decoder = Packets::new(LIMIT);
         let (mut come, mut got) = (HEADER, 0);
         decoder.push(&message(0, Kind::Binary, LIMIT), |_| got += 1).expect("as long as allowed");
         for chunk in vec![7; LIMIT].chunks(64 * 1024) {

@@ -6,7 +6,7 @@
 use super::json::{Name, members, name};
 
 /// Most bytes of a room's metadata.
-pub const MOST: usize = 64 * 1024;
+pub const MAX_METADATA: usize = 64 * 1024;
 
 /// How deep it may be nested. The list of rooms adds two levels; there are parsers that read 64 by default (.NET).
 const DEEPEST: usize = 60;
@@ -25,7 +25,7 @@ pub fn of(message: &[u8]) -> Option<Vec<u8>> {
         }
         let comma: &[u8] = if out.len() > 1 { b"," } else { b"" };
         // The brace at the end counts too.
-        fits &= out.len() + comma.len() + member.all.len() < MOST;
+        fits &= out.len() + comma.len() + member.all.len() < MAX_METADATA;
         if fits {
             out.extend_from_slice(comma);
             out.extend_from_slice(&message[member.all.clone()]);
@@ -131,10 +131,10 @@ mod tests {
     #[test]
     fn sixty_four_kib_are_shown_and_a_byte_more_is_not() {
         let of_length = |length: usize| format!(r#"{{"_meta":true,"a":"{}"}}"#, "x".repeat(length - 8));
-        assert_eq!(shown(&of_length(MOST)).map(|text| text.len()), Some(MOST));
-        assert_eq!(shown(&of_length(MOST + 1)), None);
+        assert_eq!(shown(&of_length(MAX_METADATA)).map(|text| text.len()), Some(MAX_METADATA));
+        assert_eq!(shown(&of_length(MAX_METADATA + 1)), None);
         // The mark and the space around it are not kept, and do not count.
-        let wide = format!(r#"{{{}"_meta":true,"a":1}}"#, " ".repeat(MOST));
+        let wide = format!(r#"{{{}"_meta":true,"a":1}}"#, " ".repeat(MAX_METADATA));
         assert_eq!(shown(&wide).as_deref(), Some(r#"{"a":1}"#));
         let many = format!(r#"{{"_meta":true{}}}"#, r#","a":1"#.repeat(100_000));
         assert_eq!(shown(&many), None);

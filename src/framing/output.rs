@@ -14,7 +14,7 @@ use crate::sink::Batch;
 
 /// What came out of some bytes beside the frames.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Decoded {
     /// Whom the messages are for.
     pub addresses: Addresses,
     /// Which of them are marked for the history, by their index, in order.
@@ -35,7 +35,7 @@ pub struct Found {
     pub broken: Option<gwsocket::Broken>,
 }
 
-impl Found {
+impl Decoded {
     /// As it was, for the next bytes.
     pub fn clear(&mut self) {
         self.addresses.clear();
@@ -55,7 +55,7 @@ pub enum Decoder {
     /// Chunks as they come.
     Chunks,
     /// gwsocket's packets.
-    Packets(gwsocket::Decoder),
+    Packets(gwsocket::Packets),
 }
 
 impl Decoder {
@@ -66,16 +66,16 @@ impl Decoder {
                 Self::Items(Splitter::new(delimiters, *strip_cr, limit, Overlong::Discard), *json)
             }
             Output::Chunks => Self::Chunks,
-            Output::Gwsocket => Self::Packets(gwsocket::Decoder::new(limit)),
+            Output::Gwsocket => Self::Packets(gwsocket::Packets::new(limit)),
         }
     }
 
     /// Takes the next bytes and adds each message that they complete.
-    pub fn push(&mut self, bytes: &[u8], batch: &mut Batch, found: &mut Found) {
+    pub fn push(&mut self, bytes: &[u8], batch: &mut Batch, decoded: &mut Decoded) {
         match self {
             Self::Items(splitter, json) => {
-                splitter.push(bytes, |item| add_item(item, *json, batch, found));
-                found.overlong += splitter.take_overlong();
+                splitter.push(bytes, |item| add_item(item, *json, batch, decoded));
+                decoded.overlong += splitter.take_overlong();
             }
             Self::Chunks => {
                 frames::encode(batch, Kind::Binary, bytes);
@@ -83,53 +83,53 @@ impl Decoder {
             Self::Packets(packets) => {
                 let result = packets.push(bytes, |packet| {
                     if packet.client != 0 {
-                        found.addresses.set(batch.ends.len(), Address::Only(vec![packet.client].into()));
+                        decoded.addresses.set(batch.ends.len(), Address::Only(vec![packet.client].into()));
                     }
-                    found.bad_text += u64::from(frames::encode(batch, packet.kind, packet.payload));
+                    decoded.bad_text += u64::from(frames::encode(batch, packet.kind, packet.payload));
                 });
-                found.broken = result.err();
+                decoded.broken = result.err();
             }
         }
     }
 
     /// The output has ended: adds the last message, if it was not terminated.
-    pub fn finish(&mut self, batch: &mut Batch, found: &mut Found) {
+    pub fn finish(&mut self, batch: &mut Batch, decoded: &mut Decoded) {
         match self {
             Self::Items(splitter, json) => {
-                splitter.finish(|item| add_item(item, *json, batch, found));
-                found.overlong += splitter.take_overlong();
+                splitter.finish(|item| add_item(item, *json, batch, decoded));
+                decoded.overlong += splitter.take_overlong();
             }
             Self::Chunks => {}
-            Self::Packets(packets) => found.unfinished = packets.unfinished(),
+            Self::Packets(packets) => decoded.unfinished = packets.unfinished(),
         }
     }
 }
 
-fn add_item(item: &[u8], json: bool, batch: &mut Batch, found: &mut Found) {
+fn add_item(item: &[u8], json: bool, batch: &mut Batch, decoded: &mut Decoded) {
     if json {
         match json::header(item) {
             Header::Send { to, keep } => {
-                found.addresses.set(batch.ends.len(), to);
+                decoded.addresses.set(batch.ends.len(), to);
                 if keep {
-                    found.tagged.push(batch.ends.len());
+                    decoded.tagged.push(batch.ends.len());
                 }
             }
             Header::Meta => {
                 let text = frames::text(item);
-                found.bad_text += u64::from(matches!(text, Cow::Owned(_)));
+                decoded.bad_text += u64::from(matches!(text, Cow::Owned(_)));
                 match metadata::of(&text) {
-                    Some(metadata) => found.metadata = Some(metadata),
-                    None => found.unfit_metadata += 1,
+                    Some(metadata) => decoded.metadata = Some(metadata),
+                    None => decoded.unfit_metadata += 1,
                 }
                 return;
             }
             Header::Malformed => {
-                found.malformed += 1;
+                decoded.malformed += 1;
                 return;
             }
         }
     }
-    found.bad_text += u64::from(frames::encode(batch, Kind::Text, item));
+    decoded.bad_text += u64::from(frames::encode(batch, Kind::Text, item));
 }
 
 /// Where message number `index` of a batch stands.
@@ -146,9 +146,9 @@ mod tests {
         (0..batch.ends.len()).map(|index| &batch.bytes[range(batch, index)][2..]).collect()
     }
 
-    fn parts(found: &Found, batch: &Batch, id: u64) -> Vec<Range<usize>> {
+    fn parts(decoded: &Decoded, batch: &Batch, id: u64) -> Vec<Range<usize>> {
         let mut parts = Vec::new();
-        found.addresses.shares(&[1, 2, 3], &batch.ends).parts(id, &mut parts);
+        decoded.addresses.shares(&[1, 2, 3], &batch.ends).parts(id, &mut parts);
         parts
     }
 
@@ -156,48 +156,48 @@ mod tests {
     fn json_messages_are_addressed_and_metadata_goes_to_nobody() {
         let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true };
         let mut decoder = Decoder::new(&output, 100);
-        let (mut batch, mut found) = (Batch::default(), Found::default());
+        let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
         let lines = "all\n{\"_to\":2}\n{\"_meta\":true}\n{\"_to\":\"x\"}\n{\"_cache\":true}\n{\"_except\":2}";
-        decoder.push(lines.as_bytes(), &mut batch, &mut found);
-        decoder.finish(&mut batch, &mut found);
+        decoder.push(lines.as_bytes(), &mut batch, &mut decoded);
+        decoder.finish(&mut batch, &mut decoded);
         let wanted: [&[u8]; 4] = [b"all", b"{\"_to\":2}", b"{\"_cache\":true}", b"{\"_except\":2}"];
         assert_eq!(payloads(&batch), wanted);
-        assert_eq!(found.metadata.as_deref(), Some(&b"{}"[..]));
-        assert_eq!(found.tagged, [2]);
-        assert_eq!(found.malformed, 1);
-        let sees = |id| -> usize { parts(&found, &batch, id).iter().map(Range::len).sum() };
+        assert_eq!(decoded.metadata.as_deref(), Some(&b"{}"[..]));
+        assert_eq!(decoded.tagged, [2]);
+        assert_eq!(decoded.malformed, 1);
+        let sees = |id| -> usize { parts(&decoded, &batch, id).iter().map(Range::len).sum() };
         let all = batch.bytes.len();
         assert_eq!(sees(1), all - range(&batch, 1).len());
         assert_eq!(sees(2), all - range(&batch, 3).len());
-        found.clear();
-        assert!(found.addresses.is_plain() && found.tagged.is_empty());
+        decoded.clear();
+        assert!(decoded.addresses.is_plain() && decoded.tagged.is_empty());
     }
 
     #[test]
     fn what_is_over_the_limit_is_counted_also_when_the_output_ends_in_it() {
         let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true };
         let mut decoder = Decoder::new(&output, 5);
-        let (mut batch, mut found) = (Batch::default(), Found::default());
-        decoder.push(b"123456\n12345\n123456", &mut batch, &mut found);
-        decoder.finish(&mut batch, &mut found);
-        assert_eq!((payloads(&batch), found.overlong), (vec![&b"12345"[..]], 2));
+        let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+        decoder.push(b"123456\n12345\n123456", &mut batch, &mut decoded);
+        decoder.finish(&mut batch, &mut decoded);
+        assert_eq!((payloads(&batch), decoded.overlong), (vec![&b"12345"[..]], 2));
     }
 
     #[test]
     fn packets_keep_their_kind_and_a_broken_one_is_told() {
         let mut decoder = Decoder::new(&Output::Gwsocket, 100);
-        let (mut batch, mut found) = (Batch::default(), Found::default());
+        let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
         let mut stream = Vec::new();
         for (client, kind, payload) in [(0, Kind::Text, &b"a\xff"[..]), (3, Kind::Binary, &[0xff])] {
             stream.extend_from_slice(&gwsocket::message(client, kind, payload.len()));
             stream.extend_from_slice(payload);
         }
         stream.extend_from_slice(&[9; 12]);
-        decoder.push(&stream, &mut batch, &mut found);
+        decoder.push(&stream, &mut batch, &mut decoded);
         assert_eq!(payloads(&batch), ["a\u{fffd}".as_bytes(), &[0xff]]);
         assert_eq!([batch.bytes[0], batch.bytes[batch.ends[0]]], [0x81, 0x82]);
-        assert_eq!(found.bad_text, 1);
-        assert!(found.broken.is_some());
-        assert_eq!(parts(&found, &batch, 1), [range(&batch, 0)]);
+        assert_eq!(decoded.bad_text, 1);
+        assert!(decoded.broken.is_some());
+        assert_eq!(parts(&decoded, &batch, 1), [range(&batch, 0)]);
     }
 }

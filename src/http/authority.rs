@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest name that DNS knows (RFC 1035 §2.3.4), in bytes.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME: usize = 255;
 
 /// A host, comparable: names without regard to case, addresses as numbers.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl Host {
             return Some(Self::Address(address.into()));
         }
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'%');
-        let fits = !text.is_empty() && text.len() <= LONGEST_NAME && text.bytes().all(plain);
+        let fits = !text.is_empty() && text.len() <= MAX_NAME && text.bytes().all(plain);
         fits.then(|| Self::Name(text.to_ascii_lowercase()))
     }
 

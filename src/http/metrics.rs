@@ -16,7 +16,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// What there is to tell beside the counters.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct Gauges {
     /// Rooms that exist.
     pub rooms: usize,
     /// Programs that run.
@@ -39,7 +39,7 @@ pub struct Series<Joined, Open> {
 }
 
 /// The answer.
-pub fn reply<Joined, Open>(counters: &Counters, state: &State, rooms: Option<Series<Joined, Open>>) -> Reply
+pub fn reply<Joined, Open>(counters: &Counters, state: &Gauges, rooms: Option<Series<Joined, Open>>) -> Reply
 where
     Joined: Iterator<Item = OfRoom> + 'static,
     Open: Iterator<Item = OfRoom> + 'static,
@@ -163,7 +163,7 @@ mod tests {
             rooms.into_iter()
         };
         let rooms = Series { joined: of(&[("a\"\\\n", 3), ("gone", 9)]), open: of(&[("a\"\\\n", 2)]) };
-        let state = State { queued: [1, 2], ..State::default() };
+        let state = Gauges { queued: [1, 2], ..Gauges::default() };
         let Body::Bytes(bytes) = reply(&counters, &state, Some(rooms)).body else { panic!("bytes") };
         let text = String::from_utf8(bytes).expect("text");
         for line in [

@@ -11,7 +11,7 @@ use crate::config::Origin;
 
 /// Why a page may not connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub enum ForeignOrigin {
     /// Its origin is not one of those that may; as it can be given to `--origin`.
     Origin(String),
     /// `Origin: null`: a page from a file, a sandbox or a data URL. Anybody can make one.
@@ -21,7 +21,7 @@ pub enum Refused {
 }
 
 /// The text for the log: what happened and what to do. Safe to copy into a shell.
-impl fmt::Display for Refused {
+impl fmt::Display for ForeignOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Origin(origin) => write!(f, "origin refused; to let it in add --origin {origin}"),
@@ -32,15 +32,16 @@ impl fmt::Display for Refused {
 }
 
 /// Whether the page that asks may connect. A refusal is a 403.
-pub fn check(allowed: &Origin, head: &Head) -> Result<(), Refused> {
+pub fn check(allowed: &Origin, head: &Head) -> Result<(), ForeignOrigin> {
     if *allowed == Origin::Any || head.field("origin").is_none() {
         return Ok(());
     }
-    let text = head.only("origin").ok_or(Refused::Unreadable)?;
+    let text = head.only("origin").ok_or(ForeignOrigin::Unreadable)?;
     if text == "null" {
-        return Err(Refused::Null);
+        return Err(ForeignOrigin::Null);
     }
-    let origin = Pattern::parse(text).filter(|origin| origin.scheme.is_some()).ok_or(Refused::Unreadable)?;
+    let origin =
+        Pattern::parse(text).filter(|origin| origin.scheme.is_some()).ok_or(ForeignOrigin::Unreadable)?;
     let welcome = match allowed {
         Origin::Any => true,
         Origin::SameHost => head.host().is_some_and(|host| host.host == origin.authority.host),
@@ -48,7 +49,7 @@ pub fn check(allowed: &Origin, head: &Head) -> Result<(), Refused> {
             list.iter().filter_map(|entry| Pattern::parse(entry)).any(|entry| entry.admits(&origin))
         }
     };
-    if welcome { Ok(()) } else { Err(Refused::Origin(origin.to_string())) }
+    if welcome { Ok(()) } else { Err(ForeignOrigin::Origin(origin.to_string())) }
 }
 
 /// An origin, or an entry of the list: a host, perhaps a port, perhaps a scheme.
@@ -224,7 +225,7 @@ mod tests {
         ] {
             let refused = check(&Origin::SameHost, &head("h", &[origin.as_bytes()])).expect_err(origin);
             assert_eq!(refused.to_string(), expected);
-            if let Refused::Origin(entry) = refused {
+            if let ForeignOrigin::Origin(entry) = refused {
                 let list = Origin::Listed(vec![entry]);
                 assert_eq!(check(&list, &head("h", &[origin.as_bytes()])), Ok(()), "the advice works");
             }

@@ -17,7 +17,7 @@ use crate::sys::socket::end_gently;
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How many requests a connection may have answered.
-pub const MOST_REQUESTS: usize = 1000;
+pub const MAX_REQUESTS: usize = 1000;
 
 /// How long what a peer still sends after the last answer is read and thrown away.
 const LAST_READ: Duration = Duration::from_secs(2);
@@ -27,11 +27,11 @@ const LAST_BYTES: usize = 1024 * 1024;
 
 /// What becomes of a connection after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum After {
+pub enum Next {
     /// The next request may come.
-    GoesOn,
+    KeepAlive,
     /// It has been ended, gently; drop it.
-    Ended,
+    Close,
 }
 
 /// The answer to a plain request about methods, health or a file.
@@ -55,14 +55,14 @@ pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>) -> Reply {
 /// # Errors
 /// The system's, or `TimedOut` when the peer takes too little or the server ends: drop the connection.
 #[inline(never)]
-pub fn answer(peer: Peer<'_>, head: &Head, reply: Reply, last: bool) -> io::Result<After> {
+pub fn answer(peer: Peer<'_>, head: &Head, reply: Reply, last: bool) -> io::Result<Next> {
     let goes_on = !last && head.goes_on();
     let manner = Manner { version: head.version(), goes_on, without_body: head.method() == "HEAD" };
     if send(peer, reply, manner)? {
-        return Ok(After::GoesOn);
+        return Ok(Next::KeepAlive);
     }
     end_gently(peer.socket, LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
-    Ok(After::Ended)
+    Ok(Next::Close)
 }
 
 /// Answers where there is no head to go by, and ends the connection gently.
@@ -113,7 +113,7 @@ mod tests {
                 }
                 Err(refusal) => refusal,
             };
-            if answer(peer, &head, reply, number == most)? == After::Ended {
+            if answer(peer, &head, reply, number == most)? == Next::Close {
                 return Ok(number);
             }
         }

@@ -6,7 +6,7 @@ use super::respond::{Reply, refuse};
 use super::subprotocol;
 
 /// The longest room name, in bytes.
-pub const LONGEST_ROOM: usize = 256;
+pub const MAX_ROOM_NAME: usize = 256;
 
 /// Names that no room can have: paths of ours, and what browsers and crawlers ask every host for.
 pub const RESERVED: [&str; 7] = ["api", "metrics", "health", "static", "upload", "robots.txt", "favicon.ico"];
@@ -125,8 +125,8 @@ fn room(path: &str) -> Result<&str, Reply> {
         let hint = "A room is one path segment, such as /kitchen; does a proxy leave its prefix on?";
         return Err(refuse(404, hint));
     }
-    if name.len() > LONGEST_ROOM {
-        return Err(refuse(400, &format!("A room's name has at most {LONGEST_ROOM} bytes")));
+    if name.len() > MAX_ROOM_NAME {
+        return Err(refuse(400, &format!("A room's name has at most {MAX_ROOM_NAME} bytes")));
     }
     if !is_clean(name) {
         return Err(refuse(400, "A room's name has no control characters, spaces, quotes or backslashes"));
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_room_is_one_clean_segment_exactly_as_sent() {
-        let longest = format!("/{}", "r".repeat(LONGEST_ROOM));
+        let longest = format!("/{}", "r".repeat(MAX_ROOM_NAME));
         let too_long = format!("{longest}r");
         for (path, expected) in [
             ("/r", 101),

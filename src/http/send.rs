@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::sys::deadline::{Cutoff, Deadline};
 use crate::sys::poll::ready;
-use crate::sys::progress::{LeastRate, Progress, TRY_AGAIN, Verdict};
+use crate::sys::progress::{LeastRate, Pace, Progress, TRY_AGAIN};
 use crate::sys::socket::{reset_on_close, send_now};
 use crate::sys::tcp::unacknowledged;
 
@@ -82,9 +82,9 @@ impl<'a> Sender<'a> {
 
     fn judge(&self, now: Instant) -> io::Result<()> {
         let reason = match self.progress.verdict(now) {
-            Verdict::TakesEnough => return Ok(()),
-            Verdict::Stalled => format!("the client took nothing for {} s", STALL.as_secs()),
-            Verdict::TooSlow => {
+            Pace::TakesEnough => return Ok(()),
+            Pace::Stalled => format!("the client took nothing for {} s", STALL.as_secs()),
+            Pace::TooSlow => {
                 let (bytes, window) = (LEAST.bytes, LEAST.window.as_secs());
                 format!("the client took less than {bytes} bytes in {window} s")
             }

@@ -19,7 +19,7 @@ use super::Listener;
 use crate::counters::Count;
 use crate::http::respond;
 use crate::service::Service;
-use crate::sink::Door;
+use crate::sink::Stream;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::descriptors;
@@ -103,7 +103,7 @@ impl Acceptor {
 /// A connection that is told to go, once it has begun to ask: there are clients that take an answer which
 /// comes before their question for a broken connection.
 struct Refusal {
-    socket: Arc<Door>,
+    socket: Arc<Stream>,
     until: Instant,
     /// What is still to be said.
     answer: Option<Vec<u8>>,
@@ -256,40 +256,40 @@ impl Accept {
 
     fn admit(&mut self, socket: OwnedFd, peer: Option<SocketAddrAny>) {
         let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).map(canonical);
-        let door = Arc::new(Door::Socket(socket));
-        let place = match self.service.connections.admit(&door) {
-            Ok(place) => place,
+        let stream = Arc::new(Stream::Socket(socket));
+        let slot = match self.service.connections.admit(&stream) {
+            Ok(slot) => slot,
             Err(full) => {
                 self.complain_of("connection refused", &full.to_string());
-                return self.refuse(&door, "Too many connections");
+                return self.refuse(&stream, "Too many connections");
             }
         };
         let service = Arc::clone(&self.service);
-        let served = Arc::clone(&door);
+        let served = Arc::clone(&stream);
         let started = work("conn", STACK, move || {
             // A panic ends this connection, not the server. Its room is left by `Member`'s drop.
             let outcome =
-                catch_unwind(AssertUnwindSafe(|| connection::serve(&service, &served, peer, &place)));
+                catch_unwind(AssertUnwindSafe(|| connection::serve(&service, &served, peer, &slot)));
             if outcome.is_err() {
                 service.log.error("internal error in a connection").write();
             }
             drop(served);
-            drop(place);
+            drop(slot);
         });
         if let Err(e) = started {
             self.complain("cannot start a thread", &e);
-            self.refuse(&door, "Out of threads");
+            self.refuse(&stream, "Out of threads");
         }
     }
 
     /// Answers 503 without a thread.
-    fn refuse(&mut self, door: &Arc<Door>, text: &str) {
+    fn refuse(&mut self, stream: &Arc<Stream>, text: &str) {
         self.service.counters.one(Count::RefusedLimit);
         if self.refusals.len() >= REFUSALS {
             self.refusals.pop_front();
         }
         self.refusals.push_back(Refusal {
-            socket: Arc::clone(door),
+            socket: Arc::clone(stream),
             until: Instant::now() + REFUSAL_TIME,
             answer: Some(respond::busy(text)),
         });
@@ -321,7 +321,7 @@ impl Accept {
 }
 
 /// Reads away what a refused client sends; says whether there may be more.
-fn discard(socket: &Door) -> bool {
+fn discard(socket: &Stream) -> bool {
     let mut scrap = [0; 4096];
     match rustix::net::recv(socket, &mut scrap, RecvFlags::DONTWAIT) {
         Ok((_, 0)) => false,

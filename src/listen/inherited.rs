@@ -11,7 +11,7 @@ use super::{ListenError, Listener, bind};
 use crate::sys::reason;
 
 /// The most descriptors that are believed to be handed over.
-const MOST: usize = 64;
+const MAX_SOCKETS: usize = 64;
 
 /// `AF_INET`, `AF_UNIX` and `SOCK_STREAM` (`listenfd` takes IPv6 for the first one too).
 const FAMILIES: [i32; 2] = [2, 1];
@@ -35,10 +35,10 @@ pub fn systemd() -> Result<Vec<Inherited>, ListenError> {
         return Ok(Vec::new());
     }
     let count = number("LISTEN_FDS").unwrap_or(0) as usize;
-    if count > MOST {
+    if count > MAX_SOCKETS {
         return Err(ListenError::Inherited(
             3,
-            format!("LISTEN_FDS announces {count}, at most {MOST} are taken"),
+            format!("LISTEN_FDS announces {count}, at most {MAX_SOCKETS} are taken"),
         ));
     }
     let mut handed = ListenFd::from_env();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::Level;
 
 /// How many lines of one kind are written in a period.
-const MOST: u64 = 10;
+const MAX_REPEATS: u64 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Kinds of lines that are told apart at a time. Names of rooms come from strangers.
@@ -46,7 +46,7 @@ struct Seen {
 
 /// What becomes of a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Repeat {
     /// It is to be written.
     Write(String),
     /// It is kept, in place of this one if there was one before it. `begins`: nothing was kept before, and
@@ -56,7 +56,7 @@ pub(super) enum Verdict {
 
 impl Repeats {
     /// A line of this kind.
-    pub(super) fn line(&mut self, kind: &Kind<'_>, line: String, now: Instant) -> Verdict {
+    pub(super) fn line(&mut self, kind: &Kind<'_>, line: String, now: Instant) -> Repeat {
         let mut key = self.hasher.hash_one((kind.level as u8, kind.message, kind.room, kind.content));
         // Half of the places are for lines without content: what a program prints must not take them all.
         let most = if kind.content.is_empty() { KINDS } else { KINDS / 2 };
@@ -64,7 +64,7 @@ impl Repeats {
             self.seen.retain(|_, seen| seen.held_back || now.saturating_duration_since(seen.since) < PERIOD);
             if self.seen.len() >= most && !kind.content.is_empty() {
                 // So many different lines do not repeat.
-                return Verdict::Write(line);
+                return Repeat::Write(line);
             }
             if self.seen.len() >= most {
                 // Too many rooms to be told apart.
@@ -77,8 +77,8 @@ impl Repeats {
             (seen.since, seen.lines) = (now, 0);
         }
         seen.lines += 1;
-        if !seen.held_back && seen.lines <= MOST {
-            return Verdict::Write(line);
+        if !seen.held_back && seen.lines <= MAX_REPEATS {
+            return Repeat::Write(line);
         }
         let mut begins = false;
         if !seen.held_back {
@@ -87,7 +87,7 @@ impl Repeats {
             begins = self.held_back == 0;
             self.held_back += 1;
         }
-        Verdict::Kept { instead: seen.last.replace(line), begins }
+        Repeat::Kept { instead: seen.last.replace(line), begins }
     }
 
     /// When there is something to tell, at the latest.
@@ -111,7 +111,7 @@ impl Repeats {
             if let Some(line) = seen.last.take() {
                 tell(line, seen.lines);
             }
-            if !all && seen.lines <= MOST {
+            if !all && seen.lines <= MAX_REPEATS {
                 seen.held_back = false;
                 self.held_back -= 1;
             }
@@ -139,7 +139,7 @@ mod tests {
         let mut last = 0;
         for millis in times {
             tell(&mut repeats, millis, &mut out);
-            if let Verdict::Write(line) = repeats.line(&KIND, millis.to_string(), at(millis)) {
+            if let Repeat::Write(line) = repeats.line(&KIND, millis.to_string(), at(millis)) {
                 out.push((millis, line));
             }
             last = millis;
@@ -187,13 +187,13 @@ mod tests {
         ];
         for _ in 0..10 {
             for kind in &kinds {
-                assert!(matches!(repeats.line(kind, String::new(), now), Verdict::Write(_)), "{kind:?}");
+                assert!(matches!(repeats.line(kind, String::new(), now), Repeat::Write(_)), "{kind:?}");
             }
         }
         for line in 0..10_000 {
             let kind = Kind { content: &line.to_string(), ..KIND };
             assert!(
-                matches!(repeats.line(&kind, String::new(), now), Verdict::Write(_)),
+                matches!(repeats.line(&kind, String::new(), now), Repeat::Write(_)),
                 "no line is another"
             );
         }
@@ -201,7 +201,7 @@ mod tests {
         let mut lost = 0;
         for room in 0..10_000 {
             let kind = Kind { room: &room.to_string(), ..KIND };
-            lost += u64::from(!matches!(repeats.line(&kind, String::new(), now), Verdict::Write(_)));
+            lost += u64::from(!matches!(repeats.line(&kind, String::new(), now), Repeat::Write(_)));
         }
         assert!(repeats.seen.len() <= KINDS + 1, "{}", repeats.seen.len());
         assert!(lost > 0, "a stranger's many names are one kind");
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(lost, 0);
         for room in 0..1000 {
             let kind = Kind { room: &format!("later {room}"), ..KIND };
-            assert!(matches!(repeats.line(&kind, String::new(), later + PERIOD), Verdict::Write(_)));
+            assert!(matches!(repeats.line(&kind, String::new(), later + PERIOD), Repeat::Write(_)));
         }
     }
 
@@ -221,11 +221,11 @@ mod tests {
         for number in 0..15 {
             let verdict = repeats.line(&KIND, number.to_string(), now);
             match number {
-                0..10 => assert_eq!(verdict, Verdict::Write(number.to_string())),
-                10 => assert_eq!(verdict, Verdict::Kept { instead: None, begins: true }),
+                0..10 => assert_eq!(verdict, Repeat::Write(number.to_string())),
+                10 => assert_eq!(verdict, Repeat::Kept { instead: None, begins: true }),
                 _ => {
                     let instead = Some((number - 1).to_string());
-                    assert_eq!(verdict, Verdict::Kept { instead, begins: false });
+                    assert_eq!(verdict, Repeat::Kept { instead, begins: false });
                 }
             }
         }

@@ -29,7 +29,7 @@ const PIECE: usize = 4096;
 const REST: Duration = Duration::from_millis(1);
 
 /// How long standard error is waited for, or left alone after a failure, before it is tried again.
-const PATIENCE: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The body of the log thread.
 pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &Shared) {
@@ -38,7 +38,7 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
     loop {
         let next = lock(&shared.repeats).next();
         // What was lost is told as soon as something can be written again, also when nobody has more to say.
-        let again = (shared.dropped.load(Ordering::Relaxed) > 0).then(|| Instant::now() + PATIENCE);
+        let again = (shared.dropped.load(Ordering::Relaxed) > 0).then(|| Instant::now() + FLUSH_TIMEOUT);
         let first = match [next, again].into_iter().flatten().min() {
             Some(next) => queue.recv_deadline(next),
             // Ends when the last handle is gone.
@@ -73,7 +73,7 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
         shared.bytes.fetch_sub(held, Ordering::Relaxed);
         shared.dropped.fetch_add(lost, Ordering::Relaxed);
         if lost == 0 && !silent {
-            output.tell_losses(shape, shared);
+            output.report_losses(shape, shared);
         }
         text.clear();
         for written in answers.drain(..) {
@@ -129,7 +129,7 @@ impl Output {
                 // It never should.
                 Ok(0) => return Err(Errno::IO),
                 Err(Errno::AGAIN) => {
-                    if !ready(self.fd, PollFlags::OUT, Deadline::after(PATIENCE)).unwrap_or(false) {
+                    if !ready(self.fd, PollFlags::OUT, Deadline::after(FLUSH_TIMEOUT)).unwrap_or(false) {
                         continue;
                     }
                     // Ready, and yet it may have no room for all of a piece.
@@ -141,7 +141,7 @@ impl Output {
     }
 
     /// Says how many lines were lost, if any were.
-    fn tell_losses(&mut self, shape: Shape, shared: &Shared) {
+    fn report_losses(&mut self, shape: Shape, shared: &Shared) {
         let lost = shared.dropped.swap(0, Ordering::Relaxed);
         if lost == 0 {
             return;

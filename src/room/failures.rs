@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::child::Outcome;
+use crate::backend::Outcome;
 
 /// A program that fails this soon after its start counts.
 const SOON: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::config::Keep;
-use crate::framing::output::{Found, range};
+use crate::framing::output::{Decoded, range};
 use crate::sink::Batch;
 
 /// What an entry costs beside its bytes.
@@ -31,20 +31,28 @@ pub(super) struct History {
     expired: usize,
     frames: usize,
     /// Bytes of the frames that are kept, and what they cost beside.
-    held: usize,
+    bytes_held: usize,
 }
 
 impl History {
     pub(super) fn new(keep: Keep, bound: usize) -> Self {
-        Self { keep, bound, chunks: VecDeque::new(), tail: Batch::default(), expired: 0, frames: 0, held: 0 }
+        Self {
+            keep,
+            bound,
+            chunks: VecDeque::new(),
+            tail: Batch::default(),
+            expired: 0,
+            frames: 0,
+            bytes_held: 0,
+        }
     }
 
     /// Takes over what is to be kept of a batch.
-    pub(super) fn add(&mut self, batch: &Batch, found: &Found) {
+    pub(super) fn add(&mut self, batch: &Batch, decoded: &Decoded) {
         match self.keep {
             Keep::Nothing => {}
             Keep::All(most) => {
-                let public = (0..batch.ends.len()).rev().filter(|&index| found.addresses.is_public(index));
+                let public = (0..batch.ends.len()).rev().filter(|&index| decoded.addresses.is_public(index));
                 let mut last: Vec<_> = public.take(most).collect();
                 last.reverse();
                 for index in last {
@@ -52,7 +60,7 @@ impl History {
                 }
             }
             Keep::Tagged(most) => {
-                for &index in found.tagged.iter().filter(|&&index| found.addresses.is_public(index)) {
+                for &index in decoded.tagged.iter().filter(|&&index| decoded.addresses.is_public(index)) {
                     self.push(&batch.bytes[range(batch, index)], most);
                 }
             }
@@ -70,15 +78,15 @@ impl History {
         self.tail.bytes.extend_from_slice(frame);
         self.tail.ends.push(self.tail.bytes.len());
         self.frames += 1;
-        self.held += frame.len() + ENTRY;
-        while self.frames > most || (self.held > self.bound && self.frames > 1) {
+        self.bytes_held += frame.len() + ENTRY;
+        while self.frames > most || (self.bytes_held > self.bound && self.frames > 1) {
             self.drop_oldest();
         }
     }
 
     fn drop_oldest(&mut self) {
         let oldest = self.chunks.front().map_or(&self.tail, |chunk| &**chunk);
-        self.held -= range(oldest, self.expired).len() + ENTRY;
+        self.bytes_held -= range(oldest, self.expired).len() + ENTRY;
         self.frames -= 1;
         self.expired += 1;
         if self.expired == oldest.ends.len() {
@@ -104,8 +112,8 @@ impl History {
     }
 
     /// Bytes of memory that it holds, more or less.
-    pub(super) fn held(&self) -> usize {
-        self.held
+    pub(super) fn bytes_held(&self) -> usize {
+        self.bytes_held
     }
 
     /// Forgets everything.
@@ -124,9 +132,9 @@ mod tests {
         let framing = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true };
         let (mut decoder, mut history) = (Decoder::new(&framing, 1 << 20), History::new(keep, bound));
         for chunk in output.as_bytes().chunks(100) {
-            let (mut batch, mut found) = (Batch::default(), Found::default());
-            decoder.push(chunk, &mut batch, &mut found);
-            history.add(&batch, &found);
+            let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+            decoder.push(chunk, &mut batch, &mut decoded);
+            history.add(&batch, &decoded);
         }
         let mut texts = Vec::new();
         for (batch, part) in history.replay() {
@@ -136,7 +144,7 @@ mod tests {
         }
         assert_eq!(texts.len(), history.frames);
         let bytes: usize = texts.iter().map(|text| text.len() + 2 + ENTRY).sum();
-        assert_eq!(bytes, history.held());
+        assert_eq!(bytes, history.bytes_held());
         texts
     }
 

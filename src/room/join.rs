@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::member::Member;
 use super::room::Room;
 use super::state::{Phase, State};
-use super::table::{Hooks, Ticket};
-use crate::child::{Audience, Child, Occasion, Outcome, StartError, Variables};
-use crate::client::Client;
+use super::table::{Hooks, RoomSlot};
+use crate::backend::{Handle, Outcome, RoomSide, StartContext, StartError, Variables};
+use crate::clients::Client;
 use crate::counters::Count;
 use crate::sys::lock;
 
@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a client waits before it matters whether it is still there. One that hangs up sooner is a
 /// client like any other: it joins, and it leaves.
-const WAITING_PATIENCE: Duration = Duration::from_secs(10);
+const WAITING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a client could not join.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,18 +55,18 @@ impl Room {
     /// client's first message, and all joins in the order of ids, in which clients come: `client` makes the
     /// client, with the next id, while the room is locked.
     pub fn join(
-        mut ticket: Ticket,
+        mut slot: RoomSlot,
         client: impl FnOnce() -> Arc<Client>,
         cgi: &dyn Fn() -> Variables,
         mut stay: impl FnMut(&Arc<Client>, Instant) -> bool,
     ) -> (Arc<Client>, Result<Member, JoinError>) {
-        let room = Arc::clone(&ticket.room);
+        let room = Arc::clone(&slot.room);
         let (client, entered) = room.enter(client, cgi, &mut stay);
         let child = match entered {
             Ok(child) => child,
             Err(e) => return (client, Err(e)),
         };
-        ticket.used = true;
+        slot.used = true;
         child.mind(&client, client.sink.flush());
         let member =
             Member { room: Arc::clone(&room), child: Arc::clone(&child), client: Arc::clone(&client) };
@@ -92,7 +92,7 @@ impl Room {
         client: impl FnOnce() -> Arc<Client>,
         cgi: &dyn Fn() -> Variables,
         stay: &mut impl FnMut(&Arc<Client>, Instant) -> bool,
-    ) -> (Arc<Client>, Result<Arc<Child>, JoinError>) {
+    ) -> (Arc<Client>, Result<Arc<Handle>, JoinError>) {
         let mut state = lock(&self.state);
         let client = client();
         if let Phase::Running(child) = &state.phase
@@ -115,19 +115,19 @@ impl Room {
     }
 
     /// Adds a member, and tells the child in the same moment: so joins come in the order of the list.
-    fn admit(&self, state: &mut State, child: &Arc<Child>, client: &Arc<Client>) {
+    fn admit(&self, state: &mut State, child: &Arc<Handle>, client: &Arc<Client>) {
         state.add(client);
         state.joined += 1;
         self.announce(child, client);
     }
 
-    fn announce(&self, child: &Arc<Child>, client: &Arc<Client>) {
+    fn announce(&self, child: &Arc<Handle>, client: &Arc<Client>) {
         if self.table.upgrade().is_some_and(|table| tells(&table.hooks)) {
             // A client takes its turn even if there is only a leave message: this bounds the leave messages that can
             // be queued.
             child.announce(client, &self.join_notice(client).unwrap_or_default());
         } else {
-            client.greet();
+            client.mark_joined();
         }
     }
 
@@ -138,7 +138,7 @@ impl Room {
         client: &Arc<Client>,
         cgi: &dyn Fn() -> Variables,
         stay: &mut impl FnMut(&Arc<Client>, Instant) -> bool,
-    ) -> Result<Arc<Child>, JoinError> {
+    ) -> Result<Arc<Handle>, JoinError> {
         let came = Instant::now();
         let seen = state.failed_starts;
         loop {
@@ -182,7 +182,7 @@ impl Room {
                     let child = Arc::clone(child);
                     drop(state);
                     let _ = client.sink.flush();
-                    child.look_again();
+                    child.wake_reader_thread();
                     state = lock(&self.state);
                     if matches!(state.phase, Phase::Stopping(_)) {
                         state = self.wait_for_change(state, client, came, stay)?;
@@ -209,7 +209,7 @@ impl Room {
         if came.elapsed() >= LOOK_AGAIN && state.find(client.id).is_none() {
             drop(state);
             let _ = client.sink.flush();
-            let gone = came.elapsed() > WAITING_PATIENCE && !stay(client, came);
+            let gone = came.elapsed() > WAITING_TIMEOUT && !stay(client, came);
             state = lock(&self.state);
             // It may have got in meanwhile: then it leaves like any other.
             if gone && state.give_up_arrival(client.id) {
@@ -223,8 +223,8 @@ impl Room {
     fn started(
         &self,
         client: &Arc<Client>,
-        started: Result<Arc<Child>, StartError>,
-    ) -> Result<Arc<Child>, JoinError> {
+        started: Result<Arc<Handle>, StartError>,
+    ) -> Result<Arc<Handle>, JoinError> {
         let mut state = lock(&self.state);
         let result = match started {
             Ok(child) => {
@@ -280,7 +280,7 @@ impl Room {
         self: &Arc<Self>,
         client: &Client,
         cgi: &dyn Fn() -> Variables,
-    ) -> Result<Arc<Child>, StartError> {
+    ) -> Result<Arc<Handle>, StartError> {
         let Some(table) = self.table.upgrade() else {
             return Err(StartError::Resources(std::io::ErrorKind::Interrupted.into()));
         };
@@ -292,15 +292,15 @@ impl Room {
         table.reader_starts();
         let started = match port {
             Ok(port) => {
-                let occasion = Occasion {
+                let context = StartContext {
                     room: self.name.to_string(),
                     query: client.query.clone(),
                     address: client.address.clone(),
                     port,
                     cgi: cgi(),
                 };
-                let audience: Arc<dyn Audience> = Arc::clone(self) as Arc<dyn Audience>;
-                Child::start(&table.settings, &occasion, audience)
+                let room_side: Arc<dyn RoomSide> = Arc::clone(self) as Arc<dyn RoomSide>;
+                Handle::start(&table.settings, &context, room_side)
             }
             Err(()) => Err(StartError::NoPort),
         };

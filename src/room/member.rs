@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::room::Room;
-use crate::child::Child;
-use crate::client::Client;
-use crate::sink::{After, Messages, Pushed};
+use crate::backend::Handle;
+use crate::clients::Client;
+use crate::sink::{Messages, Pushed, WriteResult};
 
 /// A client's membership: it leaves the room when this is dropped, whatever happens to its thread.
 pub struct Member {
     pub(super) room: Arc<Room>,
-    pub(super) child: Arc<Child>,
+    pub(super) child: Arc<Handle>,
     pub(super) client: Arc<Client>,
 }
 
@@ -26,17 +26,17 @@ impl Member {
         self.child.see_through(&self.client);
     }
 
-    /// Passes messages on to the program: see [`Child::input`].
+    /// Passes messages on to the program: see [`Handle::input`].
     pub fn input(&self, messages: Messages<'_>, stay: impl FnMut(Instant) -> bool) -> Pushed {
         // Its join was not taken: the client was gone by then.
-        if !self.client.is_greeted() {
-            return Pushed { taken: 0, waited: false, after: After::Refused };
+        if !self.client.has_joined() {
+            return Pushed { taken: 0, waited: false, after: WriteResult::Refused };
         }
         self.child.input(&self.client, messages, stay)
     }
 
-    /// Has the client's sink minded if something waits in it.
-    pub fn mind(&self, after: After) {
+    /// Has the client's sink watched if something waits in it.
+    pub fn mind(&self, after: WriteResult) {
         self.child.mind(&self.client, after);
     }
 }

@@ -1,6 +1,5 @@
 //! Rooms: who is in, which process answers, what happens when they come and go. Knows nothing of HTTP.
 
-mod audience;
 mod failures;
 mod history;
 mod join;
@@ -9,6 +8,7 @@ mod member;
 mod past;
 mod ports;
 mod room;
+mod side;
 mod state;
 mod table;
 mod template;
@@ -17,5 +17,5 @@ pub use self::join::JoinError;
 pub use self::listing::{Facts, Joined, Waiting};
 pub use self::member::Member;
 pub use self::room::Room;
-pub use self::table::{Bounds, Hooks, ReserveError, Table, Ticket};
+pub use self::table::{Bounds, Hooks, ReserveError, RoomSlot, Table};
 pub use self::template::Template;

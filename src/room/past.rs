@@ -8,7 +8,7 @@ use super::failures::Failures;
 use super::history::History;
 
 /// Rooms that are remembered.
-const MOST: usize = 1024;
+const MAX_ROOMS: usize = 1024;
 
 /// What a room that comes back goes on with.
 #[derive(Debug, Default)]
@@ -29,32 +29,32 @@ pub(super) struct Pasts {
     /// stands twice, and only the later one counts.
     order: VecDeque<(u64, Arc<str>)>,
     next: u64,
-    /// Bytes of history that may be held, and that are.
+    /// Bytes of history that may be bytes_held, and that are.
     bound: usize,
-    held: usize,
+    bytes_held: usize,
 }
 
 impl Pasts {
     /// Of all rooms together, this many bytes of history are remembered.
     pub(super) fn new(bound: usize) -> Self {
-        Self { by_name: BTreeMap::new(), order: VecDeque::new(), next: 0, bound, held: 0 }
+        Self { by_name: BTreeMap::new(), order: VecDeque::new(), next: 0, bound, bytes_held: 0 }
     }
 
     /// A room is gone.
     pub(super) fn remember(&mut self, name: Arc<str>, past: Past) {
         self.recall(&name);
-        self.held += past.held();
+        self.bytes_held += past.bytes_held();
         self.order.push_back((self.next, Arc::clone(&name)));
         self.by_name.insert(name, (self.next, past));
         self.next += 1;
-        while self.by_name.len() > MOST || (self.held > self.bound && self.by_name.len() > 1) {
+        while self.by_name.len() > MAX_ROOMS || (self.bytes_held > self.bound && self.by_name.len() > 1) {
             let Some((number, oldest)) = self.order.pop_front() else { break };
             if self.by_name.get(&oldest).is_some_and(|(going, _)| *going == number) {
                 self.recall(&oldest);
             }
         }
         // Rooms that come and go leave entries behind: they must not pile up either.
-        if self.order.len() > 2 * MOST {
+        if self.order.len() > 2 * MAX_ROOMS {
             let by_name = &self.by_name;
             self.order.retain(|(number, name)| by_name.get(name).is_some_and(|(going, _)| going == number));
         }
@@ -63,7 +63,7 @@ impl Pasts {
     /// A room comes back: what is known of it, which is forgotten here.
     pub(super) fn recall(&mut self, name: &str) -> Option<Past> {
         let (_, past) = self.by_name.remove(name)?;
-        self.held -= past.held();
+        self.bytes_held -= past.bytes_held();
         Some(past)
     }
 
@@ -80,8 +80,8 @@ impl Pasts {
 }
 
 impl Past {
-    fn held(&self) -> usize {
-        self.history.as_ref().map_or(0, History::held)
+    fn bytes_held(&self) -> usize {
+        self.history.as_ref().map_or(0, History::bytes_held)
     }
 }
 
@@ -96,8 +96,8 @@ mod tests {
             pasts.remember(format!("room {n}").into(), Past { joined: n, ..Past::default() });
             pasts.remember("regular".into(), Past { joined: n, ..Past::default() });
         }
-        assert_eq!(pasts.by_name.len(), MOST);
-        assert!(pasts.order.len() <= 2 * MOST);
+        assert_eq!(pasts.by_name.len(), MAX_ROOMS);
+        assert!(pasts.order.len() <= 2 * MAX_ROOMS);
         assert_eq!(pasts.recall("regular").map(|past| past.joined), Some(9_999));
         assert_eq!(pasts.recall("room 9999").map(|past| past.joined), Some(9_999));
         assert!(pasts.recall("room 9999").is_none(), "once");

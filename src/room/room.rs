@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use super::state::{Phase, State};
 use super::table::{Hooks, ReserveError, Table, WeakTable};
 use super::template::{Subject, Template};
-use crate::child::Child;
-use crate::client::Client;
+use crate::backend::Handle;
+use crate::clients::Client;
 use crate::config::Input;
 use crate::framing::gwsocket;
 use crate::sys::lock;
@@ -48,9 +48,9 @@ impl Room {
         }
         match state.phase {
             Phase::Stuck => return Err(ReserveError::Stuck),
-            _ if most.is_some_and(|most| state.places >= most) => return Err(ReserveError::RoomFull),
+            _ if most.is_some_and(|most| state.slots >= most) => return Err(ReserveError::RoomFull),
             _ if state.shutting_down => return Err(ReserveError::ShuttingDown),
-            _ => state.places += 1,
+            _ => state.slots += 1,
         }
         state.empty_since = None;
         Ok(())
@@ -67,7 +67,7 @@ impl Room {
 
     pub(super) fn is_gone(&self) -> bool {
         let state = lock(&self.state);
-        state.places == 0 && matches!(state.phase, Phase::Idle)
+        state.slots == 0 && matches!(state.phase, Phase::Idle)
     }
 
     fn message(&self, table: &Table, template: &Template, client: &Client) -> Vec<u8> {
@@ -101,13 +101,13 @@ impl Room {
 
     /// Takes a client out. The child sees the leave after its last message, because both come from the
     /// client's own thread; and before the end of its input, because the place is given back after.
-    pub(super) fn leave(&self, client: &Arc<Client>, child: &Arc<Child>) {
+    pub(super) fn leave(&self, client: &Arc<Client>, child: &Arc<Handle>) {
         // Off the list first: what the program says of its leave is not for itself. A client whose process
         // has ended is on no list, and its place is free already.
         let present = lock(&self.state).begin_to_leave(client);
         child.leave_line(client);
         client.leave_once(|| {
-            if client.is_greeted()
+            if client.has_joined()
                 && let Some(notice) = self.leave_notice(client)
             {
                 child.tell(&notice);
@@ -137,8 +137,8 @@ impl Room {
         let linger = self.table.upgrade().map_or(Duration::ZERO, |table| table.settings.linger);
         let mut state = lock(&self.state);
         change(&mut state);
-        state.places -= 1;
-        if state.places > 0 {
+        state.slots -= 1;
+        if state.slots > 0 {
             return;
         }
         state.empty_since = Some(Instant::now());
@@ -151,7 +151,7 @@ impl Room {
                     child.stop(Vec::new);
                 } else {
                     drop(state);
-                    child.look_again();
+                    child.wake_reader_thread();
                 }
             }
             Phase::Idle => {

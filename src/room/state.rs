@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::failures::Failures;
 use super::history::History;
-use crate::child::Child;
-use crate::client::Client;
+use crate::backend::Handle;
+use crate::clients::Client;
 
 /// Where a room's process is in its life.
 pub(super) enum Phase {
@@ -19,17 +19,17 @@ pub(super) enum Phase {
         ends: bool,
     },
     /// It answers.
-    Running(Arc<Child>),
+    Running(Arc<Handle>),
     /// It is on its way out; who comes now waits for the next one.
-    Stopping(Arc<Child>),
+    Stopping(Arc<Handle>),
     /// It cannot be ended; nobody comes in.
     Stuck,
 }
 
 pub(super) struct State {
     pub(super) phase: Phase,
-    /// Members, and those who hold a ticket.
-    pub(super) places: usize,
+    /// Members, and those who hold a slot.
+    pub(super) slots: usize,
     /// Since when there are none.
     pub(super) empty_since: Option<Instant>,
     /// In the order of their numbers.
@@ -39,7 +39,7 @@ pub(super) struct State {
     /// Clients that wait for a process, in the order of their coming.
     pub(super) arrivals: VecDeque<Arc<Client>>,
     /// Those that got in meanwhile, and with which process; their threads take this up.
-    pub(super) admitted: Vec<(u64, Arc<Child>)>,
+    pub(super) admitted: Vec<(u64, Arc<Handle>)>,
     /// The members as a list, until somebody comes or goes.
     pub(super) list: Option<Arc<[Arc<Client>]>>,
     /// What is replayed to those who come.
@@ -65,7 +65,7 @@ impl State {
     pub(super) fn new(port: Option<u16>, joined: u64, history: History, failures: Failures) -> Self {
         Self {
             phase: Phase::Idle,
-            places: 0,
+            slots: 0,
             empty_since: None,
             members: Vec::new(),
             leaving: Vec::new(),
@@ -113,7 +113,7 @@ impl State {
     }
 
     /// The process that a client got in with while it waited.
-    pub(super) fn take_admission(&mut self, id: u64) -> Option<Arc<Child>> {
+    pub(super) fn take_admission(&mut self, id: u64) -> Option<Arc<Handle>> {
         let at = self.admitted.iter().position(|(admitted, _)| *admitted == id)?;
         Some(self.admitted.swap_remove(at).1)
     }

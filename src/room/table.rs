@@ -12,7 +12,7 @@ use super::ports::Ports;
 use super::room::Room;
 use super::state::State;
 use super::template::Template;
-use crate::child::{Child, Settings};
+use crate::backend::{Handle, Settings};
 use crate::config::{self, Transport};
 use crate::log::Log;
 use crate::sys::bell::Bell;
@@ -91,11 +91,11 @@ pub struct Table {
     /// What they are told.
     pub(super) hooks: Hooks,
     /// What they remember.
-    pub(super) history: config::History,
+    pub(super) history: config::HistoryOptions,
     bounds: Bounds,
     pub(super) rooms: Mutex<Rooms>,
     /// All that may still live, those that no room knows any more too.
-    children: Mutex<Vec<Weak<Child>>>,
+    children: Mutex<Vec<Weak<Handle>>>,
     /// Reader threads that run: as many programs live.
     readers: AtomicUsize,
     /// Rung when one of them has ended.
@@ -115,12 +115,12 @@ pub(super) struct Rooms {
 }
 
 /// A place in a room, held from before the upgrade until the client has joined or given up.
-pub struct Ticket {
+pub struct RoomSlot {
     pub(super) room: Arc<Room>,
     pub(super) used: bool,
 }
 
-impl Drop for Ticket {
+impl Drop for RoomSlot {
     fn drop(&mut self) {
         if !self.used {
             self.room.give_back();
@@ -133,7 +133,7 @@ impl Table {
     pub fn new(
         settings: Settings,
         hooks: Hooks,
-        history: config::History,
+        history: config::HistoryOptions,
         bounds: Bounds,
         changed: Arc<Bell>,
     ) -> Arc<Self> {
@@ -165,7 +165,7 @@ impl Table {
     }
 
     /// Takes a place in a room, which begins to exist if it did not.
-    pub fn reserve(self: &Arc<Self>, name: &str) -> Result<Ticket, ReserveError> {
+    pub fn reserve(self: &Arc<Self>, name: &str) -> Result<RoomSlot, ReserveError> {
         let mut rooms = lock(&self.rooms);
         if rooms.shutting_down {
             return Err(ReserveError::ShuttingDown);
@@ -198,7 +198,7 @@ impl Table {
         };
         room.take_place(self.bounds.room_clients)?;
         rooms.taken = true;
-        Ok(Ticket { room, used: false })
+        Ok(RoomSlot { room, used: false })
     }
 
     /// Where the next program of a room is to listen: the room's port unless somebody else has come to listen
@@ -250,7 +250,7 @@ impl Table {
         }
         // Those too whose program is gone while its clients are still being told.
         for child in lock(&self.children).iter().filter_map(Weak::upgrade) {
-            child.look_again();
+            child.wake_reader_thread();
         }
     }
 
@@ -273,7 +273,7 @@ impl Table {
     }
 
     /// A program lives.
-    pub(super) fn note(&self, child: &Arc<Child>) {
+    pub(super) fn note(&self, child: &Arc<Handle>) {
         let mut children = lock(&self.children);
         // Those that are gone are forgotten when there are as many of them as of the others.
         if children.len() >= 2 * self.programs().max(16) {

@@ -2,7 +2,7 @@
 //! socket or a child's stdin, and what waits for it.
 //!
 //! Whoever has something to say locks the sink and, if nothing waits, writes at once without
-//! blocking. What the kernel does not take waits in the queue, and the sink's *minder*, a thread
+//! blocking. What the kernel does not take waits in the queue, and the sink's *backlog*, a thread
 //! that polls the descriptor, goes on when the other end has read. The mutex is held over pop,
 //! write and put back, so the order of each sender holds. No call in here blocks, except
 //! [`Sink::push_in_turn`], which is made for it.
@@ -29,12 +29,12 @@ use crate::sys::tcp::unacknowledged;
 use crate::sys::{lock, socket};
 
 /// Data handed to one `writev`.
-const WRITE_MOST: usize = 64 * 1024;
+const MAX_WRITE: usize = 64 * 1024;
 
 /// Parts handed to one `sendmsg`; far below `IOV_MAX` (1024).
 const SLICES: usize = 64;
 
-/// Writes in a row for one sink before its minder looks at the others again.
+/// Writes in a row for one sink before its backlog looks at the others again.
 const ROUNDS: usize = 16;
 
 /// How often a thread that waits for its turn asks whether it still should.
@@ -42,7 +42,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The descriptor of a sink. A stream with a layer in between (TLS) will be one more variant.
 #[derive(Debug)]
-pub enum Door {
+pub enum Stream {
     /// A stream socket.
     Socket(OwnedFd),
     /// The write end of a pipe, in non-blocking mode.
@@ -51,7 +51,7 @@ pub enum Door {
     Stream(OwnedFd),
 }
 
-impl Door {
+impl Stream {
     /// Reads, blocking for as long as the descriptor's mode and receive time-out say.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
@@ -72,7 +72,7 @@ impl Door {
     }
 }
 
-impl AsFd for Door {
+impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Socket(fd) | Self::Pipe(fd) | Self::Stream(fd) => fd.as_fd(),
@@ -82,13 +82,13 @@ impl AsFd for Door {
 
 /// How far a sink is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum CloseState {
     /// Takes data.
     Open,
     /// Takes nothing more; what waits is still written.
-    Ending,
+    Closing,
     /// All is written, the end included.
-    Ended,
+    Closed,
     /// The other end is gone, or this one gave up: what waited is thrown away.
     Broken,
 }
@@ -96,7 +96,7 @@ pub enum Phase {
 /// What became of something handed to a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "where something waits, somebody has to watch the sink"]
-pub enum After {
+pub enum WriteResult {
     /// Nothing waits.
     Clear,
     /// Something waits.
@@ -119,20 +119,20 @@ pub enum Overflow<'a> {
 
 /// How a stream of frames ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum CloseOrder {
     /// Behind all that is queued: it ends a story told.
-    Behind,
+    AfterQueue,
     /// In place of all that is queued but the frame already begun: it breaks off.
-    BreakOff,
+    DropQueue,
 }
 
 /// A look at a sink, for the one who minds it.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
+pub struct Status {
     /// How far it is.
-    pub phase: Phase,
+    pub close_state: CloseState,
     /// Bytes of memory held by what waits.
-    pub held: usize,
+    pub bytes_held: usize,
     /// Bytes that wait.
     pub left: usize,
     /// Bytes that wait before the newest message, a replay not counted.
@@ -146,16 +146,16 @@ pub struct Look {
 pub struct Sink {
     /// Bytes that wait at which it is behind, or full.
     bound: usize,
-    /// Whether the phase is `Open`, for those who must not wait for a write to end: set under the lock.
+    /// Whether the close_state is `Open`, for those who must not wait for a write to end: set under the lock.
     open: Arc<AtomicBool>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    door: Option<Arc<Door>>,
+    stream: Option<Arc<Stream>>,
     queue: Queue,
-    phase: Phase,
+    close_state: CloseState,
     open: Arc<AtomicBool>,
     watched: bool,
     /// Bytes the kernel took since the beginning.
@@ -195,35 +195,35 @@ pub struct Pushed {
     /// Whether the caller had to wait.
     pub waited: bool,
     /// As for everything that is handed to a sink.
-    pub after: After,
+    pub after: WriteResult,
 }
 
 impl Sink {
     /// A sink for websocket frames to a client.
-    pub fn socket(door: Arc<Door>, bound: usize) -> Self {
-        Self::new(door, bound, true)
+    pub fn to_client(stream: Arc<Stream>, bound: usize) -> Self {
+        Self::new(stream, bound, true)
     }
 
     /// A sink for plain bytes to a child over a stream socket in non-blocking mode.
-    pub fn stream(fd: OwnedFd, bound: usize) -> Self {
-        Self::new(Arc::new(Door::Stream(fd)), bound, false)
+    pub fn to_socket(fd: OwnedFd, bound: usize) -> Self {
+        Self::new(Arc::new(Stream::Stream(fd)), bound, false)
     }
 
     /// A sink for plain bytes to a child. The sink holds the only lasting reference to the pipe:
     /// when it ends, the child sees the end of its input.
-    pub fn pipe(fd: OwnedFd, bound: usize) -> Self {
-        Self::new(Arc::new(Door::Pipe(fd)), bound, false)
+    pub fn to_pipe(fd: OwnedFd, bound: usize) -> Self {
+        Self::new(Arc::new(Stream::Pipe(fd)), bound, false)
     }
 
-    fn new(door: Arc<Door>, bound: usize, framed: bool) -> Self {
+    fn new(stream: Arc<Stream>, bound: usize, framed: bool) -> Self {
         let open = Arc::new(AtomicBool::new(true));
         Self {
             bound,
             open: Arc::clone(&open),
             state: Mutex::new(State {
-                door: Some(door),
+                stream: Some(stream),
                 queue: Queue::new(framed),
-                phase: Phase::Open,
+                close_state: CloseState::Open,
                 open,
                 watched: false,
                 taken: 0,
@@ -235,10 +235,10 @@ impl Sink {
     }
 
     /// Frames for a client, these parts of a batch: written at once where nothing waits, queued otherwise.
-    pub fn send(&self, batch: &Arc<Batch>, parts: &[Range<usize>], overflow: Overflow<'_>) -> After {
+    pub fn send(&self, batch: &Arc<Batch>, parts: &[Range<usize>], overflow: Overflow<'_>) -> WriteResult {
         let mut state = lock(&self.state);
-        if state.phase != Phase::Open {
-            return After::Refused;
+        if state.close_state != CloseState::Open {
+            return WriteResult::Refused;
         }
         let mut written = 0;
         if state.queue.is_empty() {
@@ -248,7 +248,7 @@ impl Sink {
                 let slice = |part: &Range<usize>| IoSlice::new(&batch.bytes[part.clone()]);
                 state.write_now(&parts.iter().take(SLICES).map(slice).collect::<Vec<_>>())
             };
-            let Some(direct) = direct else { return After::Refused };
+            let Some(direct) = direct else { return WriteResult::Refused };
             written = direct;
         }
         for part in parts {
@@ -275,30 +275,30 @@ impl Sink {
     /// who holds a lock. [`Sink::flush`] afterwards.
     pub fn queue_replay(&self, batch: &Arc<Batch>, part: Range<usize>) {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Open {
+        if state.close_state == CloseState::Open {
             state.queue.push_replay(batch, part);
         }
     }
 
     /// The answer to the handshake, ahead of all frames; writes nothing yet. [`Sink::flush`] afterwards.
-    pub fn greet(&self, answer: Vec<u8>) {
-        lock(&self.state).queue.set_greeting(answer);
+    pub fn queue_handshake(&self, answer: Vec<u8>) {
+        lock(&self.state).queue.set_handshake(answer);
     }
 
     /// A ping, ahead of queued data.
-    pub fn ping(&self, frame: Control) -> After {
+    pub fn ping(&self, frame: Control) -> WriteResult {
         self.urgent(|queue| queue.set_ping(frame))
     }
 
     /// A pong, ahead of queued data; a later one takes the place of one that still waits.
-    pub fn pong(&self, frame: Control) -> After {
+    pub fn pong(&self, frame: Control) -> WriteResult {
         self.urgent(|queue| queue.set_pong(frame))
     }
 
-    fn urgent(&self, set: impl FnOnce(&mut Queue)) -> After {
+    fn urgent(&self, set: impl FnOnce(&mut Queue)) -> WriteResult {
         let mut state = lock(&self.state);
-        if state.phase != Phase::Open {
-            return After::Refused;
+        if state.close_state != CloseState::Open {
+            return WriteResult::Refused;
         }
         let idle = state.queue.is_empty();
         set(&mut state.queue);
@@ -313,17 +313,17 @@ impl Sink {
 
     /// The last frame. From here on the sink takes nothing more. A sink that is ending already can
     /// still be broken off; otherwise a second end is refused.
-    pub fn close(&self, frame: &[u8], ending: Ending) -> After {
+    pub fn close(&self, frame: &[u8], ending: CloseOrder) -> WriteResult {
         let mut state = lock(&self.state);
-        match (state.phase, ending) {
-            (Phase::Open, _) | (Phase::Ending, Ending::BreakOff) => {}
-            _ => return After::Refused,
+        match (state.close_state, ending) {
+            (CloseState::Open, _) | (CloseState::Closing, CloseOrder::DropQueue) => {}
+            _ => return WriteResult::Refused,
         }
-        if state.phase == Phase::Ending && state.queue.len() <= state.last {
+        if state.close_state == CloseState::Closing && state.queue.len() <= state.last {
             // The last frame of before is on its way already: one is enough.
             return state.after();
         }
-        if ending == Ending::BreakOff {
+        if ending == CloseOrder::DropQueue {
             state.queue.keep_only_begun();
         }
         state.last = frame.len();
@@ -333,10 +333,10 @@ impl Sink {
 
     /// The last notices for a child, whatever waits: then the end of its input. What they are is asked when
     /// nothing can come in between any more; who answers must take no other lock.
-    pub fn end_with(&self, last: impl FnOnce() -> Vec<u8>) -> After {
+    pub fn end_with(&self, last: impl FnOnce() -> Vec<u8>) -> WriteResult {
         let mut state = lock(&self.state);
-        if state.phase != Phase::Open {
-            return After::Refused;
+        if state.close_state != CloseState::Open {
+            return WriteResult::Refused;
         }
         let last = last();
         state.enter(&[last.len()], 0, false);
@@ -345,7 +345,7 @@ impl Sink {
     }
 
     /// A notice for a child, whatever waits. For what is bounded by its nature.
-    pub fn push(&self, notice: &[u8]) -> After {
+    pub fn push(&self, notice: &[u8]) -> WriteResult {
         let mut state = lock(&self.state);
         state.push([notice, b""], &[notice.len()], 0, false)
     }
@@ -357,7 +357,7 @@ impl Sink {
     #[must_use]
     pub fn announce(&self, client: u64, notice: &[u8]) -> bool {
         let mut state = lock(&self.state);
-        if state.phase != Phase::Open {
+        if state.close_state != CloseState::Open {
             return false;
         }
         if state.input().turns.is_empty() && state.queue.len() < self.bound {
@@ -389,12 +389,12 @@ impl Sink {
         mut stay: impl FnMut() -> bool,
         taken: impl FnOnce(),
     ) -> Pushed {
-        let mut pushed = Pushed { taken: 0, waited: false, after: After::Refused };
+        let mut pushed = Pushed { taken: 0, waited: false, after: WriteResult::Refused };
         let mut state = lock(&self.state);
         loop {
             let is_next = state.input().turns.is_empty() || state.input().turns.is_first(client);
             let must_wait = !is_next || state.queue.len() >= self.bound;
-            if state.phase == Phase::Open && must_wait {
+            if state.close_state == CloseState::Open && must_wait {
                 state.input().turns.wait(client);
                 drop(state);
                 pushed.waited = true;
@@ -414,7 +414,7 @@ impl Sink {
             let until = if alone { messages.ends.len() } else { pushed.taken + 1 };
             let (parts, ends, from) = messages.part(pushed.taken..until);
             pushed.after = state.push(parts, ends, from, counted);
-            if pushed.after == After::Refused {
+            if pushed.after == WriteResult::Refused {
                 break;
             }
             pushed.taken = until;
@@ -431,15 +431,15 @@ impl Sink {
     }
 
     /// Goes on writing what waits.
-    pub fn flush(&self) -> After {
+    pub fn flush(&self) -> WriteResult {
         self.go_on(&mut lock(&self.state))
     }
 
     /// The same for the thread that watches this sink. Once it is clear or broken, it is not watched any more.
-    pub fn flush_watched(&self) -> After {
+    pub fn flush_watched(&self) -> WriteResult {
         let mut state = lock(&self.state);
         let after = self.go_on(&mut state);
-        if !matches!(after, After::Waits { .. }) {
+        if !matches!(after, WriteResult::Waits { .. }) {
             state.watched = false;
         }
         after
@@ -458,13 +458,13 @@ impl Sink {
         true
     }
 
-    fn go_on(&self, state: &mut State) -> After {
-        if state.phase == Phase::Broken {
-            return After::Refused;
+    fn go_on(&self, state: &mut State) -> WriteResult {
+        if state.close_state == CloseState::Broken {
+            return WriteResult::Refused;
         }
         state.write_queue();
         state.wake_waiter(self.bound);
-        if state.phase == Phase::Broken { After::Refused } else { state.after() }
+        if state.close_state == CloseState::Broken { WriteResult::Refused } else { state.after() }
     }
 
     /// Gives up: throws away what waits, takes nothing more. A pipe is closed, a socket stays open
@@ -477,10 +477,10 @@ impl Sink {
     /// has not read yet, or none once its input has ended.
     pub fn close_if_read(&self) -> Option<usize> {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Ended {
+        if state.close_state == CloseState::Closed {
             state.close_input();
         }
-        state.door.is_some().then(|| state.unread())
+        state.stream.is_some().then(|| state.unread())
     }
 
     /// Messages of clients that a program has not read so far, those that it never will included.
@@ -491,8 +491,8 @@ impl Sink {
     }
 
     /// The descriptor, to poll it; `None` once a pipe is closed.
-    pub fn door(&self) -> Option<Arc<Door>> {
-        lock(&self.state).door.clone()
+    pub fn stream(&self) -> Option<Arc<Stream>> {
+        lock(&self.state).stream.clone()
     }
 
     /// Whether it takes data.
@@ -501,11 +501,11 @@ impl Sink {
     }
 
     /// How it stands.
-    pub fn look(&self) -> Look {
+    pub fn status(&self) -> Status {
         let state = lock(&self.state);
-        Look {
-            phase: state.phase,
-            held: state.queue.held(),
+        Status {
+            close_state: state.close_state,
+            bytes_held: state.queue.bytes_held(),
             left: state.queue.len(),
             backlog: state.queue.backlog(),
             moved: state.moved,
@@ -517,7 +517,7 @@ impl Sink {
     pub fn acknowledged(&self, ask_only: bool) -> Option<(i64, bool)> {
         // Under the lock: what is written meanwhile would look as if it had been acknowledged.
         let state = lock(&self.state);
-        let owed = state.door.as_ref().and_then(unacknowledged);
+        let owed = state.stream.as_ref().and_then(unacknowledged);
         (owed.is_some() || !ask_only)
             .then(|| (state.taken.cast_signed() - owed.unwrap_or(0).cast_signed(), owed.is_some()))
     }
@@ -551,7 +551,7 @@ impl State {
     /// Writes without blocking: what the kernel took, 0 where it would block, `None` where the other
     /// end is gone.
     fn write_now(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
-        let written = match self.door.as_ref().map(|door| door.write(slices)) {
+        let written = match self.stream.as_ref().map(|stream| stream.write(slices)) {
             Some(Ok(written)) => written,
             Some(Err(Errno::AGAIN)) => 0,
             // EPIPE, ECONNRESET and all else: nobody reads this any more.
@@ -587,10 +587,10 @@ impl State {
             if self.queue.is_empty() {
                 break;
             }
-            let Some(door) = &self.door else { break };
+            let Some(stream) = &self.stream else { break };
             let mut slices = Vec::with_capacity(8);
-            self.queue.next(WRITE_MOST, &mut slices);
-            match door.write(&slices) {
+            self.queue.next(MAX_WRITE, &mut slices);
+            match stream.write(&slices) {
                 Ok(written) => {
                     drop(slices);
                     self.queue.advance(written);
@@ -604,22 +604,22 @@ impl State {
                 }
             }
         }
-        if self.queue.is_empty() && self.phase == Phase::Ending {
-            self.phase = Phase::Ended;
+        if self.queue.is_empty() && self.close_state == CloseState::Closing {
+            self.close_state = CloseState::Closed;
             self.close_input();
         }
     }
 
     /// Writes or queues messages for a child, all of them or none.
-    fn push(&mut self, parts: [&[u8]; 2], ends: &[usize], from: usize, counted: bool) -> After {
-        if self.phase != Phase::Open {
-            return After::Refused;
+    fn push(&mut self, parts: [&[u8]; 2], ends: &[usize], from: usize, counted: bool) -> WriteResult {
+        if self.close_state != CloseState::Open {
+            return WriteResult::Refused;
         }
         let mut written = 0;
         if self.queue.is_empty() {
             match self.write_now(&parts.map(IoSlice::new)[..if parts[1].is_empty() { 1 } else { 2 }]) {
                 Some(taken) => written = taken,
-                None => return After::Refused,
+                None => return WriteResult::Refused,
             }
         }
         for part in parts {
@@ -632,20 +632,24 @@ impl State {
         self.after()
     }
 
-    fn end(&mut self) -> After {
-        self.phase = Phase::Ending;
+    fn end(&mut self) -> WriteResult {
+        self.close_state = CloseState::Closing;
         self.open.store(false, Ordering::Release);
         self.queue.drop_controls();
         self.write_queue();
         self.wake_all();
-        match self.phase {
-            Phase::Broken => After::Refused,
+        match self.close_state {
+            CloseState::Broken => WriteResult::Refused,
             _ => self.after(),
         }
     }
 
-    fn after(&self) -> After {
-        if self.queue.is_empty() { After::Clear } else { After::Waits { needs_watcher: !self.watched } }
+    fn after(&self) -> WriteResult {
+        if self.queue.is_empty() {
+            WriteResult::Clear
+        } else {
+            WriteResult::Waits { needs_watcher: !self.watched }
+        }
     }
 
     fn break_off(&mut self) {
@@ -654,7 +658,7 @@ impl State {
             input.lost += input.ledger.messages_in(unread);
             input.ledger.clear();
         }
-        self.phase = Phase::Broken;
+        self.close_state = CloseState::Broken;
         self.open.store(false, Ordering::Release);
         self.queue.clear();
         self.close_input();
@@ -662,22 +666,22 @@ impl State {
     }
 
     fn close_input(&mut self) {
-        match self.door.as_deref() {
-            Some(Door::Socket(_)) | None => return,
-            Some(Door::Stream(fd)) => {
+        match self.stream.as_deref() {
+            Some(Stream::Socket(_)) | None => return,
+            Some(Stream::Stream(fd)) => {
                 // Gone already: then nobody has to be told.
                 let _ = rustix::net::shutdown(fd, Shutdown::Write);
             }
             // Kept open while it holds unread bytes, so that they can be counted. The reader closes it later: see
             // `close_if_read`.
-            Some(Door::Pipe(_)) if self.phase == Phase::Ended && self.unread() > 0 => return,
-            Some(Door::Pipe(_)) => {}
+            Some(Stream::Pipe(_)) if self.close_state == CloseState::Closed && self.unread() > 0 => return,
+            Some(Stream::Pipe(_)) => {}
         }
-        self.door = None;
+        self.stream = None;
     }
 
     fn wake_waiter(&self, bound: usize) {
-        if self.queue.len() < bound || self.phase != Phase::Open {
+        if self.queue.len() < bound || self.close_state != CloseState::Open {
             self.input.iter().for_each(|input| input.turns.wake_first());
         }
     }
@@ -693,22 +697,22 @@ impl State {
 
     /// Enters messages, or a notice, that are being handed over: where they end, and where the first begins.
     fn enter(&mut self, ends: &[usize], from: usize, are_messages: bool) {
-        let (door, queued) = (self.door.as_deref(), self.queue.len());
+        let (stream, queued) = (self.stream.as_deref(), self.queue.len());
         let ledger = &mut self.input.get_or_insert_default().ledger;
-        ledger.push(ends, from, are_messages, || queued + unread_in_kernel(door));
+        ledger.push(ends, from, are_messages, || queued + unread_in_kernel(stream));
     }
 
     /// Bytes for a program that it has not read, as far as that is known: what waits here and in the kernel.
     fn unread(&self) -> usize {
-        self.queue.len() + unread_in_kernel(self.door.as_deref())
+        self.queue.len() + unread_in_kernel(self.stream.as_deref())
     }
 }
 
-fn unread_in_kernel(door: Option<&Door>) -> usize {
-    let bytes = match door {
-        Some(Door::Pipe(fd)) => rustix::io::ioctl_fionread(fd).ok(),
-        Some(Door::Stream(fd)) => unacknowledged(fd),
-        Some(Door::Socket(_)) | None => None,
+fn unread_in_kernel(stream: Option<&Stream>) -> usize {
+    let bytes = match stream {
+        Some(Stream::Pipe(fd)) => rustix::io::ioctl_fionread(fd).ok(),
+        Some(Stream::Stream(fd)) => unacknowledged(fd),
+        Some(Stream::Socket(_)) | None => None,
     };
     usize::try_from(bytes.unwrap_or(0)).unwrap_or(usize::MAX)
 }
@@ -736,7 +740,7 @@ mod tests {
 
     fn pair(bound: usize) -> (Sink, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("socket pair");
-        (Sink::socket(Arc::new(Door::Socket(ours.into())), bound), theirs)
+        (Sink::to_client(Arc::new(Stream::Socket(ours.into())), bound), theirs)
     }
 
     #[test]
@@ -746,7 +750,7 @@ mod tests {
         let (mut sent, mut claims) = (0, 0);
         while sent < 1000 {
             let after = sink.send(&one, &whole(&one), Overflow::Queue);
-            if after == (After::Waits { needs_watcher: true }) {
+            if after == (WriteResult::Waits { needs_watcher: true }) {
                 let _ = sink.flush();
                 claims += u32::from(sink.claim_watch());
                 assert!(!sink.claim_watch(), "one watcher");
@@ -754,15 +758,22 @@ mod tests {
             sent += 1;
         }
         assert_eq!(claims, 1, "2 MB do not fit a socket's buffer, and one thread has to watch it");
-        assert_eq!(sink.close(&[0x88, 0], Ending::Behind), After::Waits { needs_watcher: false });
-        assert_eq!(sink.send(&one, &whole(&one), Overflow::Queue), After::Refused, "nothing after the close");
+        assert_eq!(
+            sink.close(&[0x88, 0], CloseOrder::AfterQueue),
+            WriteResult::Waits { needs_watcher: false }
+        );
+        assert_eq!(
+            sink.send(&one, &whole(&one), Overflow::Queue),
+            WriteResult::Refused,
+            "nothing after the close"
+        );
         let mut got = vec![0; 1000 * one.bytes.len() + 2];
         let mut at = 0;
         while at < got.len() {
             at += client.read(&mut got[at..]).expect("read");
             let _ = sink.flush_watched();
         }
-        assert_eq!(sink.look().phase, Phase::Ended);
+        assert_eq!(sink.status().close_state, CloseState::Closed);
         assert!(got[..got.len() - 2].chunks(one.bytes.len()).all(|chunk| chunk == one.bytes));
         assert_eq!(got[got.len() - 2..], [0x88, 0]);
     }
@@ -777,10 +788,10 @@ mod tests {
         }
         let dropped = dropped.into_inner();
         assert!(dropped > 0);
-        let _ = sink.close(&[0x88, 0], Ending::Behind);
+        let _ = sink.close(&[0x88, 0], CloseOrder::AfterQueue);
         let mut got = Vec::new();
         let mut buffer = vec![0; 65536];
-        while sink.look().phase != Phase::Ended {
+        while sink.status().close_state != CloseState::Closed {
             let n = client.read(&mut buffer).expect("read");
             got.extend_from_slice(&buffer[..n]);
             let _ = sink.flush_watched();
@@ -796,8 +807,8 @@ mod tests {
     fn a_broken_pipe_refuses_and_wakes_those_who_wait() {
         let (reader, writer) = std::io::pipe().expect("pipe");
         rustix::io::ioctl_fionbio(&writer, true).expect("non-blocking");
-        let sink = Arc::new(Sink::pipe(writer.into(), 1000));
-        while sink.push(&[0; 4096]) == After::Clear {}
+        let sink = Arc::new(Sink::to_pipe(writer.into(), 1000));
+        while sink.push(&[0; 4096]) == WriteResult::Clear {}
         let waiter = std::thread::spawn({
             let sink = Arc::clone(&sink);
             move || sink.push_in_turn(1, Messages::one([b"late", b"\n"], &[5]), true, || true, || {})
@@ -806,8 +817,8 @@ mod tests {
             std::thread::yield_now();
         }
         drop(reader);
-        assert_eq!(sink.flush_watched(), After::Refused);
-        let pushed = Pushed { taken: 0, waited: true, after: After::Refused };
+        assert_eq!(sink.flush_watched(), WriteResult::Refused);
+        let pushed = Pushed { taken: 0, waited: true, after: WriteResult::Refused };
         assert_eq!(waiter.join().expect("no panic"), pushed);
     }
 
@@ -815,9 +826,9 @@ mod tests {
     fn those_who_wait_get_their_turn_in_the_order_of_coming() {
         let (mut reader, writer) = std::io::pipe().expect("pipe");
         rustix::io::ioctl_fionbio(&writer, true).expect("non-blocking");
-        let sink = Arc::new(Sink::pipe(writer.into(), 1000));
+        let sink = Arc::new(Sink::to_pipe(writer.into(), 1000));
         let mut filled = 0;
-        while sink.push(&[b'.'; 4096]) == After::Clear {
+        while sink.push(&[b'.'; 4096]) == WriteResult::Clear {
             filled += 4096;
         }
         let mut waiters = Vec::new();

@@ -13,11 +13,11 @@ use std::sync::Arc;
 const ENTRY: usize = 64;
 
 /// A buffer of our own starts with this capacity; each that follows it at once has twice as much as the one before,
-/// up to [`TAIL_MOST`]. So what is held stays in proportion to what waits. None is larger: of these, musl's allocator
+/// up to [`MAX_TAIL`]. So what is held stays in proportion to what waits. None is larger: of these, musl's allocator
 /// puts 14 into one memory map, and from 131,052 bytes each would be a map of its own, of which a process may have
 /// few: see [`Maps`](crate::sys::limits::Maps).
 const TAIL_LEAST: usize = 1024;
-const TAIL_MOST: usize = 64 * 1024;
+const MAX_TAIL: usize = 64 * 1024;
 
 /// Parts of batches below this size are copied: a piece of its own would cost more than its bytes.
 const SHARED_LEAST: usize = 4 * 1024;
@@ -78,7 +78,7 @@ pub(super) struct Queue {
     /// Bytes of the first piece that are written already.
     at: usize,
     /// Bytes of memory that the pieces hold.
-    held: usize,
+    bytes_held: usize,
     /// Bytes of data still to be written.
     left: usize,
     /// How many of them are a replay. It comes first, so the next bytes written are its.
@@ -89,7 +89,7 @@ pub(super) struct Queue {
     framed: bool,
     /// Bytes still to be written of the frame that is half-written.
     begun: usize,
-    /// A control frame, or the greeting, in the writer's hand and how much of it is written.
+    /// A control frame, or the handshake, in the writer's hand and how much of it is written.
     hand: Option<(Control, usize)>,
     ping: Option<Control>,
     pong: Option<Control>,
@@ -103,7 +103,7 @@ impl Queue {
         Self {
             pieces: VecDeque::new(),
             at: 0,
-            held: 0,
+            bytes_held: 0,
             left: 0,
             replay: 0,
             newest: 0,
@@ -122,8 +122,8 @@ impl Queue {
     }
 
     /// Bytes of memory held by what waits.
-    pub(super) fn held(&self) -> usize {
-        self.held
+    pub(super) fn bytes_held(&self) -> usize {
+        self.bytes_held
     }
 
     /// Bytes that wait before the newest message, a replay not counted: what says whether the reader is behind.
@@ -164,7 +164,7 @@ impl Queue {
             while from < range.end {
                 // As many messages as a buffer holds, or one that is larger.
                 let next = ends.partition_point(|&end| end <= from);
-                let last = ends.partition_point(|&end| end <= from + TAIL_MOST).max(next + 1) - 1;
+                let last = ends.partition_point(|&end| end <= from + MAX_TAIL).max(next + 1) - 1;
                 let until = ends.get(last).map_or(range.end, |&end| end.min(range.end));
                 self.push_copy(&batch.bytes[from..until]);
                 from = until;
@@ -179,7 +179,7 @@ impl Queue {
     /// larger than a buffer: it takes several, and its head is not divided.
     pub(super) fn push_copy(&mut self, mut bytes: &[u8]) {
         self.left += bytes.len();
-        let is_long = bytes.len() > TAIL_MOST;
+        let is_long = bytes.len() > MAX_TAIL;
         while !bytes.is_empty() {
             if let Some(Piece::Own(tail)) = self.pieces.back_mut() {
                 let room = tail.capacity() - tail.len();
@@ -191,15 +191,15 @@ impl Queue {
                 }
             }
             let usual = match self.pieces.back() {
-                Some(Piece::Own(full)) => (2 * full.capacity()).min(TAIL_MOST),
+                Some(Piece::Own(full)) => (2 * full.capacity()).min(MAX_TAIL),
                 Some(Piece::Shared(..)) | None => TAIL_LEAST,
             };
-            self.push(Piece::Own(Vec::with_capacity(bytes.len().clamp(usual, TAIL_MOST))));
+            self.push(Piece::Own(Vec::with_capacity(bytes.len().clamp(usual, MAX_TAIL))));
         }
     }
 
     fn push(&mut self, piece: Piece) {
-        self.held += piece.cost();
+        self.bytes_held += piece.cost();
         self.pieces.push_back(piece);
     }
 
@@ -212,7 +212,7 @@ impl Queue {
     }
 
     /// What goes ahead of all frames, for a queue that nothing has gone through yet.
-    pub(super) fn set_greeting(&mut self, bytes: Vec<u8>) {
+    pub(super) fn set_handshake(&mut self, bytes: Vec<u8>) {
         self.hand = Some((bytes, 0));
     }
 
@@ -263,7 +263,7 @@ impl Queue {
         self.pieces.clear();
         self.pieces.shrink_to(8);
         self.at = 0;
-        self.held = 0;
+        self.bytes_held = 0;
         (self.left, self.replay, self.newest) = (0, 0, 0);
     }
 
@@ -319,7 +319,7 @@ impl Queue {
             self.replay = self.replay.saturating_sub(step);
             written -= step;
             if step == rest.len() {
-                self.held -= first.cost();
+                self.bytes_held -= first.cost();
                 self.at = 0;
                 self.pieces.pop_front();
             }
@@ -399,7 +399,7 @@ mod tests {
             assert!(written > 0, "a queue that is not empty gives something to write");
             queue.advance(written);
         }
-        assert_eq!((queue.held(), queue.len(), queue.backlog()), (0, 0, 0));
+        assert_eq!((queue.bytes_held(), queue.len(), queue.backlog()), (0, 0, 0));
         out
     }
 
@@ -491,8 +491,13 @@ mod tests {
             Piece::Own(bytes) => bytes.capacity(),
             Piece::Shared(..) => panic!("a small part of it"),
         });
-        assert!(lengths.max() <= Some(TAIL_MOST));
-        assert!(queue.held() < queue.len() + 3 * TAIL_MOST, "{} for {}", queue.held(), queue.len());
+        assert!(lengths.max() <= Some(MAX_TAIL));
+        assert!(
+            queue.bytes_held() < queue.len() + 3 * MAX_TAIL,
+            "{} for {}",
+            queue.bytes_held(),
+            queue.len()
+        );
     }
 
     #[test]
@@ -500,11 +505,11 @@ mod tests {
         let big = batch(&[&[0; 10_000]]);
         let mut queue = Queue::new(true);
         queue.push_shared(&big, 0..big.bytes.len());
-        assert!(queue.held() >= big.bytes.capacity());
+        assert!(queue.bytes_held() >= big.bytes.capacity());
         queue.clear();
-        assert_eq!(queue.held(), 0);
+        assert_eq!(queue.bytes_held(), 0);
         queue.push_shared(&big, big.bytes.len() - 10..big.bytes.len());
-        assert!(queue.held() < 2_000, "a small rest is copied out and does not pin the whole");
+        assert!(queue.bytes_held() < 2_000, "a small rest is copied out and does not pin the whole");
         assert_eq!(Arc::strong_count(&big), 1);
     }
 
@@ -525,7 +530,12 @@ mod tests {
                     queue.push_copy(&batch.bytes);
                 }
                 let bound = 3 * queue.len() + 4 * TAIL_LEAST;
-                assert!(queue.held() <= bound, "{} held, {} wait", queue.held(), queue.len());
+                assert!(
+                    queue.bytes_held() <= bound,
+                    "{} bytes_held, {} wait",
+                    queue.bytes_held(),
+                    queue.len()
+                );
             }
         }
     }
@@ -557,7 +567,7 @@ mod tests {
         let tiny = batch(&vec![&b"x"[..]; 50_000]);
         let mut queue = Queue::new(true);
         queue.push_shared(&tiny, 0..tiny.bytes.len());
-        assert!(queue.held() < 2 * tiny.bytes.len(), "{} for {}", queue.held(), tiny.bytes.len());
+        assert!(queue.bytes_held() < 2 * tiny.bytes.len(), "{} for {}", queue.bytes_held(), tiny.bytes.len());
     }
 
     #[test]
@@ -569,7 +579,7 @@ mod tests {
             queue.push_copy(line.as_bytes());
             wanted.extend_from_slice(line.as_bytes());
         }
-        assert!(queue.held() < wanted.len() + 2 * TAIL_MOST);
+        assert!(queue.bytes_held() < wanted.len() + 2 * MAX_TAIL);
         assert_eq!(drain(&mut queue, 777), wanted);
     }
 }

@@ -65,7 +65,7 @@ pub struct Maps {
 
 /// Some of them; given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct MapGuard {
     maps: Arc<Maps>,
     held: u64,
 }
@@ -82,19 +82,19 @@ impl Maps {
     }
 
     /// Maps for so many threads, if they are there.
-    pub fn hold(self: &Arc<Self>, threads: u64) -> Option<Held> {
-        self.hold_maps(threads * MAPS_PER_THREAD)
+    pub fn reserve(self: &Arc<Self>, threads: u64) -> Option<MapGuard> {
+        self.reserve_maps(threads * MAPS_PER_THREAD)
     }
 
     /// So many maps, if they are there: for buffers so large that the allocator gives each a map of its own.
-    pub fn hold_maps(self: &Arc<Self>, held: u64) -> Option<Held> {
+    pub fn reserve_maps(self: &Arc<Self>, held: u64) -> Option<MapGuard> {
         let take = |left: u64| left.checked_sub(held);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(Held { maps: Arc::clone(self), held })
+        Some(MapGuard { maps: Arc::clone(self), held })
     }
 }
 
-impl Drop for Held {
+impl Drop for MapGuard {
     fn drop(&mut self) {
         self.maps.left.fetch_add(self.held, Ordering::Relaxed);
     }
@@ -112,15 +112,15 @@ mod tests {
     #[test]
     fn maps_are_given_back_and_never_more_than_there_are() {
         let maps = Maps::of(4);
-        let first = maps.hold(3).expect("there are four");
-        assert!(maps.hold(2).is_none());
-        let second = maps.hold(1).expect("one is left");
+        let first = maps.reserve(3).expect("there are four");
+        assert!(maps.reserve(2).is_none());
+        let second = maps.reserve(1).expect("one is left");
         drop(first);
-        assert!(maps.hold(4).is_none());
+        assert!(maps.reserve(4).is_none());
         drop(second);
-        let last = maps.hold_maps(1).expect("all are back");
-        assert!(maps.hold(4).is_none());
+        let last = maps.reserve_maps(1).expect("all are back");
+        assert!(maps.reserve(4).is_none());
         drop(last);
-        drop(maps.hold(4).expect("all are back"));
+        drop(maps.reserve(4).expect("all are back"));
     }
 }

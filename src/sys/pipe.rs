@@ -11,7 +11,7 @@ pub const PIPE_WIDE: usize = 128 * 1024;
 
 /// How many pipes are wide at a time. What the pipes of one user hold in all is limited, 64 MiB by default
 /// (`pipe-user-pages-soft`): whoever uses that up gets pipes of two pages from then on, in every program.
-const WIDE_MOST: usize = 64;
+const MAX_WIDE: usize = 64;
 
 static WIDE: AtomicUsize = AtomicUsize::new(0);
 
@@ -20,10 +20,10 @@ static WIDE: AtomicUsize = AtomicUsize::new(0);
 pub struct Wide(());
 
 /// Has a pipe hold more. For one that was full: a message of [`PIPE`] bytes does not fit into a new one with
-/// its line's end, and costs each side twice the calls. Not before, and not every one: see `WIDE_MOST`. Where
+/// its line's end, and costs each side twice the calls. Not before, and not every one: see `MAX_WIDE`. Where
 /// that is used up (EPERM), and where this is no pipe, all stays as it is.
 pub fn widen(pipe: impl AsFd) -> Option<Wide> {
-    let more = |wide: usize| (wide < WIDE_MOST).then_some(wide + 1);
+    let more = |wide: usize| (wide < MAX_WIDE).then_some(wide + 1);
     WIDE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
     let wide = Wide(());
     rustix::pipe::fcntl_setpipe_size(pipe, PIPE_WIDE).ok().map(|_| wide)

@@ -13,7 +13,7 @@ pub const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// A caller that has not looked at a peer for longer than this was standing still itself (a paused machine, a
 /// slow disk), and the peer is not blamed for it.
-const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(2);
+const MAX_GAP: Duration = Duration::from_secs(2);
 
 /// The window of a rate is kept in so many steps: a rate is looked at over the window and at most one
 /// step more.
@@ -30,7 +30,7 @@ pub struct LeastRate {
 
 /// What becomes of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Pace {
     /// It takes what it is owed, or has had too little time to tell.
     TakesEnough,
     /// It has taken nothing for too long.
@@ -65,7 +65,7 @@ impl Progress {
     /// To be called every [`TRY_AGAIN`]: of a longer pause only that much counts.
     pub fn note(&mut self, now: Instant, taken: u64) {
         let paused = self.looked.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        if paused > LONGEST_LOOK_AWAY {
+        if paused > MAX_GAP {
             let standing = paused.saturating_sub(TRY_AGAIN);
             self.moved = self.moved.map(|at| at + standing);
             self.marks.iter_mut().for_each(|(at, _)| *at += standing);
@@ -93,17 +93,17 @@ impl Progress {
     }
 
     /// How it does, at a time not before the last note.
-    pub fn verdict(&self, now: Instant) -> Verdict {
+    pub fn verdict(&self, now: Instant) -> Pace {
         let (Some(moved), Some(&(since, had))) = (self.moved, self.marks.front()) else {
-            return Verdict::TakesEnough;
+            return Pace::TakesEnough;
         };
         if now.saturating_duration_since(moved) >= self.stall {
-            return Verdict::Stalled;
+            return Pace::Stalled;
         }
         if self.is_past_window(now, since) && self.taken - had < self.least.bytes {
-            return Verdict::TooSlow;
+            return Pace::TooSlow;
         }
-        Verdict::TakesEnough
+        Pace::TakesEnough
     }
 
     fn step(&self) -> Duration {
@@ -129,7 +129,7 @@ mod tests {
     type Taken<'a> = &'a dyn Fn(u32) -> u64;
 
     /// When a peer that has taken `taken(n)` bytes more at half second `n` is given up, in half seconds, and why.
-    fn judged(taken: impl Fn(u32) -> u64) -> Option<(u32, Verdict)> {
+    fn judged(taken: impl Fn(u32) -> u64) -> Option<(u32, Pace)> {
         let began = Instant::now();
         let mut progress = Progress::new(STALL, LEAST);
         // Counted from wherever the caller likes.
@@ -139,7 +139,7 @@ mod tests {
             let now = began + half * Duration::from_millis(500);
             progress.note(now, total);
             match progress.verdict(now) {
-                Verdict::TakesEnough => {}
+                Pace::TakesEnough => {}
                 verdict => return Some((half, verdict)),
             }
             assert!(progress.marks.len() <= STEPS as usize + 2, "no more than a window is remembered");
@@ -170,19 +170,19 @@ mod tests {
 
     #[test]
     fn a_peer_that_takes_nothing_or_too_little_is_given_up_in_time() {
-        let cases: [(&str, Taken<'_>, u32, Verdict); 7] = [
-            ("nothing", &|_| 0, 10, Verdict::Stalled),
-            ("much after 3 s, then nothing", &|half| u64::from(half == 6) << 30, 13, Verdict::Stalled),
-            ("a byte each half second", &|_| 1, 30, Verdict::TooSlow),
-            ("a byte just before it would be a stall", &every(19, 1), 30, Verdict::TooSlow),
-            ("1 kB/s", &every(2, 1000), 30, Verdict::TooSlow),
-            ("just below the rate", &every(2, 2000), 30, Verdict::TooSlow),
+        let cases: [(&str, Taken<'_>, u32, Pace); 7] = [
+            ("nothing", &|_| 0, 10, Pace::Stalled),
+            ("much after 3 s, then nothing", &|half| u64::from(half == 6) << 30, 13, Pace::Stalled),
+            ("a byte each half second", &|_| 1, 30, Pace::TooSlow),
+            ("a byte just before it would be a stall", &every(19, 1), 30, Pace::TooSlow),
+            ("1 kB/s", &every(2, 1000), 30, Pace::TooSlow),
+            ("just below the rate", &every(2, 2000), 30, Pace::TooSlow),
             // A burst counts for its own window, not for ever.
             (
                 "much after 5 s, then 1 kB/s",
                 &|half| if half == 10 { 1 << 30 } else { 500 },
                 35,
-                Verdict::TooSlow,
+                Pace::TooSlow,
             ),
         ];
         for (what, taken, second, verdict) in cases {
@@ -197,16 +197,16 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut progress = Progress::new(STALL, LEAST);
-        assert_eq!(progress.verdict(at(1000)), Verdict::TakesEnough, "before anything was owed");
+        assert_eq!(progress.verdict(at(1000)), Pace::TakesEnough, "before anything was owed");
         progress.note(at(0), 5);
         progress.rest();
-        assert_eq!(progress.verdict(at(1000)), Verdict::TakesEnough);
+        assert_eq!(progress.verdict(at(1000)), Pace::TakesEnough);
         for second in 1000..1010 {
             progress.note(at(second), 5);
-            assert_eq!(progress.verdict(at(second)), Verdict::TakesEnough, "the clocks begin anew");
+            assert_eq!(progress.verdict(at(second)), Pace::TakesEnough, "the clocks begin anew");
         }
         progress.note(at(1010), 5);
-        assert_eq!(progress.verdict(at(1010)), Verdict::Stalled);
+        assert_eq!(progress.verdict(at(1010)), Pace::Stalled);
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
         for (second, taken) in (0..=10).zip([100, 50].into_iter().cycle()) {
             progress.note(began + Duration::from_secs(second), taken);
         }
-        assert_eq!(progress.verdict(began + STALL), Verdict::Stalled);
+        assert_eq!(progress.verdict(began + STALL), Pace::Stalled);
     }
 
     #[test]
@@ -230,11 +230,11 @@ mod tests {
             progress.verdict(now)
         };
         look_after(&mut progress, 0, 0);
-        assert_eq!(look_after(&mut progress, 300_000, 0), Verdict::TakesEnough, "a machine was paused");
-        assert_eq!(look_after(&mut progress, 300_000, 1), Verdict::TakesEnough, "twice");
+        assert_eq!(look_after(&mut progress, 300_000, 0), Pace::TakesEnough, "a machine was paused");
+        assert_eq!(look_after(&mut progress, 300_000, 1), Pace::TakesEnough, "twice");
         for _ in 0..19 {
-            assert_eq!(look_after(&mut progress, 500, 1), Verdict::TakesEnough);
+            assert_eq!(look_after(&mut progress, 500, 1), Pace::TakesEnough);
         }
-        assert_eq!(look_after(&mut progress, 500, 1), Verdict::Stalled, "what it is looked at counts");
+        assert_eq!(look_after(&mut progress, 500, 1), Pace::Stalled, "what it is looked at counts");
     }
 }

@@ -11,7 +11,7 @@ use super::lock;
 
 /// How long a thread without work stays, and how many of them.
 const STAY: Duration = Duration::from_secs(1);
-const PARKED_MOST: usize = 32;
+const MAX_PARKED: usize = 32;
 
 type Body = Box<dyn FnOnce() + Send>;
 
@@ -76,7 +76,7 @@ impl Parked {
     fn wait(self: &Arc<Self>) -> Option<Work> {
         {
             let mut parked = lock(&PARKED);
-            if parked.len() >= PARKED_MOST {
+            if parked.len() >= MAX_PARKED {
                 return None;
             }
             parked.push(Arc::clone(self));

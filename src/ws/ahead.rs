@@ -4,12 +4,12 @@ use std::io;
 use std::ops::Range;
 
 use super::pieces::{Need, Pieces};
-use super::stream::READ_BUFFER;
+use super::socket_reader::READ_BUFFER;
 
 /// What is read at a time of a client that sends much, in bytes.
 const AHEAD: usize = 64 * 1024;
 
-/// After so many small reads in a row a client sends much no more.
+/// WriteResult so many small reads in a row a client sends much no more.
 const SMALL_READS: u32 = 16;
 
 /// From the socket to tungstenite: what was read ahead, and what becomes of it.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use crate::client::{CLOSE_PATIENCE, Client, SHUTDOWN_CLOSE, TRY_AGAIN, Uptake};
-use crate::sink::{After, Phase};
+use crate::clients::{CLOSE_TIMEOUT, Client, SHUTDOWN_CLOSE_TIMEOUT, TRY_AGAIN, Uptake};
+use crate::sink::{CloseState, WriteResult};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
 use crate::sys::socket;
@@ -23,15 +23,17 @@ pub(super) fn write_out(client: &Arc<Client>, shutting_down: impl Fn() -> bool) 
     let mut uptake = Uptake::new(started);
     loop {
         match client.sink.flush() {
-            After::Clear => return client.sink.look().phase == Phase::Ended,
-            After::Refused => return false,
-            After::Waits { .. } => {
+            WriteResult::Clear => return client.sink.status().close_state == CloseState::Closed,
+            WriteResult::Refused => return false,
+            WriteResult::Waits { .. } => {
                 let now = Instant::now();
                 uptake.observe(client, now);
-                let moved = client.sink.look().moved.max(uptake.moved()).max(started);
-                let until = if shutting_down() { started + SHUTDOWN_CLOSE } else { moved + CLOSE_PATIENCE };
+                let moved = client.sink.status().moved.max(uptake.moved()).max(started);
+                let until =
+                    if shutting_down() { started + SHUTDOWN_CLOSE_TIMEOUT } else { moved + CLOSE_TIMEOUT };
                 let until = until.min(now + TRY_AGAIN);
-                if until <= now || ready(client.door.as_fd(), PollFlags::OUT, Deadline::at(until)).is_err() {
+                if until <= now || ready(client.stream.as_fd(), PollFlags::OUT, Deadline::at(until)).is_err()
+                {
                     return false;
                 }
             }
@@ -43,9 +45,14 @@ pub(super) fn write_out(client: &Arc<Client>, shutting_down: impl Fn() -> bool) 
 /// `message` is `--maxmessage`: the rest of one message that was too large is read away too.
 pub(super) fn end(client: &Arc<Client>, written: bool, message: usize, shutting_down: impl Fn() -> bool) {
     if written {
-        socket::end_gently(client.door.as_fd(), LAST_READ, LAST_BYTES.saturating_add(message), shutting_down);
+        socket::end_gently(
+            client.stream.as_fd(),
+            LAST_READ,
+            LAST_BYTES.saturating_add(message),
+            shutting_down,
+        );
     } else {
         client.sink.abandon();
-        socket::reset_on_close(client.door.as_fd());
+        socket::reset_on_close(client.stream.as_fd());
     }
 }

@@ -17,21 +17,21 @@ use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
 use super::close;
 use super::inbound::{Inbound, Waited, still_there};
 use super::liveness::{Liveness, Verdict};
-use super::stream::{READ_BUFFER, Stream};
-use crate::client::{CLOSE_PATIENCE, Client, Uptake};
+use super::socket_reader::{READ_BUFFER, SocketReader};
+use crate::clients::{CLOSE_TIMEOUT, Client, Uptake};
 use crate::config::Level;
-use crate::connections::Place;
 use crate::counters::Count;
 use crate::framing::frames::{self, Kind};
 use crate::http::head::{Head, HeadError};
-use crate::http::plain::{self, KEEP_ALIVE, MOST_REQUESTS};
+use crate::http::plain::{self, KEEP_ALIVE, MAX_REQUESTS};
 use crate::http::respond::{Reply, refuse, refuse_for, switching_protocols};
 use crate::http::route::{Offers, Route, UpgradeRequest, route};
 use crate::http::send::Peer;
 use crate::http::{cgi, origin, receive, subprotocol};
 use crate::room::{JoinError, Member, ReserveError, Room};
 use crate::service::Service;
-use crate::sink::{Door, Ending};
+use crate::sink::{CloseOrder, Stream};
+use crate::slots::ConnectionSlot;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
 use crate::sys::threads::set_name;
@@ -40,7 +40,7 @@ use crate::sys::threads::set_name;
 const CONTROL_FRAME: usize = 125;
 
 /// A message of more bytes leaves a buffer behind that is not kept even for a client that sends much.
-const LARGE: usize = 64 * 1024;
+const MAX_KEPT_BUFFER: usize = 64 * 1024;
 
 /// A client that sent much and then nothing for so long has its buffers taken away.
 const LULL: Duration = Duration::from_secs(1);
@@ -49,29 +49,34 @@ const LULL: Duration = Duration::from_secs(1);
 const NO_MAPS: &str = "out of memory maps, try again later";
 
 /// Serves one connection to its end. `peer` is missing on a unix socket.
-pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>, place: &Place) {
+pub fn serve(
+    service: &Arc<Service>,
+    stream: &Arc<Stream>,
+    peer: Option<SocketAddr>,
+    connection: &ConnectionSlot,
+) {
     let mut rest = Vec::new();
     let offers = Offers { api: service.config.api, metrics: service.config.metrics.is_some() };
-    for number in 1..=MOST_REQUESTS {
+    for number in 1..=MAX_REQUESTS {
         // The first request has the handshake's time in all; a later one may keep us waiting first.
         if number > 1
             && rest.is_empty()
-            && !ready(door.as_fd(), PollFlags::IN, Deadline::after(KEEP_ALIVE)).unwrap_or(false)
+            && !ready(stream.as_fd(), PollFlags::IN, Deadline::after(KEEP_ALIVE)).unwrap_or(false)
         {
             return;
         }
         let deadline = Deadline::after(service.config.times.handshake);
-        let head = match receive::receive(door.as_fd(), rest, deadline) {
+        let head = match receive::receive(stream.as_fd(), rest, deadline) {
             Ok((head, behind)) => {
                 rest = behind;
                 head
             }
-            Err(e) => return refuse_head(service, door, peer, &e),
+            Err(e) => return refuse_head(service, stream, peer, &e),
         };
-        place.has_asked();
+        connection.has_asked();
         let reply = match route(&head, offers) {
             Ok(Route::Upgrade(request)) => {
-                let member = upgrade(service, door, peer, place, &head, request);
+                let member = upgrade(service, stream, peer, connection, &head, request);
                 // A conversation may last for days and needs nothing of its request.
                 drop(head);
                 if let Some(member) = member {
@@ -87,25 +92,25 @@ pub fn serve(service: &Arc<Service>, door: &Arc<Door>, peer: Option<SocketAddr>,
             Err(refusal) => refusal,
         };
         log_request(service, peer, &head, &reply);
-        let http = http_peer(service, door);
-        let last = number == MOST_REQUESTS || http.cutoff.get().is_some();
+        let http = http_peer(service, stream);
+        let last = number == MAX_REQUESTS || http.cutoff.get().is_some();
         match plain::answer(http, &head, reply, last) {
-            Ok(plain::After::GoesOn) => {}
-            Ok(plain::After::Ended) => return,
+            Ok(plain::Next::KeepAlive) => {}
+            Ok(plain::Next::Close) => return,
             Err(e) => return log_unsent(service, peer, &head, &e),
         }
     }
 }
 
-fn http_peer<'a>(service: &'a Service, door: &'a Door) -> Peer<'a> {
-    Peer { socket: door.as_fd(), cutoff: service.connections.cutoff() }
+fn http_peer<'a>(service: &'a Service, stream: &'a Stream) -> Peer<'a> {
+    Peer { socket: stream.as_fd(), cutoff: service.connections.cutoff() }
 }
 
-fn refuse_head(service: &Service, door: &Door, peer: Option<SocketAddr>, error: &HeadError) {
+fn refuse_head(service: &Service, stream: &Stream, peer: Option<SocketAddr>, error: &HeadError) {
     if let Some(status) = error.status() {
         log_refusal(service, peer, "", status, &error.to_string());
         // Nobody may be there to read it.
-        let _ = plain::answer_and_end(http_peer(service, door), refuse(status, &error.to_string()));
+        let _ = plain::answer_and_end(http_peer(service, stream), refuse(status, &error.to_string()));
     } else {
         service
             .log
@@ -116,36 +121,36 @@ fn refuse_head(service: &Service, door: &Door, peer: Option<SocketAddr>, error: 
     }
 }
 
-/// A request for a room: checked, given a place, switched over, joined. Not in line, as what comes after it: the
+/// A request for a room: checked, given a slot, switched over, joined. Not in line, as what comes after it: the
 /// deepest of them decides how many pages of its stack each client keeps.
 #[inline(never)]
 fn upgrade(
     service: &Arc<Service>,
-    door: &Arc<Door>,
+    stream: &Arc<Stream>,
     peer: Option<SocketAddr>,
-    place: &Place,
+    connection: &ConnectionSlot,
     head: &Head,
     request: UpgradeRequest,
 ) -> Option<Member> {
     let refuse_with = |reply: Reply, reason: &dyn Display, count: Count| {
         // First of all: whoever reads the refusal may come again at once.
-        place.give_address_back();
+        connection.give_address_back();
         service.counters.one(count);
         log_refusal(service, peer, &request.room, reply.status, &reason.to_string());
-        let _ = plain::answer(http_peer(service, door), head, reply, true);
+        let _ = plain::answer(http_peer(service, stream), head, reply, true);
         None
     };
     if let Err(refused) = origin::check(&service.config.origin, head) {
         return refuse_with(refuse(403, "Origin not allowed"), &refused, Count::RefusedOrigin);
     }
     if let (Some(most), Some(peer)) = (service.config.limits.address_clients, peer)
-        && !place.claim_address(peer.ip(), most)
+        && !connection.claim_address(peer.ip(), most)
     {
         let reason = "Too many clients from this address";
         return refuse_with(refuse(429, reason), &reason, Count::RefusedLimit);
     }
-    let ticket = match service.table.reserve(&request.room) {
-        Ok(ticket) => ticket,
+    let slot = match service.table.reserve(&request.room) {
+        Ok(slot) => slot,
         Err(e @ ReserveError::NotAllowed) => {
             return refuse_with(refuse(400, &e.to_string()), &e, Count::RefusedBad);
         }
@@ -160,13 +165,13 @@ fn upgrade(
     let (address, limits) = (address(peer), &service.config.limits);
     let protocol = subprotocol::choose(&request.protocols, &service.config.protocols);
     let answer = switching_protocols(&request.accept, protocol);
-    place.is_upgraded();
+    connection.is_upgraded();
     let client = || {
         let id = service.next_id();
-        let client = Client::new(id, address, request.query, Arc::clone(door), limits.queue);
+        let client = Client::new(id, address, request.query, Arc::clone(stream), limits.queue);
         // It leaves when the client is on the room's list, so that it misses nothing that is said once it
         // knows that it is in.
-        client.sink.greet(answer);
+        client.sink.queue_handshake(answer);
         Arc::new(client)
     };
     let mut hung_up = None;
@@ -174,7 +179,7 @@ fn upgrade(
         if service.config.program.cgi_environment { cgi::variables(head, peer) } else { Vec::new() }
     };
     let stay = |client: &Arc<Client>, moved| still_there(client, &mut hung_up, moved);
-    let (client, joined) = Room::join(ticket, client, &cgi, stay);
+    let (client, joined) = Room::join(slot, client, &cgi, stay);
     let id = client.id;
     let e = match joined {
         Ok(member) => {
@@ -189,7 +194,7 @@ fn upgrade(
         JoinError::Start(_) | JoinError::Stuck | JoinError::Failing(_) => (1011, Count::ClosedFailure),
     };
     service.counters.one(count);
-    let _ = client.close(code, &e.to_string(), Ending::BreakOff);
+    let _ = client.close(code, &e.to_string(), CloseOrder::DropQueue);
     let written = close::write_out(&client, || service.table.is_shutting_down());
     service.log.warn("client not admitted").room(&request.room).client(id).field("reason", e).write();
     close::end(&client, written, limits.message, || service.table.is_shutting_down());
@@ -221,13 +226,13 @@ fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Conversation {
         .write_buffer_size(0)
         .max_message_size(Some(limits.message))
         .max_frame_size(Some(largest_frame));
-    let stream = Stream::new(member, rest, largest_frame, service.connections.maps());
+    let stream = SocketReader::new(member, rest, largest_frame, service.connections.maps());
     let mut socket = WebSocket::from_raw_socket(stream, Role::Server, Some(config));
     let mut inbound = Inbound::new(service, member);
     let (mut items, mut largest) = (0u64, 0);
     let mut clock = Clock::new(service);
     let ending = loop {
-        let too_much = largest > LARGE || largest > READ_BUFFER && !socket.get_ref().is_busy();
+        let too_much = largest > MAX_KEPT_BUFFER || largest > READ_BUFFER && !socket.get_ref().is_busy();
         if too_much && socket.get_ref().is_read_out(items) || socket.get_ref().needs_renewal() {
             // tungstenite keeps its buffer as large as the largest message made it, for good. One that holds
             // nothing can be had anew. A pong that it still owes goes first.
@@ -301,7 +306,12 @@ impl Clock {
     }
 
     /// Looks at the clock before a read and sets the read's time-out; pings where that is due.
-    fn look(&mut self, service: &Service, member: &Member, stream: &mut Stream<'_>) -> Option<Conversation> {
+    fn look(
+        &mut self,
+        service: &Service,
+        member: &Member,
+        stream: &mut SocketReader<'_>,
+    ) -> Option<Conversation> {
         let client = member.client();
         self.liveness.lives(stream.heard());
         let wait = loop {
@@ -314,12 +324,12 @@ impl Clock {
             if !client.is_open() {
                 // A close is on its way, and the reader of the room sees to its end.
                 self.liveness.stood_still(now);
-                break Some(CLOSE_PATIENCE);
+                break Some(CLOSE_TIMEOUT);
             }
             if matches!(verdict, Verdict::Ping | Verdict::Gone) {
                 // Acknowledged data counts as a sign of life; an acknowledged ping alone does not.
                 let takes = self.uptake.observe(client, now) > frames::ping().len() as u64;
-                if self.liveness.lives(if takes { now } else { client.sink.look().moved }) {
+                if self.liveness.lives(if takes { now } else { client.sink.status().moved }) {
                     continue;
                 }
             }
@@ -328,7 +338,7 @@ impl Clock {
                 continue;
             }
             // This process may have been stopped until now: what has come meanwhile is looked at first.
-            let unread = ready(client.door.as_fd(), PollFlags::IN, Deadline::after(Duration::ZERO));
+            let unread = ready(client.stream.as_fd(), PollFlags::IN, Deadline::after(Duration::ZERO));
             if unread.unwrap_or(false) && !std::mem::replace(&mut self.put_off, true) {
                 return None;
             }
@@ -342,7 +352,7 @@ impl Clock {
                 .number("code", 1008)
                 .write();
             service.counters.one(Count::ClosedIdle);
-            let _ = client.close(1008, "idle for too long", Ending::BreakOff);
+            let _ = client.close(1008, "idle for too long", CloseOrder::DropQueue);
             member.see_through();
         };
         stream.look_at(wait.and_then(|wait| Instant::now().checked_add(wait)));
@@ -357,7 +367,7 @@ impl Clock {
         if !early_enough {
             // Rounded up: the kernel counts in ticks of up to 10 ms and would strike before its time.
             let set = wait.map(|wait| wait.max(Duration::from_millis(1)));
-            if set_socket_timeout(&client.door, Timeout::Recv, set).is_ok() {
+            if set_socket_timeout(&client.stream, Timeout::Recv, set).is_ok() {
                 self.timeout = wait;
             }
         }
@@ -396,12 +406,12 @@ fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
     let written = match ending {
         Conversation::Closed(code) => {
             let frame = code.map_or_else(frames::close_without_code, |code| frames::close(code, ""));
-            let _ = client.sink.close(&frame, Ending::BreakOff);
+            let _ = client.sink.close(&frame, CloseOrder::DropQueue);
             close::write_out(client, || service.table.is_shutting_down())
         }
         Conversation::Gone => {
             // It may have ended only its own direction; if nobody is there, nobody minds.
-            let _ = client.close(1002, "ended without a close frame", Ending::BreakOff);
+            let _ = client.close(1002, "ended without a close frame", CloseOrder::DropQueue);
             close::write_out(client, || service.table.is_shutting_down())
         }
         Conversation::Silent => {
@@ -410,7 +420,7 @@ fn see_out(service: &Service, client: &Arc<Client>, ending: Conversation) {
         }
         Conversation::Broken(code, reason) => {
             log.info("client closed").client(client.id).number("code", code).field("reason", reason).write();
-            let _ = client.close(code, reason, Ending::BreakOff);
+            let _ = client.close(code, reason, CloseOrder::DropQueue);
             close::write_out(client, || service.table.is_shutting_down())
         }
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::client::Client;
+use crate::clients::Client;
 use crate::config::Incoming;
 use crate::counters::Count;
 use crate::framing::frames::Kind;
@@ -23,13 +23,13 @@ const TOGETHER: usize = 16 * 1024;
 const ALONE: usize = 4 * 1024;
 
 /// So many messages are passed on, however few their bytes: where each ends takes memory too.
-const TOGETHER_MOST: usize = 4096;
+const MAX_TOGETHER: usize = 4096;
 
 /// Bytes of memory that a client keeps which is not busy.
 const KEPT: usize = 1024;
 
 /// How long a client that has hung up is still waited for while the program takes none of its messages.
-const HUNG_UP_PATIENCE: Duration = Duration::from_secs(10);
+const HUNG_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 pub(super) struct Inbound<'a> {
@@ -105,7 +105,7 @@ impl<'a> Inbound<'a> {
             self.bytes.extend_from_slice(part);
         }
         self.ends.push(self.bytes.len());
-        let waits = more && self.bytes.len() < TOGETHER && self.ends.len() < TOGETHER_MOST;
+        let waits = more && self.bytes.len() < TOGETHER && self.ends.len() < MAX_TOGETHER;
         if waits { Waited::No } else { self.flush() }
     }
 
@@ -178,14 +178,14 @@ fn pass(member: &Member, messages: Messages<'_>, hung_up: &mut Option<Instant>) 
 /// Whether a client that waits for the program to read should go on waiting: not when it was reset or
 /// closed by us, and not for ever when it has hung up. `moved` is when the program last read something.
 pub(super) fn still_there(client: &Client, hung_up: &mut Option<Instant>, moved: Instant) -> bool {
-    let mut fds = [PollFd::new(&client.door, PollFlags::RDHUP)];
+    let mut fds = [PollFd::new(&client.stream, PollFlags::RDHUP)];
     let broken = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
     if poll(&mut fds, Deadline::after(Duration::ZERO)).is_err() || fds[0].revents().intersects(broken) {
         return false;
     }
     if fds[0].revents().contains(PollFlags::RDHUP) {
         let since = *hung_up.get_or_insert_with(Instant::now);
-        if since.max(moved).elapsed() > HUNG_UP_PATIENCE {
+        if since.max(moved).elapsed() > HUNG_UP_TIMEOUT {
             return false;
         }
     }

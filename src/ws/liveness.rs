@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::GONE_AFTER;
+use crate::clients::GONE_AFTER;
 use crate::config::Times;
 
 /// What the clock says about a client.

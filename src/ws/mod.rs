@@ -7,4 +7,4 @@ mod inbound;
 mod liveness;
 mod pieces;
 mod plain;
-mod stream;
+mod socket_reader;

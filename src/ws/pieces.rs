@@ -385,7 +385,7 @@ mod tests {
     use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
 
     use super::super::ahead::{Came, Given, Inlet};
-    use super::super::stream::READ_BUFFER;
+    use super::super::socket_reader::READ_BUFFER;
     use super::*;
 
     /// A simple generator (xorshift64), so that each run is the same.

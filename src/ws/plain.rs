@@ -4,7 +4,7 @@ use crate::config::{Metrics, Origin};
 use crate::counters::Count;
 use crate::http::api::{self, RoomFacts};
 use crate::http::head::Head;
-use crate::http::metrics::{self, Series, State};
+use crate::http::metrics::{self, Gauges, Series};
 use crate::http::respond::Reply;
 use crate::http::route::Plain;
 use crate::http::{origin, plain};
@@ -50,7 +50,7 @@ fn metrics(service: &Service) -> Reply {
     let passed = service.counters.get(Count::MessagesPassed);
     let waiting = table.waiting();
     service.counters.settle(passed, waiting.unread);
-    let state = State {
+    let state = Gauges {
         rooms: table.len(),
         programs: table.programs(),
         connections: service.connections.len(),

@@ -216,7 +216,7 @@ fn text_that_is_not_utf8_is_mended_and_counted_and_binary_is_left_alone() {
     client.expect_binary(b"a\xffb");
     client.expect_text("\u{fffd}");
     client.expect_text("good");
-    assert_eq!(scrape(&server).get("scalesocket_messages_mended_total", &[]), Some(2.0));
+    assert_eq!(scrape(&server).get("scalesocket_messages_repaired_total", &[]), Some(2.0));
     server.wait_for_line(&["WARN", "[room]", "not UTF-8"]);
 }
 

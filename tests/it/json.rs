@@ -437,5 +437,5 @@ fn a_header_holds_with_other_delimiters_too_and_in_text_that_is_mended() {
     first.expect_text("end");
     second.expect_text(r#"{"_to":2}"#);
     second.expect_text("end");
-    await_value(&server, "scalesocket_messages_mended_total", &[], 1.0);
+    await_value(&server, "scalesocket_messages_repaired_total", &[], 1.0);
 }

@@ -194,7 +194,7 @@ class Metrics(unittest.TestCase):
         one = self.join(server)
         self.assertEqual(one.take(), ["\ufffd"])
         started = {"clients_joined": 1, "rooms": 1, "programs": 1, "program_starts": 1}
-        said = {"messages_dropped too long": 1, "messages_mended": 1, "messages_dropped malformed header": 1}
+        said = {"messages_dropped too long": 1, "messages_repaired": 1, "messages_dropped malformed header": 1}
         # The program's message without a readable address is none that was sent.
         self.assert_moves(server, started | said | {"messages program": 1})
         one.send("no JSON", "{}")

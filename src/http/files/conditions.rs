@@ -15,7 +15,7 @@ pub(super) struct Validators {
 
 /// What the conditions come to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Condition {
     /// 200, 206 or 416.
     Send(Selected),
     /// 304: the client has it.
@@ -41,28 +41,28 @@ pub(super) enum Selected {
 }
 
 /// Weighs the conditions, in the order of RFC 9110 §13.2.2, and then the range.
-pub(super) fn verdict(head: &Head, validators: &Validators, size: u64) -> Verdict {
+pub(super) fn verdict(head: &Head, validators: &Validators, size: u64) -> Condition {
     if head.field("if-match").is_some() {
         if !any_tag(head, "if-match", |weak, tag| !weak && tag == validators.tag) {
-            return Verdict::Failed;
+            return Condition::Failed;
         }
     } else if date(head, "if-unmodified-since").is_some_and(|date| validators.modified > date) {
-        return Verdict::Failed;
+        return Condition::Failed;
     }
     if head.field("if-none-match").is_some() {
         if any_tag(head, "if-none-match", |_, tag| tag == validators.tag) {
-            return Verdict::NotModified;
+            return Condition::NotModified;
         }
     } else if date(head, "if-modified-since").is_some_and(|date| validators.modified <= date) {
-        return Verdict::NotModified;
+        return Condition::NotModified;
     }
     // A range is for GET alone (§14.2).
     if head.method() != "GET" || !same_as_before(head, validators) {
-        return Verdict::Send(Selected::Whole);
+        return Condition::Send(Selected::Whole);
     }
     // Two fields are several ranges.
     let range = head.only("range").map_or(Selected::Whole, |range| select(range, size));
-    Verdict::Send(range)
+    Condition::Send(range)
 }
 
 /// `If-Range` (§13.1.5): the rest of a file is of use only with the beginning of the same file.
@@ -141,44 +141,44 @@ mod tests {
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
 
-    fn ask(method: &str, fields: &str) -> Verdict {
+    fn ask(method: &str, fields: &str) -> Condition {
         let text = format!("{method} / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         let (head, _) = Head::parse(text.as_bytes()).expect(fields).expect("complete");
         let modified = UNIX_EPOCH + Duration::from_secs(784_111_777);
         verdict(&head, &Validators { tag: "\"a,b\"".into(), modified }, 10)
     }
 
-    const WHOLE: Verdict = Verdict::Send(Selected::Whole);
-    const PART: Verdict = Verdict::Send(Selected::Part { from: 1, length: 2 });
+    const WHOLE: Condition = Condition::Send(Selected::Whole);
+    const PART: Condition = Condition::Send(Selected::Part { from: 1, length: 2 });
 
     #[test]
     fn conditions_are_weighed_in_their_order() {
         for (fields, expected) in [
             ("", WHOLE),
-            ("If-None-Match: \"a,b\"\r\n", Verdict::NotModified),
-            ("If-None-Match: W/\"a,b\"\r\n", Verdict::NotModified),
-            ("If-None-Match: \"x\", , W/\"y\",\"a,b\"\r\n", Verdict::NotModified),
-            ("If-None-Match: \"x\"\r\nIf-None-Match: \"a,b\"\r\n", Verdict::NotModified),
-            ("If-None-Match: *\r\n", Verdict::NotModified),
+            ("If-None-Match: \"a,b\"\r\n", Condition::NotModified),
+            ("If-None-Match: W/\"a,b\"\r\n", Condition::NotModified),
+            ("If-None-Match: \"x\", , W/\"y\",\"a,b\"\r\n", Condition::NotModified),
+            ("If-None-Match: \"x\"\r\nIf-None-Match: \"a,b\"\r\n", Condition::NotModified),
+            ("If-None-Match: *\r\n", Condition::NotModified),
             ("If-None-Match: \"a\"\r\n", WHOLE),
             ("If-None-Match: a,b\r\n", WHOLE),
             ("If-None-Match: \"a,b\r\n", WHOLE),
             ("If-None-Match: \"\r\n", WHOLE),
             ("If-None-Match:\r\n", WHOLE),
-            ("If-Modified-Since: {NOW}\r\n", Verdict::NotModified),
-            ("If-Modified-Since: {AFTER}\r\n", Verdict::NotModified),
+            ("If-Modified-Since: {NOW}\r\n", Condition::NotModified),
+            ("If-Modified-Since: {AFTER}\r\n", Condition::NotModified),
             ("If-Modified-Since: {BEFORE}\r\n", WHOLE),
-            ("If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT\r\n", Verdict::NotModified),
+            ("If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT\r\n", Condition::NotModified),
             ("If-Modified-Since: yesterday\r\n", WHOLE),
             ("If-Modified-Since: \r\n", WHOLE),
             // A tag is worth more than a date.
             ("If-None-Match: \"x\"\r\nIf-Modified-Since: {NOW}\r\n", WHOLE),
             ("If-Match: \"a,b\"\r\n", WHOLE),
             ("If-Match: *\r\n", WHOLE),
-            ("If-Match: W/\"a,b\"\r\n", Verdict::Failed),
-            ("If-Match: \"x\"\r\nIf-None-Match: \"a,b\"\r\n", Verdict::Failed),
+            ("If-Match: W/\"a,b\"\r\n", Condition::Failed),
+            ("If-Match: \"x\"\r\nIf-None-Match: \"a,b\"\r\n", Condition::Failed),
             ("If-Unmodified-Since: {NOW}\r\n", WHOLE),
-            ("If-Unmodified-Since: {BEFORE}\r\n", Verdict::Failed),
+            ("If-Unmodified-Since: {BEFORE}\r\n", Condition::Failed),
         ] {
             let fields = fields.replace("{NOW}", NOW).replace("{BEFORE}", BEFORE).replace("{AFTER}", AFTER);
             assert_eq!(ask("GET", &fields), expected, "{fields}");
@@ -197,7 +197,7 @@ mod tests {
             ("GET", "If-Range: {AFTER}\r\n", WHOLE),
             ("GET", "If-Range: \r\n", WHOLE),
             ("GET", "Range: bytes=4-5\r\n", WHOLE),
-            ("GET", "If-None-Match: \"a,b\"\r\n", Verdict::NotModified),
+            ("GET", "If-None-Match: \"a,b\"\r\n", Condition::NotModified),
         ] {
             let fields = fields.replace("{NOW}", NOW).replace("{AFTER}", AFTER);
             assert_eq!(ask(method, &format!("Range: bytes=1-2\r\n{fields}")), expected, "{method} {fields}");

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::body::{Body, FilePart};
 use super::head::Head;
 use super::respond::{Reply, refuse};
-use conditions::{Selected, Validators, Verdict};
+use conditions::{Condition, Selected, Validators};
 use open::Entry;
 use path::Wanted;
 
@@ -53,14 +53,14 @@ impl FileServer {
             name.push(INDEX);
         }
         match self.find(&name) {
-            Ok(Found::File(file)) => file.reply(head, media_type::of(&name)),
-            Ok(Found::Directory) if !wanted.is_directory() => to_directory(&wanted, head.query()),
-            Ok(Found::Directory | Found::Other) => refuse(404, "Not found"),
+            Ok(Decoded::File(file)) => file.reply(head, media_type::of(&name)),
+            Ok(Decoded::Directory) if !wanted.is_directory() => to_directory(&wanted, head.query()),
+            Ok(Decoded::Directory | Decoded::Other) => refuse(404, "Not found"),
             Err(error) => refuse_for(error),
         }
     }
 
-    fn find(&self, name: &Path) -> Result<Found, Errno> {
+    fn find(&self, name: &Path) -> Result<Decoded, Errno> {
         let entry = Entry::find(&self.root, name)?;
         Ok(match entry.kind() {
             FileType::RegularFile => {
@@ -68,16 +68,16 @@ impl FileServer {
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
                 #[allow(clippy::unnecessary_cast, reason = "32 bits on machines of 32 bits")]
                 let validators = validators(size, stat.st_mtime, stat.st_mtime_nsec as u64);
-                Found::File(OpenFile { file: entry.open()?, size, validators })
+                Decoded::File(OpenFile { file: entry.open()?, size, validators })
             }
-            FileType::Directory => Found::Directory,
-            _ => Found::Other,
+            FileType::Directory => Decoded::Directory,
+            _ => Decoded::Other,
         })
     }
 }
 
 /// What stands at a path.
-enum Found {
+enum Decoded {
     File(OpenFile),
     Directory,
     /// A pipe, a socket, a device: nothing to serve.
@@ -100,14 +100,14 @@ impl OpenFile {
             Reply::new(status, media_type, body).with("Accept-Ranges", "bytes")
         };
         let reply = match conditions::verdict(head, &validators, size) {
-            Verdict::NotModified => Reply::empty(304),
-            Verdict::Failed => return refuse(412, "The file is not the one that was asked for"),
-            Verdict::Send(Selected::Whole) => whole(200),
-            Verdict::Send(Selected::Nothing) => {
+            Condition::NotModified => Reply::empty(304),
+            Condition::Failed => return refuse(412, "The file is not the one that was asked for"),
+            Condition::Send(Selected::Whole) => whole(200),
+            Condition::Send(Selected::Nothing) => {
                 let range = format!("bytes */{size}");
                 return refuse(416, "The file is shorter than that").with("Content-Range", range);
             }
-            Verdict::Send(Selected::Part { from, length }) => {
+            Condition::Send(Selected::Part { from, length }) => {
                 let range = format!("bytes {from}-{}/{size}", from + length - 1);
                 let mut reply = whole(206).with("Content-Range", range);
                 if let Body::File(part) = &mut reply.body {

@@ -1,4 +1,4 @@
-//! Finds a file beneath a directory, where no symbolic link leads out, and opens it. Found first, opened for reading
+//! Finds a file beneath a directory, where no symbolic link leads out, and opens it. Decoded first, opened for reading
 //! when it is known to be a file: to open a pipe or a device for reading already does something to it.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};

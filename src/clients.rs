@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::framing::frames;
-use crate::sink::{After, Door, Ending, Sink};
+use crate::sink::{CloseOrder, Sink, Stream, WriteResult};
 use crate::sys::{lock, socket};
 
 pub use crate::sys::progress::TRY_AGAIN;
 
 /// How long the end of a stream may take without the client taking anything, and then without its answer.
-pub const CLOSE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+pub const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The same, for both together, while the server is shutting down.
-pub const SHUTDOWN_CLOSE: std::time::Duration = std::time::Duration::from_secs(1);
+pub const SHUTDOWN_CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A client that gave no sign of life for this many ping intervals is gone.
 pub const GONE_AFTER: u32 = 3;
@@ -68,13 +68,13 @@ pub struct Client {
     /// What goes out.
     pub sink: Sink,
     /// The socket: the connection's thread reads from it.
-    pub door: Arc<Door>,
+    pub stream: Arc<Stream>,
     /// Bytes of its messages.
     pub received: AtomicU64,
     /// Messages for it that were dropped because it was slow.
     pub dropped: AtomicU64,
     /// Its join has been told to the program.
-    greeted: AtomicBool,
+    joined: AtomicBool,
     /// Its leave has been told to the program.
     left: Mutex<bool>,
     /// Its thread has ended, or is about to.
@@ -85,17 +85,17 @@ pub struct Client {
 
 impl Client {
     /// A client on an upgraded socket; `queue` bytes may wait for it.
-    pub fn new(id: u64, address: String, query: String, door: Arc<Door>, queue: usize) -> Self {
+    pub fn new(id: u64, address: String, query: String, stream: Arc<Stream>, queue: usize) -> Self {
         Self {
             id,
             address,
             query,
             since: Instant::now(),
-            sink: Sink::socket(Arc::clone(&door), queue),
-            door,
+            sink: Sink::to_client(Arc::clone(&stream), queue),
+            stream,
             received: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-            greeted: AtomicBool::new(false),
+            joined: AtomicBool::new(false),
             left: Mutex::new(false),
             finished: AtomicBool::new(false),
             vanished: AtomicBool::new(false),
@@ -109,7 +109,7 @@ impl Client {
     }
 
     /// Queues the close frame (RFC 6455 §7.4); the sink takes nothing more.
-    pub fn close(&self, code: u16, reason: &str, ending: Ending) -> After {
+    pub fn close(&self, code: u16, reason: &str, ending: CloseOrder) -> WriteResult {
         self.sink.close(&frames::close(code, reason), ending)
     }
 
@@ -121,23 +121,23 @@ impl Client {
     /// Ends it without further ado: its thread wakes, and what is unsent is thrown away with a reset.
     pub fn cut(&self) {
         self.sink.abandon();
-        socket::reset_on_close(self.door.as_fd());
-        socket::wake_reader(self.door.as_fd());
+        socket::reset_on_close(self.stream.as_fd());
+        socket::wake_reader(self.stream.as_fd());
     }
 
     /// Wakes its thread from a read: there is nothing more to come that anybody waits for.
     pub fn wake(&self) {
-        socket::wake_reader(self.door.as_fd());
+        socket::wake_reader(self.stream.as_fd());
     }
 
     /// Notes that its join has been told to the program.
-    pub fn greet(&self) {
-        self.greeted.store(true, Ordering::Release);
+    pub fn mark_joined(&self) {
+        self.joined.store(true, Ordering::Release);
     }
 
     /// Whether its join has been told to the program.
-    pub fn is_greeted(&self) -> bool {
-        self.greeted.load(Ordering::Acquire)
+    pub fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
     }
 
     /// Tells its leave, once, whoever comes first; when this returns it has been told.
@@ -150,7 +150,7 @@ impl Client {
 
     /// Notes that its thread is done with it.
     pub fn finish(&self) {
-        // Before looking whether the reader minds it: see `Child::members_changed`.
+        // Before looking whether the reader minds it: see `Handle::members_changed`.
         self.finished.store(true, Ordering::SeqCst);
     }
 

@@ -1,5 +1,5 @@
 //! The thread that reads a child and owns its life: output to the clients, the end of input, the
-//! signals, the exit, the farewell.
+//! signals, the exit, the close_cause.
 
 use std::io;
 use std::ops::Range;
@@ -13,17 +13,17 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use super::journal::Journal;
-use super::minder::Minder;
+use super::backlog::Backlog;
+use super::log_pipe::LogPipe;
 use super::stop::{Due, Sequence};
-use super::{Audience, Child, Dismissed, Farewell, Outcome, SHUTTING_DOWN, Settings, close_of};
-use crate::client::{Client, SHUTDOWN_CLOSE};
+use super::{CloseCause, Departed, Handle, Outcome, RoomSide, SHUTTING_DOWN, Settings, close_of};
+use crate::clients::{Client, SHUTDOWN_CLOSE_TIMEOUT};
 use crate::config::{Level, Output, Slow, Transport};
 use crate::counters::Count;
-use crate::framing::output::{Decoder, Found};
-use crate::sink::{After, Batch, Ending, Overflow, Phase};
+use crate::framing::output::{Decoded, Decoder};
+use crate::sink::{Batch, CloseOrder, CloseState, Overflow, WriteResult};
 use crate::sys::deadline::Deadline;
-use crate::sys::limits::Held;
+use crate::sys::limits::MapGuard;
 use crate::sys::lock;
 use crate::sys::pipe::{PIPE, PIPE_WIDE, Wide, widen};
 use crate::sys::poll::poll;
@@ -31,23 +31,23 @@ use crate::sys::process::{Exit, Process};
 use crate::sys::threads::work;
 
 /// Bytes of one read: more than a pipe holds at first, so that a full one shows.
-const READ_MOST: usize = PIPE_WIDE;
+const MAX_READ: usize = PIPE_WIDE;
 
 /// Bytes of the first reads of lines: most programs never say more at a time. What is taken in chunks is read
 /// as it comes.
-const READ_FIRST: usize = 8 * 1024;
+const FIRST_READ: usize = 8 * 1024;
 
 /// A batch up to this size is kept to be filled again.
-const SPARE_MOST: usize = 512 * 1024;
+const MAX_SPARE: usize = 512 * 1024;
 
 /// How long output is awaited after the exit, while somebody else still holds the pipe.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// How often a child on its way out is asked whether it has read its input.
-const INPUT_LOOK: Duration = Duration::from_millis(10);
+const INPUT_CHECK: Duration = Duration::from_millis(10);
 
 /// A traced program that has exited: how often `waitid` is asked again, and for how long.
-const HIDDEN_END_LOOK: Duration = Duration::from_millis(200);
+const HIDDEN_END_CHECK: Duration = Duration::from_millis(200);
 const HIDDEN_END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the child's life is.
@@ -67,87 +67,87 @@ struct Ready {
     waker: bool,
     process: bool,
     stdout: bool,
-    journal: bool,
+    log_pipe: bool,
     clients: Vec<bool>,
 }
 
 /// See the module's documentation.
 pub(super) struct Reader {
     settings: Arc<Settings>,
-    child: Arc<Child>,
-    audience: Arc<dyn Audience>,
+    child: Arc<Handle>,
+    room_side: Arc<dyn RoomSide>,
     process: Arc<Process>,
     /// Its end shows and cannot be seen: since when, and when to look again.
     hidden_end: Option<(Instant, Instant)>,
     stdout: Option<OwnedFd>,
     /// What goes to the log.
-    journal: Journal,
+    log_pipe: LogPipe,
     /// Cuts stdout into messages.
     decoder: Decoder,
-    found: Found,
+    decoded: Decoded,
     buffer: Vec<u8>,
     spare: Arc<Batch>,
-    minder: Minder,
+    backlog: Backlog,
     sequence: Sequence,
     life: Life,
-    farewell: Farewell,
+    close_cause: CloseCause,
     started: Instant,
     /// It closed its connection.
     silent: bool,
     /// Nothing more is waited for.
     killed: bool,
     /// Its clients have been told that the server ends.
-    dismissed: bool,
+    members_closed: bool,
     /// What it has not read of its input has been counted.
     accounted: bool,
     /// When to look whether it has read its input.
-    input_look: Option<Instant>,
+    input_check: Option<Instant>,
     /// Since when nobody is there.
     empty_since: Option<Instant>,
     /// Since when output waits for a slow client.
-    held_up: Option<Instant>,
+    stalled_since: Option<Instant>,
     sent: u64,
     bad_text: u64,
     /// Stdout is a wide pipe.
     wide: Option<Wide>,
-    _maps: Held,
+    _maps: MapGuard,
 }
 
 impl Reader {
     pub(super) fn new(
         settings: Arc<Settings>,
-        child: Arc<Child>,
-        audience: Arc<dyn Audience>,
+        child: Arc<Handle>,
+        room_side: Arc<dyn RoomSide>,
         process: Arc<Process>,
         stdout: OwnedFd,
-        journal: Journal,
-        maps: Held,
+        log_pipe: LogPipe,
+        maps: MapGuard,
     ) -> Self {
-        let first = if settings.framing.output == Output::Chunks { READ_MOST } else { READ_FIRST };
+        let first = if settings.framing.output == Output::Chunks { MAX_READ } else { FIRST_READ };
         Self {
-            minder: Minder::new(settings.slow, settings.patience, settings.queue),
+            backlog: Backlog::new(settings.slow, settings.patience, settings.queue),
             sequence: Sequence::new(settings.input_grace, settings.grace),
             decoder: Decoder::new(&settings.framing.output, settings.line),
-            found: Found::default(),
+            decoded: Decoded::default(),
             settings,
             child,
-            audience,
+            room_side,
             process,
             hidden_end: None,
             stdout: Some(stdout),
-            journal,
+            log_pipe,
             buffer: vec![0; first],
             spare: Arc::default(),
             life: Life::Running,
-            farewell: Farewell::Exit,
+            close_cause: CloseCause::Exit,
             started: Instant::now(),
             silent: false,
             killed: false,
-            dismissed: false,
+            members_closed: false,
             accounted: false,
-            input_look: None,
+            input_check: None,
             empty_since: None,
-            held_up: None,
+            stalled_since: None,
             sent: 0,
             bad_text: 0,
             wide: None,
@@ -157,29 +157,29 @@ impl Reader {
 
     /// Runs it in a thread of its own.
     pub(super) fn spawn(self, name: &str) -> io::Result<()> {
-        let (settings, audience) = (Arc::clone(&self.settings), Arc::clone(&self.audience));
+        let (settings, room_side) = (Arc::clone(&self.settings), Arc::clone(&self.room_side));
         let child = Arc::clone(&self.child);
         work(name, super::STACK, move || {
             // A panic in here must not leave a room that nobody looks after. The child itself is ended
             // when the reader is dropped.
             if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
-                settings.log.error("internal error in a room").room(audience.name()).write();
+                settings.log.error("internal error in a room").room(room_side.name()).write();
                 // Not if it has been told already: the next process may be there by now.
                 if !child.over.load(Ordering::SeqCst) {
-                    for client in audience.child_ended(Outcome::Failed, Duration::ZERO) {
-                        let _ = client.close(1011, "internal error", Ending::BreakOff);
+                    for client in room_side.child_ended(Outcome::Failed, Duration::ZERO) {
+                        let _ = client.close(1011, "internal error", CloseOrder::DropQueue);
                         client.wake();
                     }
                 }
             }
-            audience.reader_ended();
+            room_side.reader_ended();
         })?;
         Ok(())
     }
 
     /// The main loop of a room.
     fn run(mut self) {
-        while self.life != Life::Over || !self.minder.is_empty() {
+        while self.life != Life::Over || !self.backlog.is_empty() {
             let ready = match self.wait() {
                 Ok(ready) => ready,
                 Err(e) => {
@@ -187,16 +187,16 @@ impl Reader {
                     self.settings
                         .log
                         .error("cannot poll")
-                        .room(self.audience.name())
+                        .room(self.room_side.name())
                         .field("error", e)
                         .write();
                     self.sequence.hurry(Instant::now());
                     std::thread::sleep(Duration::from_millis(10));
-                    Ready { waker: true, process: false, stdout: true, journal: true, clients: Vec::new() }
+                    Ready { waker: true, process: false, stdout: true, log_pipe: true, clients: Vec::new() }
                 }
             };
-            // Before anything that changes who is minded: the answers are in the order of the question.
-            self.minder.serve(ready.clients.into_iter());
+            // Before anything that changes who is watched: the answers are in the order of the question.
+            self.backlog.serve(ready.clients.into_iter());
             if ready.waker {
                 // Drained first: an order given while we look rings again.
                 self.child.reader.drain();
@@ -205,8 +205,8 @@ impl Reader {
             if ready.stdout {
                 self.read_output();
             }
-            if ready.journal {
-                self.journal.read(&mut self.buffer);
+            if ready.log_pipe {
+                self.log_pipe.read(&mut self.buffer);
             }
             if ready.process {
                 self.notice_exit();
@@ -221,31 +221,31 @@ impl Reader {
         let waker = self.child.reader.as_fd();
         let watched = matches!(self.life, Life::Running | Life::Stuck) && self.hidden_end.is_none();
         let process = watched.then(|| self.process.as_fd());
-        let stdout = self.stdout.as_ref().filter(|_| self.held_up.is_none()).map(|fd| fd.as_fd());
+        let stdout = self.stdout.as_ref().filter(|_| self.stalled_since.is_none()).map(|fd| fd.as_fd());
         let own = [
             PollFd::from_borrowed_fd(waker, PollFlags::IN),
             interest(process, waker),
             interest(stdout, waker),
-            interest(self.journal.fd(), waker),
+            interest(self.log_pipe.fd(), waker),
         ];
         let deadline = self.next_alarm().map_or(Deadline::NEVER, Deadline::at);
         let said = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        if self.minder.is_empty() {
+        if self.backlog.is_empty() {
             // The hot path: four descriptors, no allocation. Who wakes a wait without a deadline:
             // the child by its output or its end, everybody else by the waker.
             let mut fds = own;
             poll(&mut fds, deadline)?;
-            let [waker, process, stdout, journal] = fds.each_ref().map(said);
-            return Ok(Ready { waker, process, stdout, journal, clients: Vec::new() });
+            let [waker, process, stdout, log_pipe] = fds.each_ref().map(said);
+            return Ok(Ready { waker, process, stdout, log_pipe, clients: Vec::new() });
         }
         let mut fds = Vec::from(own);
-        self.minder.poll_fds(&mut fds);
+        self.backlog.poll_fds(&mut fds);
         poll(&mut fds, deadline)?;
         Ok(Ready {
             waker: said(&fds[0]),
             process: said(&fds[1]),
             stdout: said(&fds[2]),
-            journal: said(&fds[3]),
+            log_pipe: said(&fds[3]),
             clients: fds[4..].iter().map(said).collect(),
         })
     }
@@ -253,27 +253,27 @@ impl Reader {
     /// When time next changes something, on whichever clock.
     fn next_alarm(&self) -> Option<Instant> {
         let drained = match self.life {
-            Life::Draining(_, until) if self.held_up.is_none() || self.killed => Some(until),
+            Life::Draining(_, until) if self.stalled_since.is_none() || self.killed => Some(until),
             _ => None,
         };
         let running = matches!(self.life, Life::Running);
         let lonely = self.empty_since.filter(|_| running).and_then(|at| at.checked_add(self.settings.linger));
         let sequence = self.sequence.next().filter(|_| running);
         let hidden = self.hidden_end.map(|(_, look)| look);
-        [drained, lonely, sequence, hidden, self.input_look, self.minder.next()].into_iter().flatten().min()
+        [drained, lonely, sequence, hidden, self.input_check, self.backlog.next()].into_iter().flatten().min()
     }
 
     fn take_orders(&mut self) {
         let (stop, shut_down, kill, backlog) = {
             let mut orders = lock(&self.child.orders);
-            self.farewell = orders.farewell;
+            self.close_cause = orders.close_cause;
             (orders.stop, orders.shut_down, orders.kill, std::mem::take(&mut orders.backlog))
         };
         for client in &backlog {
-            self.minder.add(client);
+            self.backlog.add(client);
         }
-        if shut_down && self.life == Life::Running && !std::mem::replace(&mut self.dismissed, true) {
-            self.dismiss();
+        if shut_down && self.life == Life::Running && !std::mem::replace(&mut self.members_closed, true) {
+            self.close_members_first();
         }
         let now = Instant::now();
         if stop {
@@ -288,20 +288,20 @@ impl Reader {
                 self.process.signal_group(Signal::KILL);
             }
             // Close frames are written as far as that goes at once; nobody's answer is waited for.
-            self.minder.end_by(now);
+            self.backlog.end_by(now);
         }
         if self.settings.ending.load(Ordering::SeqCst) {
-            self.minder.hurry();
+            self.backlog.hurry();
             if self.life == Life::Over {
-                self.minder.end_by(now + SHUTDOWN_CLOSE);
+                self.backlog.end_by(now + SHUTDOWN_CLOSE_TIMEOUT);
             }
         }
-        self.empty_since = self.audience.empty_since();
+        self.empty_since = self.room_side.empty_since();
     }
 
     /// The server ends. What the child has said until now is delivered, then its clients are closed, then it is
     /// told of their leaves: what it says to that is for nobody.
-    fn dismiss(&mut self) {
+    fn close_members_first(&mut self) {
         let waiting = self.stdout.as_ref().and_then(|fd| rustix::io::ioctl_fionread(fd).ok());
         let mut left = usize::try_from(waiting.unwrap_or(0)).unwrap_or(0);
         while left > 0 {
@@ -310,11 +310,11 @@ impl Reader {
                 read => left = left.saturating_sub(read),
             }
         }
-        let Dismissed { members, leaves } = self.audience.dismiss();
+        let Departed { members, leaves } = self.room_side.close_members_first();
         self.close_all(&members, 1001, SHUTTING_DOWN);
         // No leave for a client whose join was never told.
         self.child.stop(|| {
-            let told = leaves.into_iter().filter(|(client, _)| client.is_greeted());
+            let told = leaves.into_iter().filter(|(client, _)| client.has_joined());
             told.flat_map(|(_, notice)| notice).collect()
         });
         self.sequence.begin(Instant::now());
@@ -328,7 +328,7 @@ impl Reader {
             Err(Errno::AGAIN | Errno::INTR) => return 0,
             Err(_) => 0,
         };
-        self.found.clear();
+        self.decoded.clear();
         let mut fresh = std::mem::take(&mut self.spare);
         // Nobody holds a spare batch any more, or it would not be one.
         let Some(batch) = Arc::get_mut(&mut fresh) else { return 0 };
@@ -338,17 +338,17 @@ impl Reader {
             if self.is_tcp() && self.life == Life::Running && !self.sequence.has_begun() {
                 // It can never be heard again. If it is about to exit, its status says more.
                 self.silent = true;
-                self.audience.child_ends();
+                self.room_side.child_ends();
                 self.child.stop(Vec::new);
             }
-            self.decoder.finish(batch, &mut self.found);
+            self.decoder.finish(batch, &mut self.decoded);
         } else {
             if read == PIPE && self.wide.is_none() {
                 self.wide = widen(stdout);
             }
-            self.decoder.push(&self.buffer[..read], batch, &mut self.found);
+            self.decoder.push(&self.buffer[..read], batch, &mut self.decoded);
             if read == self.buffer.len() {
-                self.buffer.resize(READ_MOST, 0);
+                self.buffer.resize(MAX_READ, 0);
             }
         }
         self.deliver(fresh);
@@ -362,22 +362,22 @@ impl Reader {
     /// Sends a batch to whom it is for.
     fn deliver(&mut self, batch: Arc<Batch>) {
         self.note_damage();
-        if let Some(metadata) = self.found.metadata.take() {
-            self.audience.describe(metadata);
+        if let Some(metadata) = self.decoded.metadata.take() {
+            self.room_side.describe(metadata);
         }
         self.sent += batch.ends.len() as u64;
         self.settings.counters.add(Count::MessagesOut, batch.ends.len() as u64);
         self.settings.counters.add(Count::BytesOut, batch.bytes.len() as u64);
         if !batch.ends.is_empty() {
-            let members = self.audience.take(&batch, &self.found);
-            if self.found.addresses.is_plain() {
+            let members = self.room_side.take(&batch, &self.decoded);
+            if self.decoded.addresses.is_plain() {
                 let whole = 0..batch.bytes.len();
                 for member in members.iter() {
                     self.send(member, &batch, std::slice::from_ref(&whole));
                 }
             } else {
                 let present: Vec<u64> = members.iter().map(|member| member.id).collect();
-                let shares = self.found.addresses.shares(&present, &batch.ends);
+                let shares = self.decoded.addresses.shares(&present, &batch.ends);
                 let mut parts = Vec::new();
                 for member in members.iter() {
                     if shares.parts(member.id, &mut parts) {
@@ -388,7 +388,7 @@ impl Reader {
         }
         self.keep_spare(batch);
         // A list of ids may be as large as the message was, and it may be long until the next one.
-        self.found.clear();
+        self.decoded.clear();
     }
 
     fn send(&mut self, member: &Arc<Client>, batch: &Arc<Batch>, parts: &[Range<usize>]) {
@@ -401,15 +401,15 @@ impl Reader {
         let dropped = member.dropped.load(Ordering::Relaxed) - before;
         self.settings.counters.add(Count::DroppedSlow, dropped);
         match after {
-            After::Clear => {}
-            After::Waits { needs_watcher } => {
+            WriteResult::Clear => {}
+            WriteResult::Waits { needs_watcher } => {
                 if needs_watcher && member.sink.claim_watch() {
-                    self.minder.add(member);
+                    self.backlog.add(member);
                 }
             }
-            After::Refused => {
+            WriteResult::Refused => {
                 // A dead socket: its thread may sit in a read that nothing ends.
-                if member.sink.look().phase == Phase::Broken {
+                if member.sink.status().close_state == CloseState::Broken {
                     member.wake();
                 }
             }
@@ -419,7 +419,7 @@ impl Reader {
     /// A batch that nobody waits for any more is filled again: no allocation on the hot path.
     fn keep_spare(&mut self, mut batch: Arc<Batch>) {
         self.spare = match Arc::get_mut(&mut batch) {
-            Some(own) if own.memory() <= SPARE_MOST => {
+            Some(own) if own.memory() <= MAX_SPARE => {
                 own.bytes.clear();
                 own.ends.clear();
                 batch
@@ -430,13 +430,13 @@ impl Reader {
 
     /// Logs what had to be thrown away or replaced; a broken framing ends the child.
     fn note_damage(&mut self) {
-        let Found { overlong, bad_text, malformed, unfit_metadata, unfinished, broken, .. } = self.found;
+        let Decoded { overlong, bad_text, malformed, unfit_metadata, unfinished, broken, .. } = self.decoded;
         let (log, counters) = (&self.settings.log, &self.settings.counters);
         counters.add(Count::DroppedOverlong, overlong);
         counters.add(Count::DroppedMalformed, malformed);
         counters.add(Count::DroppedMetadata, unfit_metadata);
-        counters.add(Count::Mended, bad_text);
-        let warn = |message| log.warn(message).room(self.audience.name()).number("pid", self.child.pid);
+        counters.add(Count::Repaired, bad_text);
+        let warn = |message| log.warn(message).room(self.room_side.name()).number("pid", self.child.pid);
         if overlong > 0 {
             warn("oversized line discarded: longer than --maxline")
                 .number("lines", overlong)
@@ -467,21 +467,21 @@ impl Reader {
         }
         if let Some(broken) = broken {
             log.error("program ended: it broke the framing")
-                .room(self.audience.name())
+                .room(self.room_side.name())
                 .number("pid", self.child.pid)
                 .field("reason", broken)
                 .write();
             self.stdout = None;
-            self.blame(Farewell::BrokenFraming);
+            self.blame(CloseCause::BrokenFraming);
             self.sequence.hurry(Instant::now());
         }
     }
 
     /// Has the clients told that the program is ended for this, unless the server ends anyway.
-    fn blame(&self, farewell: Farewell) {
+    fn blame(&self, close_cause: CloseCause) {
         let mut orders = lock(&self.child.orders);
-        if orders.farewell == Farewell::Exit {
-            orders.farewell = farewell;
+        if orders.close_cause == CloseCause::Exit {
+            orders.close_cause = close_cause;
         }
     }
 
@@ -491,7 +491,7 @@ impl Reader {
             // The pidfd is readable but `waitid` says nothing yet: a tracer has to reap it first. Polling the pidfd
             // would spin.
             let since = self.hidden_end.map_or(now, |(since, _)| since);
-            self.hidden_end = Some((since, now + HIDDEN_END_LOOK));
+            self.hidden_end = Some((since, now + HIDDEN_END_CHECK));
             if self.life == Life::Running && now - since >= HIDDEN_END_TIMEOUT {
                 self.give_up("the end of the program cannot be seen; is it traced?");
             }
@@ -499,36 +499,36 @@ impl Reader {
         };
         self.hidden_end = None;
         if self.life == Life::Running {
-            self.audience.child_ends();
+            self.room_side.child_ends();
             // Only the time of waiting from here on is added to the time of draining.
-            self.held_up = self.held_up.map(|_| now);
+            self.stalled_since = self.stalled_since.map(|_| now);
             self.life = Life::Draining(exit, now + DRAIN);
         }
     }
 
     /// Whether the output has to wait for somebody; the time of waiting does not count as draining.
     fn judge_slow(&mut self) {
-        let (audience, log, counters) = (&self.audience, &self.settings.log, &self.settings.counters);
-        // Said before looking at who is there and who is done: see `Child::members_changed`.
-        if self.child.minding.load(Ordering::Relaxed) == self.minder.is_empty() {
-            self.child.minding.store(!self.minder.is_empty(), Ordering::SeqCst);
+        let (room_side, log, counters) = (&self.room_side, &self.settings.log, &self.settings.counters);
+        // Said before looking at who is there and who is done: see `Handle::members_changed`.
+        if self.child.is_watching.load(Ordering::Relaxed) == self.backlog.is_empty() {
+            self.child.is_watching.store(!self.backlog.is_empty(), Ordering::SeqCst);
         }
-        self.minder.judge(
-            || audience.clients(),
+        self.backlog.judge(
+            || room_side.clients(),
             |client| {
                 counters.one(Count::ClosedSlow);
                 log.warn("client closed: too slow to keep up")
-                    .room(audience.name())
+                    .room(room_side.name())
                     .client(client.id)
                     .field("address", &client.address)
-                    .number("queued", client.sink.look().held)
+                    .number("queued", client.sink.status().bytes_held)
                     .write();
             },
         );
-        match (self.held_up, self.minder.holds_up()) {
-            (None, true) => self.held_up = Some(Instant::now()),
+        match (self.stalled_since, self.backlog.is_stalling()) {
+            (None, true) => self.stalled_since = Some(Instant::now()),
             (Some(since), false) => {
-                self.held_up = None;
+                self.stalled_since = None;
                 if let Life::Draining(_, until) = &mut self.life {
                     *until += since.elapsed();
                 }
@@ -545,20 +545,20 @@ impl Reader {
         }
         match self.life {
             Life::Running => {
-                self.look_at_input(now);
+                self.check_input(now);
                 if let Some(since) = self.empty_since
                     && now.saturating_duration_since(since) >= self.settings.linger
                 {
-                    if self.audience.give_up_waiting(since) {
+                    if self.room_side.give_up_waiting(since) {
                         self.child.stop(Vec::new);
                     }
                     // Somebody came meanwhile, and perhaps went; or it is told to stop.
-                    self.empty_since = self.audience.empty_since().filter(|&newer| newer != since);
+                    self.empty_since = self.room_side.empty_since().filter(|&newer| newer != since);
                 }
                 match self.sequence.due(now) {
                     Some(Due::Signal) => {
                         if self.silent {
-                            self.blame(Farewell::Silence);
+                            self.blame(CloseCause::Silence);
                         }
                         self.signal(Signal::from_named_raw(self.settings.program.stop_signal));
                     }
@@ -568,8 +568,8 @@ impl Reader {
                 }
             }
             Life::Draining(exit, until) => {
-                let silent = self.stdout.is_none() && self.journal.fd().is_none();
-                let over = (self.held_up.is_none() || self.killed) && until <= now;
+                let silent = self.stdout.is_none() && self.log_pipe.fd().is_none();
+                let over = (self.stalled_since.is_none() || self.killed) && until <= now;
                 if silent || over {
                     self.end(exit);
                 }
@@ -578,8 +578,8 @@ impl Reader {
                 if self.process.exited().is_some() {
                     self.process.signal_group(Signal::KILL);
                     self.process.reap();
-                    self.settings.log.info("stuck program exited").room(self.audience.name()).write();
-                    self.audience.child_ended(Outcome::Stopped, self.started.elapsed());
+                    self.settings.log.info("stuck program exited").room(self.room_side.name()).write();
+                    self.room_side.child_ended(Outcome::Stopped, self.started.elapsed());
                     self.life = Life::Over;
                 }
             }
@@ -589,13 +589,13 @@ impl Reader {
 
     /// Closes the input once the program has read all of it, and puts the stop signal off while it still reads. A pipe
     /// has no event for that, so it is polled.
-    fn look_at_input(&mut self, now: Instant) {
-        self.input_look = None;
+    fn check_input(&mut self, now: Instant) {
+        self.input_check = None;
         if self.sequence.has_begun() {
             let unread = self.child.stdin.close_if_read();
             self.sequence.note_unread(unread.unwrap_or(0), now);
             match unread {
-                Some(_) => self.input_look = Some(now + INPUT_LOOK),
+                Some(_) => self.input_check = Some(now + INPUT_CHECK),
                 None => self.child.writer.wake(),
             }
         }
@@ -606,7 +606,7 @@ impl Reader {
         self.settings
             .log
             .debug("signal to the process group")
-            .room(self.audience.name())
+            .room(self.room_side.name())
             .number("pid", self.child.pid)
             .number("signal", signal.as_raw())
             .write();
@@ -617,12 +617,12 @@ impl Reader {
     fn end(&mut self, exit: Exit) {
         // An item that somebody else began in the pipe and never ended is not lost either.
         if self.stdout.take().is_some() {
-            self.found.clear();
+            self.decoded.clear();
             let mut last = Batch::default();
-            self.decoder.finish(&mut last, &mut self.found);
+            self.decoder.finish(&mut last, &mut self.decoded);
             self.deliver(Arc::new(last));
         }
-        self.journal.close();
+        self.log_pipe.close();
         // While it is not reaped, its group's number cannot be anybody else's.
         self.process.signal_group(Signal::KILL);
         self.process.reap();
@@ -632,8 +632,8 @@ impl Reader {
             Exit::Signal(_) => Count::Signalled,
             Exit::Status(_) | Exit::Unknown => Count::ExitedBadly,
         });
-        let outcome = match self.child.farewell() {
-            Farewell::BrokenFraming | Farewell::Silence => Outcome::Failed,
+        let outcome = match self.child.close_cause() {
+            CloseCause::BrokenFraming | CloseCause::Silence => Outcome::Failed,
             _ if exit.success() => Outcome::Done,
             _ if self.sequence.has_begun() => Outcome::Stopped,
             _ => Outcome::Failed,
@@ -641,7 +641,7 @@ impl Reader {
         self.settings
             .log
             .at(if outcome == Outcome::Failed { Level::Warn } else { Level::Info }, "program ended")
-            .room(self.audience.name())
+            .room(self.room_side.name())
             .number("pid", self.child.pid)
             .field("exit", exit)
             .seconds("duration", self.started.elapsed())
@@ -649,8 +649,8 @@ impl Reader {
             .write();
         self.account_for_input();
         self.child.over.store(true, Ordering::SeqCst);
-        let clients = self.audience.child_ended(outcome, self.started.elapsed());
-        self.say_farewell(&clients, Some(exit));
+        let clients = self.room_side.child_ended(outcome, self.started.elapsed());
+        self.close_members(&clients, Some(exit));
     }
 
     /// Its input is over: what it has never read of clients' messages is counted.
@@ -667,7 +667,7 @@ impl Reader {
             self.settings
                 .log
                 .warn("messages of clients not read by the program")
-                .room(self.audience.name())
+                .room(self.room_side.name())
                 .number("pid", self.child.pid)
                 .number("messages", lost)
                 .write();
@@ -679,24 +679,24 @@ impl Reader {
         self.settings
             .log
             .error("program given up; its room is refused until it is gone")
-            .room(self.audience.name())
+            .room(self.room_side.name())
             .number("pid", self.child.pid)
             .field("reason", why)
             .write();
         self.life = Life::Stuck;
         self.settings.counters.one(Count::Stuck);
         self.stdout = None;
-        self.journal.close();
+        self.log_pipe.close();
         self.account_for_input();
         self.child.over.store(true, Ordering::SeqCst);
-        let clients = self.audience.child_is_stuck();
-        self.say_farewell(&clients, None);
+        let clients = self.room_side.child_is_stuck();
+        self.close_members(&clients, None);
     }
 
-    fn say_farewell(&mut self, clients: &[Arc<Client>], exit: Option<Exit>) {
+    fn close_members(&mut self, clients: &[Arc<Client>], exit: Option<Exit>) {
         // Anew: the end of its input ends many a child before the waker has rung for the order to stop.
-        self.farewell = self.child.farewell();
-        let (code, reason) = close_of(exit, self.farewell);
+        self.close_cause = self.child.close_cause();
+        let (code, reason) = close_of(exit, self.close_cause);
         self.close_all(clients, code, &reason);
     }
 
@@ -709,10 +709,10 @@ impl Reader {
         };
         self.settings.counters.add(count, clients.len() as u64);
         for client in clients {
-            self.minder.close(client, code, reason, Ending::Behind);
+            self.backlog.close(client, code, reason, CloseOrder::AfterQueue);
         }
-        if self.farewell == Farewell::Shutdown {
-            self.minder.end_by(Instant::now() + SHUTDOWN_CLOSE);
+        if self.close_cause == CloseCause::Shutdown {
+            self.backlog.end_by(Instant::now() + SHUTDOWN_CLOSE_TIMEOUT);
         }
         // Whoever is written out already needs no poll, only an alarm.
         self.judge_slow();

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 /// From KILL to giving up.
-pub(super) const REAP_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Sequence {
                 Some(Due::Signal)
             }
             Stage::Signalled => {
-                self.enter(Stage::Killed, now, REAP_PATIENCE);
+                self.enter(Stage::Killed, now, REAP_TIMEOUT);
                 Some(Due::Kill)
             }
             Stage::Killed => {

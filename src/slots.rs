@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use rustix::net::Shutdown;
 
-use crate::sink::Door;
+use crate::sink::Stream;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Cutoff;
-use crate::sys::limits::{Held, Maps};
+use crate::sys::limits::{MapGuard, Maps};
 use crate::sys::lock;
 
 /// How long an answer that is being sent may go on when the server shuts down.
@@ -23,10 +23,10 @@ const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// The connections of a server.
 #[derive(Debug)]
-pub struct Connections {
+pub struct Slots {
     most: usize,
     maps: Arc<Maps>,
-    state: Mutex<State>,
+    state: Mutex<SlotState>,
     /// When the answers to plain requests must be over, once the server shuts down.
     cutoff: Cutoff,
     /// Rung when a connection has ended.
@@ -34,7 +34,7 @@ pub struct Connections {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SlotState {
     next: u64,
     /// All.
     live: HashMap<u64, Live>,
@@ -54,7 +54,7 @@ struct State {
 /// One that is open.
 #[derive(Debug)]
 struct Live {
-    door: Arc<Door>,
+    stream: Arc<Stream>,
     /// It has not sent a request yet.
     silent: bool,
     /// It belongs to a room, which sees it to its end.
@@ -71,17 +71,17 @@ impl fmt::Display for Full {
     }
 }
 
-/// One connection's place; given back when dropped.
+/// One connection's slot; given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionSlot {
     id: u64,
-    all: Arc<Connections>,
+    all: Arc<Slots>,
     upgraded: Cell<bool>,
     address: Cell<Option<IpAddr>>,
-    _maps: Held,
+    _maps: MapGuard,
 }
 
-impl Connections {
+impl Slots {
     /// At most `most` at once; `changed` is rung whenever one has ended.
     pub fn new(most: usize, maps: Arc<Maps>, changed: Arc<Bell>) -> Arc<Self> {
         Arc::new(Self { most, maps, state: Mutex::default(), cutoff: Cutoff::new(), changed })
@@ -97,29 +97,29 @@ impl Connections {
         &self.maps
     }
 
-    /// A place for a new connection. At most half of all places are for connections that have not asked
+    /// A slot for a new connection. At most half of all places are for connections that have not asked
     /// for anything: beyond that the one that has been silent for longest is ended for a new one.
-    pub fn admit(self: &Arc<Self>, door: &Arc<Door>) -> Result<Place, Full> {
+    pub fn admit(self: &Arc<Self>, stream: &Arc<Stream>) -> Result<ConnectionSlot, Full> {
         let mut state = lock(&self.state);
         if state.live.len() >= self.most || state.shutting_down {
             return Err(Full);
         }
-        let maps = self.maps.hold(1).ok_or(Full)?;
-        // Only for one that is let in: the place of the one that ends is free too late for a newcomer that is
+        let maps = self.maps.reserve(1).ok_or(Full)?;
+        // Only for one that is let in: the slot of the one that ends is free too late for a newcomer that is
         // refused.
         if state.silent_count >= (self.most / 2).max(1) {
             state.end_the_longest_silent();
         }
         let id = state.next;
         state.next += 1;
-        state.live.insert(id, Live { door: Arc::clone(door), silent: true, upgraded: false });
+        state.live.insert(id, Live { stream: Arc::clone(stream), silent: true, upgraded: false });
         state.silent.push_back(id);
         state.silent_count += 1;
         if state.silent.len() > 2 * state.silent_count + 64 {
-            let State { silent, live, .. } = &mut *state;
+            let SlotState { silent, live, .. } = &mut *state;
             silent.retain(|id| live.get(id).is_some_and(|live| live.silent));
         }
-        Ok(Place {
+        Ok(ConnectionSlot {
             id,
             all: Arc::clone(self),
             upgraded: Cell::new(false),
@@ -161,12 +161,12 @@ impl Connections {
         let mut state = lock(&self.state);
         state.shutting_down = true;
         for live in state.live.values().filter(|live| !live.upgraded) {
-            let _ = rustix::net::shutdown(live.door.as_fd(), Shutdown::Read);
+            let _ = rustix::net::shutdown(live.stream.as_fd(), Shutdown::Read);
         }
     }
 }
 
-impl State {
+impl SlotState {
     /// One that was silent is not any more.
     fn speaks(&mut self, id: u64) {
         if let Some(live) = self.live.get_mut(&id)
@@ -180,7 +180,7 @@ impl State {
         while let Some(id) = self.silent.pop_front() {
             if let Some(live) = self.live.get(&id).filter(|live| live.silent) {
                 // Its thread wakes from its read, and goes.
-                let _ = rustix::net::shutdown(live.door.as_fd(), Shutdown::Both);
+                let _ = rustix::net::shutdown(live.stream.as_fd(), Shutdown::Both);
                 self.speaks(id);
                 return;
             }
@@ -188,7 +188,7 @@ impl State {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// It has asked for something.
     pub fn has_asked(&self) {
         lock(&self.all.state).speaks(self.id);
@@ -212,7 +212,7 @@ impl Place {
         self.release_address(&mut lock(&self.all.state));
     }
 
-    fn release_address(&self, state: &mut State) {
+    fn release_address(&self, state: &mut SlotState) {
         if let Some(address) = self.address.take()
             && let Entry::Occupied(mut count) = state.by_address.entry(address)
         {
@@ -235,7 +235,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         {
             let mut state = lock(&self.all.state);
@@ -273,17 +273,17 @@ mod tests {
     #[test]
     fn the_longest_silent_goes_for_a_new_one_and_askers_stay() {
         let changed = Arc::new(Bell::default());
-        let connections = Connections::new(4, Maps::of(100), Arc::clone(&changed));
+        let connections = Slots::new(4, Maps::of(100), Arc::clone(&changed));
         let connect = || {
             let (ours, theirs) = UnixStream::pair().expect("socket pair");
-            (Arc::new(Door::Socket(ours.into())), theirs)
+            (Arc::new(Stream::Socket(ours.into())), theirs)
         };
         let (asker, silent, newer, last) = (connect(), connect(), connect(), connect());
-        let first = connections.admit(&asker.0).expect("a place");
+        let first = connections.admit(&asker.0).expect("a slot");
         first.has_asked();
-        let second = connections.admit(&silent.0).expect("a place");
-        let _third = connections.admit(&newer.0).expect("a place");
-        let _fourth = connections.admit(&last.0).expect("a place");
+        let second = connections.admit(&silent.0).expect("a slot");
+        let _third = connections.admit(&newer.0).expect("a slot");
+        let _fourth = connections.admit(&last.0).expect("a slot");
         let mut end = Vec::new();
         (&silent.1).read_to_end(&mut end).expect("the oldest silent one is ended");
         // Nobody is ended for one that is refused.
@@ -296,24 +296,24 @@ mod tests {
         }
         drop(second);
         assert!(changed.wait(Deadline::after(Duration::ZERO)), "rung");
-        connections.admit(&connect().0).expect("a place again");
+        connections.admit(&connect().0).expect("a slot again");
     }
 
     #[test]
     fn an_address_has_so_many_places_and_a_network_of_ipv6_is_one_address() {
-        let connections = Connections::new(100, Maps::of(100), Arc::default());
-        let place = || {
+        let connections = Slots::new(100, Maps::of(100), Arc::default());
+        let slot = || {
             let (ours, _) = UnixStream::pair().expect("socket pair");
-            connections.admit(&Arc::new(Door::Socket(ours.into()))).expect("a place")
+            connections.admit(&Arc::new(Stream::Socket(ours.into()))).expect("a slot")
         };
         let address = |text: &str| text.parse().expect("an address");
-        let (first, second, third) = (place(), place(), place());
+        let (first, second, third) = (slot(), slot(), slot());
         assert!(first.claim_address(address("2001:db8::1"), 2));
         assert!(second.claim_address(address("2001:db8::ffff:1"), 2));
         assert!(!third.claim_address(address("2001:db8::2"), 2));
         assert!(third.claim_address(address("2001:db8:0:1::2"), 2));
         drop(first);
-        assert!(place().claim_address(address("2001:db8::3"), 2), "given back");
+        assert!(slot().claim_address(address("2001:db8::3"), 2), "given back");
         drop((second, third));
         assert!(lock(&connections.state).by_address.is_empty(), "nothing is left behind");
     }

@@ -9,7 +9,8 @@ use super::arguments::{Arguments, MessageFrame};
 use super::program::{why_not_permitted, why_not_runnable};
 use super::{Environment, Failure};
 use crate::config::{
-    Config, Framing, History, Input, Level, Limits, Listen, LogConfig, Output, Program, Times, Transport,
+    Config, Framing, HistoryOptions, Input, Level, Limits, Listen, LogConfig, Output, Program, Times,
+    Transport,
 };
 use crate::sys::reason;
 
@@ -59,7 +60,7 @@ pub(super) fn config(
         framing: framing(&arguments),
         incoming: arguments.incoming,
         listen: if arguments.inetd { Listen::Inetd } else { Listen::Addresses(arguments.addresses) },
-        history: History { keep: arguments.cache, persist: arguments.cache_persist },
+        history: HistoryOptions { keep: arguments.cache, persist: arguments.cache_persist },
         join_message: notice(arguments.join_message, arguments.json, "Join"),
         leave_message: notice(arguments.leave_message, arguments.json, "Leave"),
         limits: Limits {

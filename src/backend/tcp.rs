@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::command::StartError;
-use super::journal::Journal;
+use super::log_pipe::LogPipe;
 use super::peer::{Answer, Listeners};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::poll;
@@ -18,25 +18,25 @@ use crate::sys::reason;
 
 /// Between two tries: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often it is asked whether anybody still wants it.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Bytes of one read, and how many of them a full pipe takes (pipe(7)).
-const READ_MOST: usize = 8 * 1024;
-const PIPE_READS: usize = 64 * 1024 / READ_MOST;
+const MAX_READ: usize = 8 * 1024;
+const PIPE_READS: usize = 64 * 1024 / MAX_READ;
 
 /// Waits for this long; what the child prints meanwhile is logged. A child that has ended is not waited for.
 pub(super) fn wait(
     process: &Process,
-    journal: &mut Journal,
+    log_pipe: &mut LogPipe,
     delay: Duration,
     wanted: impl Fn() -> bool,
 ) -> Result<(), StartError> {
     let end = Instant::now() + delay;
     while Instant::now() < end && process.exited().is_none() {
-        look(process, journal, end)?;
+        look(process, log_pipe, end)?;
         if !wanted() {
             return Err(unwanted());
         }
@@ -49,7 +49,7 @@ pub(super) fn wait(
 /// go, and the child may wait for that.
 pub(super) fn connect(
     process: &Process,
-    journal: &mut Journal,
+    log_pipe: &mut LogPipe,
     port: u16,
     (delay, patience): (Duration, Duration),
     wanted: impl Fn() -> bool,
@@ -59,12 +59,12 @@ pub(super) fn connect(
     let (mut next, mut pause) = (first, FIRST_PAUSE);
     let mut told = false;
     loop {
-        look(process, journal, next)?;
+        look(process, log_pipe, next)?;
         if let Some(exit) = process.exited() {
             // Its last words, which wait in the pipe; not what somebody goes on printing who holds it too.
             for _ in 0..PIPE_READS {
-                if journal.fd().is_some_and(has_more) {
-                    look(process, journal, next)?;
+                if log_pipe.fd().is_some_and(has_more) {
+                    look(process, log_pipe, next)?;
                 }
             }
             return Err(StartError::NotListening(format!(
@@ -84,14 +84,14 @@ pub(super) fn connect(
         };
         if let (Failure::Stranger(user), false) = (&failure, told) {
             told = true;
-            let line = journal.warn("another user listens on the program's port");
+            let line = log_pipe.warn("another user listens on the program's port");
             line.number("port", port).number("uid", user).write();
         }
         if now >= deadline || matches!(failure, Failure::Unknown) {
             return Err(StartError::NotListening(failure.describe(port)));
         }
         next = (now + pause).min(deadline);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
@@ -141,7 +141,7 @@ fn attempt(process: &Process, port: u16) -> Result<OwnedFd, Failure> {
     let listeners = Listeners::now(port, trusts)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // On loopback the answer is there at once; only a full backlog makes it wait.
-    let stream = TcpStream::connect_timeout(&address, LONGEST_PAUSE).and_then(other_than_ours)?;
+    let stream = TcpStream::connect_timeout(&address, MAX_PAUSE).and_then(other_than_ours)?;
     match listeners.answer(&stream, port, trusts) {
         Answer::Trusted => {}
         other => return Err(other.into()),
@@ -156,17 +156,17 @@ fn unwanted() -> StartError {
 }
 
 /// Waits for a while, but no longer than `until`, and logs what the child prints.
-fn look(process: &Process, journal: &mut Journal, until: Instant) -> Result<(), StartError> {
+fn look(process: &Process, log_pipe: &mut LogPipe, until: Instant) -> Result<(), StartError> {
     let until = until.min(Instant::now() + ASK_AGAIN);
     let printed = {
         let mut fds = Vec::with_capacity(2);
         fds.push(PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN));
-        fds.extend(journal.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        fds.extend(log_pipe.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         poll(&mut fds, Deadline::at(until)).map_err(StartError::Resources)?;
         fds.get(1).is_some_and(|fd| !fd.revents().is_empty())
     };
     if printed {
-        journal.read(&mut vec![0; READ_MOST]);
+        log_pipe.read(&mut vec![0; MAX_READ]);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::log::{Entry, Log};
 const LINE: usize = 8 * 1024;
 
 /// See the module's documentation.
-pub(super) struct Journal {
+pub(super) struct LogPipe {
     fd: Option<OwnedFd>,
     /// What the stream is called in the log.
     what: &'static str,
@@ -22,7 +22,7 @@ pub(super) struct Journal {
     pid: i32,
 }
 
-impl Journal {
+impl LogPipe {
     /// Of a stream in non-blocking mode, or of none.
     pub(super) fn new(fd: Option<OwnedFd>, what: &'static str, log: &Log, room: &str, pid: i32) -> Self {
         let splitter = Splitter::new(b"\n", true, LINE, Overlong::Cut);

@@ -1,11 +1,11 @@
 //! A child process and its two threads: the reader, which owns the child's life and minds the clients
 //! that have a backlog, and the writer, which minds the child's stdin.
 
+mod backlog;
 mod budget;
 mod command;
-mod journal;
 pub mod launch;
-mod minder;
+mod log_pipe;
 #[cfg(test)]
 mod panics;
 mod peer;
@@ -20,15 +20,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use self::command::Talk;
-pub use self::command::{Occasion, StartError, Variables};
-use self::journal::Journal;
-use crate::client::{Client, GONE_AFTER, Uptake};
+pub use self::command::{StartContext, StartError, Variables};
+use self::log_pipe::LogPipe;
+use crate::clients::{Client, GONE_AFTER, Uptake};
 use crate::config::{Framing, Program, Slow, Transport};
 use crate::counters::{Count, Counters};
 use crate::framing::frames;
-use crate::framing::output::Found;
+use crate::framing::output::Decoded;
 use crate::log::Log;
-use crate::sink::{After, Batch, Messages, Pushed, Sink};
+use crate::sink::{Batch, Messages, Pushed, Sink, WriteResult};
 use crate::sys::limits::Maps;
 use crate::sys::lock;
 use crate::sys::poll::Waker;
@@ -93,7 +93,7 @@ pub enum Outcome {
 }
 
 /// Those who are told that the server ends, before the child is.
-pub struct Dismissed {
+pub struct Departed {
     /// Who was there: nobody is any more.
     pub members: Vec<Arc<Client>>,
     /// Leave notices that the child has not been told yet, and of whom.
@@ -101,12 +101,12 @@ pub struct Dismissed {
 }
 
 /// Those whom a child talks to; what its reader has to know of its room.
-pub trait Audience: Send + Sync {
+pub trait RoomSide: Send + Sync {
     /// The room's name.
     fn name(&self) -> &str;
     /// Takes a batch over into the history and says, in the same moment, who is there to get it now: a
     /// client that joins gets it either way, once.
-    fn take(&self, batch: &Batch, found: &Found) -> Arc<[Arc<Client>]>;
+    fn take(&self, batch: &Batch, decoded: &Decoded) -> Arc<[Arc<Client>]>;
     /// What the child says of its room.
     fn describe(&self, metadata: Vec<u8>);
     /// How many clients are there.
@@ -121,11 +121,11 @@ pub trait Audience: Send + Sync {
     /// The child is about to be gone: nobody joins it any more.
     fn child_ends(&self);
     /// The server ends: those who are there are told so now, and hear nothing more from the child.
-    fn dismiss(&self) -> Dismissed;
+    fn close_members_first(&self) -> Departed;
     /// The child has been reaped, so long after its start. Gives back those who were with it; the next to come
     /// gets a new one.
     fn child_ended(&self, outcome: Outcome, lived: Duration) -> Vec<Arc<Client>>;
-    /// The child cannot be reaped: as [`Audience::child_ended`], but nobody gets a new one until it is gone.
+    /// The child cannot be reaped: as [`RoomSide::child_ended`], but nobody gets a new one until it is gone.
     fn child_is_stuck(&self) -> Vec<Arc<Client>>;
     /// The reader's thread is done.
     fn reader_ended(&self);
@@ -133,7 +133,7 @@ pub trait Audience: Send + Sync {
 
 /// How the child's clients are told that it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Farewell {
+enum CloseCause {
     /// As the child's exit says.
     Exit,
     /// The server is shutting down.
@@ -146,7 +146,7 @@ enum Farewell {
 
 /// A running child, as its room knows it.
 #[derive(Debug)]
-pub struct Child {
+pub struct Handle {
     pid: i32,
     stdin: Sink,
     /// How often a client is pinged whose messages it does not take.
@@ -156,7 +156,7 @@ pub struct Child {
     /// Wakes the reader.
     reader: Waker,
     /// The reader minds somebody, so that it matters to it who comes and who is gone.
-    minding: AtomicBool,
+    is_watching: AtomicBool,
     /// Its room has been told that it is over.
     over: AtomicBool,
     orders: Mutex<Orders>,
@@ -168,42 +168,42 @@ struct Orders {
     stop: bool,
     shut_down: bool,
     kill: bool,
-    farewell: Farewell,
+    close_cause: CloseCause,
     /// Clients whose sinks nobody minds yet.
     backlog: Vec<Arc<Client>>,
 }
 
-impl Child {
-    /// Starts a child for an audience: the process and its two threads.
+impl Handle {
+    /// Starts a child for an room_side: the process and its two threads.
     pub fn start(
         settings: &Arc<Settings>,
-        occasion: &Occasion,
-        audience: Arc<dyn Audience>,
+        context: &StartContext,
+        room_side: Arc<dyn RoomSide>,
     ) -> Result<Arc<Self>, StartError> {
-        let maps = settings.maps.hold(THREADS).ok_or_else(|| {
+        let maps = settings.maps.reserve(THREADS).ok_or_else(|| {
             StartError::Resources(io::Error::other("too many memory maps (vm.max_map_count)"))
         })?;
-        let started = command::start(&settings.program, occasion, &settings.processes)?;
+        let started = command::start(&settings.program, context, &settings.processes)?;
         let pid = started.process.id();
         let process = started.process;
-        let what = if occasion.port.is_some() { "output" } else { "stderr" };
-        let mut journal = Journal::new(started.journal, what, &settings.log, &occasion.room, pid);
+        let what = if context.port.is_some() { "output" } else { "stderr" };
+        let mut log_pipe = LogPipe::new(started.log_pipe, what, &settings.log, &context.room, pid);
         let (stdin, stdout) = match started.talk {
             Talk::Stdio(stdin, stdout) => {
                 // A program that must not be talked to at once; `delay` is hardly ever given.
                 if let Transport::Stdio { delay } = settings.program.transport {
-                    tcp::wait(&process, &mut journal, delay, || audience.is_wanted())?;
+                    tcp::wait(&process, &mut log_pipe, delay, || room_side.is_wanted())?;
                 }
-                (Sink::pipe(stdin, INPUT_BOUND), stdout)
+                (Sink::to_pipe(stdin, INPUT_BOUND), stdout)
             }
             Talk::Tcp(port) => {
                 let times = match settings.program.transport {
                     Transport::Tcp { delay, patience, .. } => (delay, patience),
                     Transport::Stdio { delay } => (delay, Duration::ZERO),
                 };
-                let stream = tcp::connect(&process, &mut journal, port, times, || audience.is_wanted())?;
+                let stream = tcp::connect(&process, &mut log_pipe, port, times, || room_side.is_wanted())?;
                 let reading = stream.try_clone().map_err(StartError::Resources)?;
-                (Sink::stream(stream, INPUT_BOUND), reading)
+                (Sink::to_socket(stream, INPUT_BOUND), reading)
             }
         };
         let serve = || -> io::Result<(Arc<Self>, reader::Reader)> {
@@ -213,35 +213,35 @@ impl Child {
                 probe: settings.probe,
                 writer: Waker::new()?,
                 reader: Waker::new()?,
-                minding: AtomicBool::new(false),
+                is_watching: AtomicBool::new(false),
                 over: AtomicBool::new(false),
                 orders: Mutex::new(Orders {
                     stop: false,
                     shut_down: false,
                     kill: false,
-                    farewell: Farewell::Exit,
+                    close_cause: CloseCause::Exit,
                     backlog: Vec::new(),
                 }),
             });
-            work(&format!("write {}", occasion.room), STACK, {
+            work(&format!("write {}", context.room), STACK, {
                 let child = Arc::clone(&child);
                 move || writer::run(&child)
             })?;
             let reader = reader::Reader::new(
                 Arc::clone(settings),
                 Arc::clone(&child),
-                audience,
+                room_side,
                 process,
                 stdout,
-                journal,
+                log_pipe,
                 maps,
             );
             Ok((child, reader))
         };
         let (child, reader) = serve().map_err(StartError::Resources)?;
-        reader.spawn(&format!("read {}", occasion.room)).map_err(StartError::Resources)?;
+        reader.spawn(&format!("read {}", context.room)).map_err(StartError::Resources)?;
         settings.counters.one(Count::Started);
-        settings.log.info("program started").room(&occasion.room).number("pid", pid).write();
+        settings.log.info("program started").room(&context.room).number("pid", pid).write();
         Ok(child)
     }
 
@@ -252,7 +252,7 @@ impl Child {
 
     /// Bytes held by what waits for it.
     pub fn queued(&self) -> usize {
-        self.stdin.look().held
+        self.stdin.status().bytes_held
     }
 
     /// Messages of clients that it has not read.
@@ -272,10 +272,10 @@ impl Child {
     }
 
     /// Takes a client's place in the order of joins, without writing or waiting: for a caller who holds a lock.
-    /// [`Child::settle_join`] afterwards.
+    /// [`Handle::settle_join`] afterwards.
     pub fn announce(&self, client: &Client, join: &[u8]) {
         if self.stdin.announce(client.id, join) {
-            client.greet();
+            client.mark_joined();
         }
     }
 
@@ -287,12 +287,12 @@ impl Child {
         join: impl FnOnce() -> Vec<u8>,
         stay: impl FnMut(Instant) -> bool,
     ) {
-        if client.is_greeted() {
+        if client.has_joined() {
             self.taken(self.stdin.flush());
         } else {
             let join = join();
             let ends = [join.len()];
-            self.input_told(client, Messages::one([&join, b""], &ends), false, stay, || client.greet());
+            self.input_told(client, Messages::one([&join, b""], &ends), false, stay, || client.mark_joined());
         }
     }
 
@@ -322,7 +322,7 @@ impl Child {
             if let Some(every) = self.probe.filter(|&every| now - probed >= every) {
                 probed = now;
                 let stalls = uptake.observe(client, now) == 0;
-                if stalls && unacknowledged(&client.door).is_some_and(|owed| owed > 0) {
+                if stalls && unacknowledged(&client.stream).is_some_and(|owed| owed > 0) {
                     if now - uptake.moved() >= every * GONE_AFTER {
                         client.vanish();
                         return false;
@@ -332,7 +332,7 @@ impl Child {
                 }
                 self.mind(client, client.sink.ping(frames::ping()));
             }
-            stay(self.stdin.look().moved)
+            stay(self.stdin.status().moved)
         };
         let pushed = self.stdin.push_in_turn(client.id, messages, counted, stay, taken);
         self.taken(pushed.after);
@@ -345,8 +345,8 @@ impl Child {
     }
 
     /// Has the writer go on where something waits.
-    fn taken(&self, after: After) {
-        if after == (After::Waits { needs_watcher: true }) && self.stdin.claim_watch() {
+    fn taken(&self, after: WriteResult) {
+        if after == (WriteResult::Waits { needs_watcher: true }) && self.stdin.claim_watch() {
             self.writer.wake();
         }
     }
@@ -363,14 +363,14 @@ impl Child {
     pub fn shut_down(&self) {
         {
             let mut orders = lock(&self.orders);
-            orders.farewell = Farewell::Shutdown;
+            orders.close_cause = CloseCause::Shutdown;
             orders.shut_down = true;
         }
         self.reader.wake();
     }
 
-    fn farewell(&self) -> Farewell {
-        lock(&self.orders).farewell
+    fn close_cause(&self) -> CloseCause {
+        lock(&self.orders).close_cause
     }
 
     /// KILL at once.
@@ -379,29 +379,29 @@ impl Child {
         self.reader.wake();
     }
 
-    /// Hands a client whose sink waits to the minder, unless it is minded.
-    pub fn mind(&self, client: &Arc<Client>, after: After) {
-        if after == (After::Waits { needs_watcher: true }) && client.sink.claim_watch() {
+    /// Hands a client whose sink waits to the backlog, unless it is watched.
+    pub fn mind(&self, client: &Arc<Client>, after: WriteResult) {
+        if after == (WriteResult::Waits { needs_watcher: true }) && client.sink.claim_watch() {
             lock(&self.orders).backlog.push(Arc::clone(client));
             self.reader.wake();
         }
     }
 
-    /// Hands a client that was closed to the minder, who sees to its end.
+    /// Hands a client that was closed to the backlog, who sees to its end.
     pub fn see_through(&self, client: &Arc<Client>) {
         lock(&self.orders).backlog.push(Arc::clone(client));
         self.reader.wake();
     }
 
     /// The reader looks anew: at its orders, and whether anybody is there.
-    pub fn look_again(&self) {
+    pub fn wake_reader_thread(&self) {
         self.reader.wake();
     }
 
     /// Somebody came, or is done: the reader looks anew if it minds somebody. Either it sees what is new
     /// when it looks after saying that it does, or this sees that it does (hence `SeqCst`, on both sides).
     pub fn members_changed(&self) {
-        if self.minding.load(Ordering::SeqCst) {
+        if self.is_watching.load(Ordering::SeqCst) {
             self.reader.wake();
         }
     }
@@ -411,13 +411,13 @@ impl Child {
 const SHUTTING_DOWN: &str = "server is shutting down";
 
 /// The close code and reason that an exit gives its clients.
-fn close_of(exit: Option<Exit>, farewell: Farewell) -> (u16, String) {
-    match (farewell, exit) {
-        (Farewell::Shutdown, _) => (1001, SHUTTING_DOWN.to_owned()),
-        (Farewell::BrokenFraming, _) => (1011, "program broke the framing".to_owned()),
-        (Farewell::Silence, _) => (1011, "program closed its connection".to_owned()),
-        (Farewell::Exit, Some(exit)) if exit.success() => (1000, String::new()),
-        (Farewell::Exit, Some(exit)) => (1011, exit.to_string()),
-        (Farewell::Exit, None) => (1011, "program cannot be ended".to_owned()),
+fn close_of(exit: Option<Exit>, close_cause: CloseCause) -> (u16, String) {
+    match (close_cause, exit) {
+        (CloseCause::Shutdown, _) => (1001, SHUTTING_DOWN.to_owned()),
+        (CloseCause::BrokenFraming, _) => (1011, "program broke the framing".to_owned()),
+        (CloseCause::Silence, _) => (1011, "program closed its connection".to_owned()),
+        (CloseCause::Exit, Some(exit)) if exit.success() => (1000, String::new()),
+        (CloseCause::Exit, Some(exit)) => (1011, exit.to_string()),
+        (CloseCause::Exit, None) => (1011, "program cannot be ended".to_owned()),
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::budget::HoldBudget;
-use crate::client::{CLOSE_PATIENCE, Client, TRY_AGAIN, Uptake};
+use crate::clients::{CLOSE_TIMEOUT, Client, TRY_AGAIN, Uptake};
 use crate::config::Slow;
-use crate::sink::{After, Ending, Look, Phase};
+use crate::sink::{CloseOrder, CloseState, Status, WriteResult};
 use crate::sys::tcp::unacknowledged;
 
 /// How long a client may take nothing while no other is kept waiting for it.
@@ -27,7 +27,7 @@ const LEAST_RATE: u64 = 2 * 1024;
 
 /// A client that is looked after, and why.
 #[derive(Debug)]
-struct Minded {
+struct Watched {
     client: Arc<Client>,
     /// Since when it holds the room up.
     behind: Option<Instant>,
@@ -52,13 +52,13 @@ struct Close {
 
 impl Close {
     fn new(client: &Client, broken_off: bool, now: Instant) -> Self {
-        let left = client.sink.look().left as u64 + unacknowledged(&client.door).unwrap_or(0);
-        let latest = now + 2 * CLOSE_PATIENCE + Duration::from_secs(left / LEAST_RATE);
+        let left = client.sink.status().left as u64 + unacknowledged(&client.stream).unwrap_or(0);
+        let latest = now + 2 * CLOSE_TIMEOUT + Duration::from_secs(left / LEAST_RATE);
         Self { queued: now, written: None, latest, broken_off }
     }
 }
 
-impl Minded {
+impl Watched {
     fn new(client: &Arc<Client>) -> Self {
         let now = Instant::now();
         Self { client: Arc::clone(client), behind: None, close: None, tried: now, uptake: Uptake::new(now) }
@@ -78,8 +78,8 @@ impl Minded {
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) struct Minder {
-    minded: Vec<Minded>,
+pub(super) struct Backlog {
+    watched: Vec<Watched>,
     slow: Slow,
     budget: HoldBudget,
     /// A client that is not behind is waiting for one that is.
@@ -94,10 +94,10 @@ pub(super) struct Minder {
     next: Option<Instant>,
 }
 
-impl Minder {
+impl Backlog {
     pub(super) fn new(slow: Slow, patience: Duration, bound: usize) -> Self {
         Self {
-            minded: Vec::new(),
+            watched: Vec::new(),
             slow,
             budget: HoldBudget::new(patience, Instant::now()),
             holding: false,
@@ -108,14 +108,14 @@ impl Minder {
         }
     }
 
-    /// Whether nobody needs minding.
+    /// Whether nobody needs is_watching.
     pub(super) fn is_empty(&self) -> bool {
-        self.minded.is_empty()
+        self.watched.is_empty()
     }
 
     /// Whether the child is not read because somebody is behind.
-    pub(super) fn holds_up(&self) -> bool {
-        self.minded.iter().any(|minded| minded.behind.is_some())
+    pub(super) fn is_stalling(&self) -> bool {
+        self.watched.iter().any(|watched| watched.behind.is_some())
     }
 
     /// When time next changes something.
@@ -128,24 +128,25 @@ impl Minder {
         self.entry(client);
     }
 
-    fn entry(&mut self, client: &Arc<Client>) -> &mut Minded {
-        let index = if let Some(index) = self.minded.iter().position(|minded| minded.client.id == client.id) {
-            index
-        } else {
-            self.minded.push(Minded::new(client));
-            self.minded.len() - 1
-        };
-        &mut self.minded[index]
+    fn entry(&mut self, client: &Arc<Client>) -> &mut Watched {
+        let index =
+            if let Some(index) = self.watched.iter().position(|watched| watched.client.id == client.id) {
+                index
+            } else {
+                self.watched.push(Watched::new(client));
+                self.watched.len() - 1
+            };
+        &mut self.watched[index]
     }
 
     /// Queues a close frame and sees it through: written out, answered, ended.
-    pub(super) fn close(&mut self, client: &Arc<Client>, code: u16, reason: &str, ending: Ending) {
+    pub(super) fn close(&mut self, client: &Arc<Client>, code: u16, reason: &str, ending: CloseOrder) {
         let now = Instant::now();
-        let close = Close::new(client, ending == Ending::BreakOff, now);
+        let close = Close::new(client, ending == CloseOrder::DropQueue, now);
         let _ = client.close(code, reason, ending);
-        let minded = self.entry(client);
-        minded.behind = None;
-        minded.close.get_or_insert(close);
+        let watched = self.entry(client);
+        watched.behind = None;
+        watched.close.get_or_insert(close);
         self.next = Some(now);
     }
 
@@ -161,31 +162,31 @@ impl Minder {
         self.next = Some(Instant::now());
     }
 
-    /// Adds the descriptors to poll, in the order in which [`Minder::serve`] takes the answers.
+    /// Adds the descriptors to poll, in the order in which [`Backlog::serve`] takes the answers.
     pub(super) fn poll_fds<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-        for minded in self.minded.iter().filter(|minded| minded.waits_for_room()) {
-            fds.push(PollFd::from_borrowed_fd(minded.client.door.as_fd(), PollFlags::OUT));
+        for watched in self.watched.iter().filter(|watched| watched.waits_for_room()) {
+            fds.push(PollFd::from_borrowed_fd(watched.client.stream.as_fd(), PollFlags::OUT));
         }
     }
 
     /// Goes on writing where that is possible.
     pub(super) fn serve(&mut self, mut ready: impl Iterator<Item = bool>) {
         let now = Instant::now();
-        self.minded.retain_mut(|minded| {
-            if !minded.waits_for_room() {
+        self.watched.retain_mut(|watched| {
+            if !watched.waits_for_room() {
                 return true;
             }
             let ready = ready.next().unwrap_or(false);
-            if !ready && !minded.is_due(now) {
+            if !ready && !watched.is_due(now) {
                 return true;
             }
             if ready {
-                minded.tried = now;
+                watched.tried = now;
             } else {
-                minded.observe(now);
+                watched.observe(now);
             }
             // A broken one stays for `judge`.
-            minded.client.sink.flush_watched() != After::Clear || minded.close.is_some()
+            watched.client.sink.flush_watched() != WriteResult::Clear || watched.close.is_some()
         });
     }
 
@@ -194,7 +195,7 @@ impl Minder {
     pub(super) fn judge(&mut self, clients: impl Fn() -> usize, mut too_slow: impl FnMut(&Arc<Client>)) {
         self.next = None;
         let now = Instant::now();
-        if self.minded.is_empty() {
+        if self.watched.is_empty() {
             if std::mem::take(&mut self.holding) {
                 self.budget.left(now, true);
             }
@@ -204,34 +205,34 @@ impl Minder {
         let mut next: Option<Instant> = None;
         let mut alarm = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         let (policy, bound, last_call) = (self.slow, self.bound, self.last_call);
-        self.minded.retain_mut(|minded| {
-            if minded.client.is_finished() {
+        self.watched.retain_mut(|watched| {
+            if watched.client.is_finished() {
                 return false;
             }
-            let look = minded.client.sink.look();
-            match look.phase {
+            let look = watched.client.sink.status();
+            match look.close_state {
                 // Its thread may sit in a read that nothing ends.
-                Phase::Broken => {
-                    minded.client.cut();
+                CloseState::Broken => {
+                    watched.client.cut();
                     false
                 }
-                Phase::Open => {
+                CloseState::Open => {
                     waiting += usize::from(look.left > 0);
                     if policy == Slow::Drop {
                         return true;
                     }
                     if look.backlog >= bound {
-                        minded.behind.get_or_insert(now);
+                        watched.behind.get_or_insert(now);
                     } else if look.backlog <= bound / 2 {
-                        minded.behind = None;
+                        watched.behind = None;
                     }
-                    behind |= minded.behind.is_some();
+                    behind |= watched.behind.is_some();
                     true
                 }
-                Phase::Ending | Phase::Ended => {
-                    minded.behind = None;
+                CloseState::Closing | CloseState::Closed => {
+                    watched.behind = None;
                     closing += 1;
-                    match minded.see_through(&look, last_call, now) {
+                    match watched.see_through(&look, last_call, now) {
                         Some(at) => {
                             alarm(at);
                             true
@@ -245,11 +246,11 @@ impl Minder {
         let left = self.budget.left(now, self.holding);
         self.holding = policy == Slow::Disconnect && behind && clients() > waiting + closing;
         let mut slow = Vec::new();
-        for minded in self.minded.iter_mut().filter(|_| behind) {
-            let Some(since) = minded.behind else { continue };
+        for watched in self.watched.iter_mut().filter(|_| behind) {
+            let Some(since) = watched.behind else { continue };
             let (holding, hurry) = (self.holding, self.hurry);
-            let until = |minded: &Minded| {
-                let moved = minded.client.sink.look().moved.max(minded.uptake.moved()).max(since);
+            let until = |watched: &Watched| {
+                let moved = watched.client.sink.status().moved.max(watched.uptake.moved()).max(since);
                 let until = match policy {
                     Slow::Block => moved + BLOCK_TIMEOUT,
                     _ if holding => now + left,
@@ -257,45 +258,45 @@ impl Minder {
                 };
                 earlier(until, hurry)
             };
-            let mut at = until(minded);
+            let mut at = until(watched);
             if at <= now && !holding {
                 // Looked at once more: this process, or the machine, may have been stopped until now.
-                minded.observe(now);
-                let _ = minded.client.sink.flush();
-                at = until(minded);
+                watched.observe(now);
+                let _ = watched.client.sink.flush();
+                at = until(watched);
             }
             if at <= now {
-                slow.push(Arc::clone(&minded.client));
+                slow.push(Arc::clone(&watched.client));
             } else {
-                alarm(at.min(minded.tried + TRY_AGAIN));
+                alarm(at.min(watched.tried + TRY_AGAIN));
             }
         }
         self.next = next;
         for client in slow {
             too_slow(&client);
-            self.close(&client, 1013, "too slow to keep up", Ending::BreakOff);
+            self.close(&client, 1013, "too slow to keep up", CloseOrder::DropQueue);
         }
     }
 }
 
-impl Minded {
+impl Watched {
     /// Whether something waits until the kernel takes more.
     fn waits_for_room(&self) -> bool {
         self.close.as_ref().is_none_or(|close| close.written.is_none())
     }
 
     /// Goes on with the end of a client; says when to look again, or nothing if it is over.
-    fn see_through(&mut self, look: &Look, last_call: Option<Instant>, now: Instant) -> Option<Instant> {
+    fn see_through(&mut self, look: &Status, last_call: Option<Instant>, now: Instant) -> Option<Instant> {
         let client = Arc::clone(&self.client);
         let mut close = self.close.take().unwrap_or_else(|| Close::new(&client, false, now));
-        if look.phase == Phase::Ended {
+        if look.close_state == CloseState::Closed {
             close.written.get_or_insert(now);
             if self.is_due(now) {
                 self.observe(now);
             }
         }
         let since = close.written.unwrap_or(close.queued).max(look.moved).max(self.uptake.moved());
-        let until = earlier((since + CLOSE_PATIENCE).min(close.latest), last_call);
+        let until = earlier((since + CLOSE_TIMEOUT).min(close.latest), last_call);
         if until <= now {
             // What the kernel still holds of a story that was told, it goes on to deliver.
             if close.written.is_some() && !close.broken_off {

@@ -8,10 +8,10 @@ use super::listing::{Facts, Waiting};
 use super::past::Past;
 use super::room::Room;
 use super::state::Phase;
-use crate::child::{Audience, Dismissed, Outcome};
-use crate::client::Client;
+use crate::backend::{Departed, Outcome, RoomSide};
+use crate::clients::Client;
 use crate::config::Keep;
-use crate::framing::output::Found;
+use crate::framing::output::Decoded;
 use crate::sink::Batch;
 use crate::sys::lock;
 
@@ -38,7 +38,7 @@ impl Room {
             (state.members.clone(), child)
         };
         // Each with its own lock, and none while the room is locked.
-        let clients = members.iter().map(|client| client.sink.look().held).sum();
+        let clients = members.iter().map(|client| client.sink.status().bytes_held).sum();
         let (program, unread) = child.map_or((0, 0), |child| (child.queued(), child.unread_messages()));
         Waiting { clients, program, unread }
     }
@@ -60,7 +60,7 @@ impl Room {
             state.joined += members.len() as u64;
         }
         state.list = None;
-        state.places -= members.len();
+        state.slots -= members.len();
         state.phase = phase;
         state.metadata = None;
         if !self.table.upgrade().is_some_and(|table| table.history.persist) {
@@ -73,14 +73,14 @@ impl Room {
     }
 }
 
-impl Audience for Room {
+impl RoomSide for Room {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn take(&self, batch: &Batch, found: &Found) -> Arc<[Arc<Client>]> {
+    fn take(&self, batch: &Batch, decoded: &Decoded) -> Arc<[Arc<Client>]> {
         let mut state = lock(&self.state);
-        state.history.add(batch, found);
+        state.history.add(batch, decoded);
         if let Some(list) = &state.list {
             return Arc::clone(list);
         }
@@ -128,12 +128,12 @@ impl Audience for Room {
         }
     }
 
-    fn dismiss(&self) -> Dismissed {
+    fn close_members_first(&self) -> Departed {
         let (members, all) = {
             let mut state = lock(&self.state);
             let members = std::mem::take(&mut state.members);
             state.list = None;
-            state.places -= members.len();
+            state.slots -= members.len();
             let all: Vec<_> = members.iter().chain(&state.leaving).cloned().collect();
             (members, all)
         };
@@ -143,7 +143,7 @@ impl Audience for Room {
                 leaves.extend(self.leave_notice(&client).map(|notice| (Arc::clone(&client), notice)));
             });
         }
-        Dismissed { members, leaves }
+        Departed { members, leaves }
     }
 
     fn child_ended(&self, outcome: Outcome, lived: Duration) -> Vec<Arc<Client>> {

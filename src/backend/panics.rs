@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Audience, Child, Dismissed, Occasion, Outcome, Settings};
-use crate::client::Client;
+use super::{Departed, Handle, Outcome, RoomSide, Settings, StartContext};
+use crate::clients::Client;
 use crate::config::{Framing, Input, Level, LogConfig, LogFormat, Output, Program, Slow, Stderr, Transport};
-use crate::framing::output::Found;
+use crate::framing::output::Decoded;
 use crate::log::Log;
 use crate::sink::Batch;
 use crate::sys::bell::Bell;
@@ -21,12 +21,12 @@ struct Panics {
     reader_ended: Bell,
 }
 
-impl Audience for Panics {
+impl RoomSide for Panics {
     fn name(&self) -> &'static str {
         "room"
     }
 
-    fn take(&self, _: &Batch, _: &Found) -> Arc<[Arc<Client>]> {
+    fn take(&self, _: &Batch, _: &Decoded) -> Arc<[Arc<Client>]> {
         Arc::default()
     }
 
@@ -50,8 +50,8 @@ impl Audience for Panics {
 
     fn child_ends(&self) {}
 
-    fn dismiss(&self) -> Dismissed {
-        Dismissed { members: Vec::new(), leaves: Vec::new() }
+    fn close_members_first(&self) -> Departed {
+        Departed { members: Vec::new(), leaves: Vec::new() }
     }
 
     fn child_ended(&self, _: Outcome, _: Duration) -> Vec<Arc<Client>> {
@@ -102,8 +102,8 @@ fn settings() -> Settings {
 #[test]
 fn a_room_is_told_of_the_end_once_even_if_the_reader_panics_behind_it() {
     let room = Arc::<Panics>::default();
-    let occasion = Occasion { room: "room".to_owned(), ..Occasion::default() };
-    Child::start(&Arc::new(settings()), &occasion, Arc::clone(&room) as Arc<dyn Audience>).expect("a child");
+    let context = StartContext { room: "room".to_owned(), ..StartContext::default() };
+    Handle::start(&Arc::new(settings()), &context, Arc::clone(&room) as Arc<dyn RoomSide>).expect("a child");
     assert!(room.reader_ended.wait(Deadline::after(Duration::from_secs(20))), "the reader is done");
     assert_eq!(room.told.load(Ordering::SeqCst), 1, "a second time would be for the next process");
 }

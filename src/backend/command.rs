@@ -21,7 +21,7 @@ pub type Variables = Vec<(String, OsString)>;
 
 /// What the first client of a room brings along for the program's environment.
 #[derive(Debug, Clone, Default)]
-pub struct Occasion {
+pub struct StartContext {
     /// The room's name.
     pub room: String,
     /// The query of the request, raw.
@@ -93,7 +93,7 @@ pub(super) struct Started {
     pub(super) process: Arc<Process>,
     pub(super) talk: Talk,
     /// What goes to the log.
-    pub(super) journal: Option<OwnedFd>,
+    pub(super) log_pipe: Option<OwnedFd>,
 }
 
 /// How it is talked to.
@@ -108,7 +108,7 @@ pub(super) enum Talk {
 /// Starts the program in a process group of its own.
 pub(super) fn start(
     program: &Program,
-    occasion: &Occasion,
+    context: &StartContext,
     processes: &Processes,
 ) -> Result<Started, StartError> {
     let start = descriptors::start();
@@ -124,18 +124,18 @@ pub(super) fn start(
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_FDNAMES")
-        .envs(occasion.cgi.iter().map(|(name, value)| (name, value)))
+        .envs(context.cgi.iter().map(|(name, value)| (name, value)))
         // Last, so that nothing passed on takes their place.
-        .env("ROOM", &occasion.room)
-        .env("QUERY_STRING", &occasion.query)
-        .env("REMOTE_ADDR", &occasion.address)
+        .env("ROOM", &context.room)
+        .env("QUERY_STRING", &context.query)
+        .env("REMOTE_ADDR", &context.address)
         .process_group(0);
-    let mut journal = None;
-    if let Some(port) = occasion.port {
+    let mut log_pipe = None;
+    if let Some(port) = context.port {
         // All that it prints is for the log: one pipe for both streams.
         let (reader, writer) = io::pipe().map_err(StartError::Resources)?;
         let both = writer.try_clone().map_err(StartError::Resources)?;
-        journal = Some(OwnedFd::from(reader));
+        log_pipe = Some(OwnedFd::from(reader));
         command.env("PORT", port.to_string()).stdin(Stdio::null()).stdout(writer).stderr(both);
     } else {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(match program.stderr {
@@ -156,16 +156,16 @@ pub(super) fn start(
         // The mode belongs to our end alone: a pipe's ends are two open files (pipe(7)).
         let unblocked = |fd: OwnedFd| rustix::io::ioctl_fionbio(&fd, true).map(|()| fd);
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let journal = journal.take().or_else(|| child.stderr.take().map(OwnedFd::from));
-        let journal = journal.map(unblocked).transpose()?;
-        let talk = match occasion.port {
+        let log_pipe = log_pipe.take().or_else(|| child.stderr.take().map(OwnedFd::from));
+        let log_pipe = log_pipe.map(unblocked).transpose()?;
+        let talk = match context.port {
             Some(port) => Talk::Tcp(port),
             None => Talk::Stdio(
                 unblocked(child.stdin.take().ok_or_else(missing)?.into())?,
                 unblocked(child.stdout.take().ok_or_else(missing)?.into())?,
             ),
         };
-        Ok(Started { process, talk, journal })
+        Ok(Started { process, talk, log_pipe })
     });
     served.map_err(|e| {
         let _ = child.kill();

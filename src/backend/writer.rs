@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::Child;
-use crate::sink::After;
+use super::Handle;
+use crate::sink::WriteResult;
 use crate::sys::deadline::Deadline;
 use crate::sys::pipe::widen;
 use crate::sys::poll::poll;
@@ -16,16 +16,16 @@ use crate::sys::poll::poll;
 const BREATHER: Duration = Duration::from_millis(10);
 
 /// The body of the thread. It ends when the child's stdin is closed.
-pub(super) fn run(child: &Arc<Child>) {
+pub(super) fn run(child: &Arc<Handle>) {
     let (mut waits, mut wide) = (false, None);
     loop {
         // The pipe is held only while it is polled: its last reference must go when the sink ends.
-        let door = if waits { child.stdin.door() } else { None };
+        let stream = if waits { child.stdin.stream() } else { None };
         let mut fds = Vec::with_capacity(2);
         fds.push(PollFd::new(&child.writer, PollFlags::IN));
-        if let Some(door) = &door {
-            wide = wide.or_else(|| widen(door.as_fd()));
-            fds.push(PollFd::from_borrowed_fd(door.as_fd(), PollFlags::OUT));
+        if let Some(stream) = &stream {
+            wide = wide.or_else(|| widen(stream.as_fd()));
+            fds.push(PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::OUT));
         }
         // No deadline: whoever leaves something in the sink rings, and the reader at its end.
         if poll(&mut fds, Deadline::NEVER).is_err() {
@@ -33,10 +33,10 @@ pub(super) fn run(child: &Arc<Child>) {
             std::thread::sleep(BREATHER);
         }
         drop(fds);
-        drop(door);
+        drop(stream);
         child.writer.drain();
-        waits = matches!(child.stdin.flush_watched(), After::Waits { .. });
-        if child.stdin.door().is_none() {
+        waits = matches!(child.stdin.flush_watched(), WriteResult::Waits { .. });
+        if child.stdin.stream().is_none() {
             return;
         }
     }

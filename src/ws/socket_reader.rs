@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::ahead::{Came, Given, Inlet};
 use super::pieces::{Need, header_length, payload_length};
 use crate::room::Member;
-use crate::sys::limits::{Held, Maps};
+use crate::sys::limits::{MapGuard, Maps};
 
 /// The opcode of a close frame (RFC 6455 §5.2).
 const CLOSE: u8 = 0x08;
@@ -26,15 +26,15 @@ pub(super) const READ_BUFFER: usize = 1000;
 
 /// Memory maps that large messages take: the one that is read, the one that is put together, and the line that is
 /// made of it.
-const LARGE_MAPS: u64 = 3;
+const BUFFER_MAPS: u64 = 3;
 
 /// Reads block, for as long as the socket's receive time-out says; writes never do.
-pub(super) struct Stream<'a> {
+pub(super) struct SocketReader<'a> {
     member: &'a Member,
     inlet: Inlet,
     /// The memory maps of a large message. Without them it is not read on.
     maps: Arc<Maps>,
-    large: Option<Held>,
+    large: Option<MapGuard>,
     /// When bytes last came.
     heard: Instant,
     /// When the clock has to be looked at, even if bytes keep coming and no message ends.
@@ -42,7 +42,7 @@ pub(super) struct Stream<'a> {
     walk: Walk,
 }
 
-impl<'a> Stream<'a> {
+impl<'a> SocketReader<'a> {
     /// A client's stream, with what came behind its request. `limit` is the largest frame that is allowed.
     pub(super) fn new(member: &'a Member, rest: Vec<u8>, limit: usize, maps: &Arc<Maps>) -> Self {
         let mut walk = Walk::default();
@@ -114,7 +114,7 @@ impl<'a> Stream<'a> {
         let Self { member, inlet, heard, walk, .. } = self;
         let came = inlet.ahead.fill(buffer, |into| {
             loop {
-                match member.client().door.read(into) {
+                match member.client().stream.read(into) {
                     // A signal: any thread may be the one that takes it, and SO_RCVTIMEO forbids the
                     // kernel to restart the call (signal(7)).
                     Err(Errno::INTR) => {}
@@ -137,7 +137,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-impl Read for Stream<'_> {
+impl Read for SocketReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.is_to_look() {
@@ -147,7 +147,7 @@ impl Read for Stream<'_> {
                 Given::Bytes(given) => return Ok(given),
                 Given::Nothing(Some(Need::NewBuffer)) => return Err(io::ErrorKind::WouldBlock.into()),
                 Given::Nothing(Some(Need::Maps)) => {
-                    let held = self.maps.hold_maps(LARGE_MAPS).ok_or(io::ErrorKind::OutOfMemory)?;
+                    let held = self.maps.reserve_maps(BUFFER_MAPS).ok_or(io::ErrorKind::OutOfMemory)?;
                     self.large = Some(held);
                     self.inlet.pieces.grant();
                 }
@@ -166,7 +166,7 @@ impl Read for Stream<'_> {
     }
 }
 
-impl Write for Stream<'_> {
+impl Write for SocketReader<'_> {
     /// All that tungstenite writes by itself are pongs, each whole (its answers to a close are never
     /// flushed: a close is ours to answer). They go ahead of queued data.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
