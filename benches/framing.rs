@@ -7,10 +7,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use scalesocket::config::{Input, Output};
 use scalesocket::framing::frames::Kind;
+use scalesocket::framing::input::Input;
 use scalesocket::framing::input::parts;
-use scalesocket::framing::output::{Decoder, Decoded};
+use scalesocket::framing::output::Output;
+use scalesocket::framing::output::{Decoded, Decoder};
 use scalesocket::sink::Batch;
 
 const MESSAGES: usize = 20_000;

@@ -59,6 +59,8 @@ impl Uptake {
 pub struct Client {
     /// From 1, increasing, never reused, across rooms.
     pub id: u64,
+    /// The room it asked for.
+    pub room: Arc<str>,
     /// `ip:port`, or `unix:`.
     pub address: String,
     /// The query of its request, raw.
@@ -85,9 +87,17 @@ pub struct Client {
 
 impl Client {
     /// A client on an upgraded socket; `queue` bytes may wait for it.
-    pub fn new(id: u64, address: String, query: String, stream: Arc<Stream>, queue: usize) -> Self {
+    pub fn new(
+        id: u64,
+        room: Arc<str>,
+        address: String,
+        query: String,
+        stream: Arc<Stream>,
+        queue: usize,
+    ) -> Self {
         Self {
             id,
+            room,
             address,
             query,
             since: Instant::now(),

@@ -28,6 +28,7 @@ pub mod framing;
 pub mod http;
 pub mod listen;
 pub mod log;
+pub mod recipe;
 pub mod room;
 pub mod server;
 pub mod service;

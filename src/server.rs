@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_tcp_nodelay;
 
-use crate::backend::{Settings, launch};
+use crate::backend::{Shared, launch};
 use crate::clients::SHUTDOWN_CLOSE_TIMEOUT;
-use crate::config::{Config, Input, Level, Listen};
+use crate::config::{Config, Level, Listen};
 use crate::counters::Counters;
 use crate::http::files::FileServer;
 use crate::listen::accept::{Acceptor, canonical};
 use crate::listen::{self, Announced, Inherited, ListenError, Listener};
 use crate::log::Log;
-use crate::room::{Bounds, Hooks, Table, Template};
+use crate::room::{Bounds, Table};
 use crate::service::Service;
 use crate::sink::Stream;
 use crate::slots::Slots;
@@ -180,37 +180,20 @@ fn service(
     log.debug("connections at most").number("connections", most).field("limit", reason).write();
     let counters = Arc::new(Counters::default());
     let maps = Maps::all();
-    let settings = Settings {
-        program: config.program.clone(),
-        framing: config.framing.clone(),
-        line: config.limits.line,
-        queue: config.limits.queue,
-        slow: config.slow,
-        patience: config.times.patience,
-        linger: config.times.linger,
-        input_grace: config.times.input_grace,
-        grace: config.times.grace,
-        probe: config.times.ping,
+    let shared = Arc::new(Shared {
         ending: Arc::default(),
         log: log.clone(),
         counters: Arc::clone(&counters),
         maps: Arc::clone(&maps),
         processes: Arc::default(),
-    };
-    let hooks = match config.framing.input {
-        Input::Gwsocket => Hooks::Gwsocket,
-        Input::Lines | Input::Raw | Input::Json => {
-            let template = |message: &Option<String>| message.as_deref().map(Template::parse);
-            Hooks::Templates { join: template(&config.join_message), leave: template(&config.leave_message) }
-        }
-    };
+    });
     let bounds = Bounds {
         only: config.rooms.clone(),
         rooms: config.limits.rooms,
         room_clients: config.limits.room_clients,
         oneshot: config.oneshot,
     };
-    let table = Table::new(settings, hooks, config.history, bounds, Arc::clone(changed));
+    let table = Table::new(Arc::clone(&config.recipe), shared, bounds, Arc::clone(changed));
     Service::new(config, counters, log, table, Slots::new(most, maps, Arc::clone(changed)), files)
 }
 
@@ -336,8 +319,10 @@ impl Server {
         self.service.table.shut_down();
         self.service.connections.shut_down();
         // A program that still reads what was accepted for it has the grace before the stop signal too.
-        let times = &self.service.config.times;
-        let programs = times.input_grace.saturating_add(times.grace.saturating_mul(2));
+        // Its first two steps, and the second once more: see `Step`.
+        let stop = &self.service.config.recipe.stop;
+        let waits = stop.iter().chain(stop.get(1)).map(|step| step.wait);
+        let programs = waits.fold(Duration::ZERO, Duration::saturating_add);
         let deadline = Deadline::after(programs.saturating_add(SHUTDOWN));
         let (began, mut first) = (Instant::now(), self.signals.number());
         while !self.is_quiet() {

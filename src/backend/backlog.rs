@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::budget::HoldBudget;
 use crate::clients::{CLOSE_TIMEOUT, Client, TRY_AGAIN, Uptake};
-use crate::config::Slow;
+use crate::recipe::Slow;
 use crate::sink::{CloseOrder, CloseState, Status, WriteResult};
 use crate::sys::tcp::unacknowledged;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::launch;
 use rustix::io::Errno;
 
-use crate::config::{Program, Stderr};
+use crate::recipe::{Program, Stderr};
 use crate::sys::descriptors::{self, Start};
 use crate::sys::process::{Process, Processes};
 use crate::sys::reason;

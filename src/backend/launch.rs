@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::Program;
+use crate::recipe::Program;
 use crate::sys::reason;
 
 /// The name under which the server executes its own file. Behind it stand the soft limit, the program's file, its

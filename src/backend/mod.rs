@@ -23,11 +23,11 @@ use self::command::Talk;
 pub use self::command::{StartContext, StartError, Variables};
 use self::log_pipe::LogPipe;
 use crate::clients::{Client, GONE_AFTER, Uptake};
-use crate::config::{Framing, Program, Slow, Transport};
 use crate::counters::{Count, Counters};
 use crate::framing::frames;
 use crate::framing::output::Decoded;
 use crate::log::Log;
+use crate::recipe::{Backend, Recipe};
 use crate::sink::{Batch, Messages, Pushed, Sink, WriteResult};
 use crate::sys::limits::Maps;
 use crate::sys::lock;
@@ -46,34 +46,12 @@ const STACK: usize = 128 * 1024;
 /// What a child takes of the server's memory maps, in threads: its two, and its buffers.
 const THREADS: u64 = 3;
 
-/// All that a child needs to know of its server.
+/// What all backends of a server share.
 #[derive(Clone)]
-pub struct Settings {
-    /// What to start.
-    pub program: Program,
-    /// How its output is cut into messages.
-    pub framing: Framing,
-    /// Its largest message, in bytes.
-    pub line: usize,
-    /// Bytes that may wait for one client.
-    pub queue: usize,
-    /// What becomes of a client that is behind.
-    pub slow: Slow,
-    /// How long a room of several waits for one that is behind.
-    pub patience: Duration,
-    /// How long it stays without clients.
-    pub linger: Duration,
-    /// How long it may read nothing more, once its input has ended, before the stop signal.
-    pub input_grace: Duration,
-    /// From the stop signal to KILL.
-    pub grace: Duration,
-    /// How often a client is pinged whose messages it does not take.
-    pub probe: Option<Duration>,
+pub struct Shared {
     /// The server is shutting down: slow clients are given up early.
     pub ending: Arc<AtomicBool>,
-    /// Where to log.
     pub log: Log,
-    /// Where to count.
     pub counters: Arc<Counters>,
     /// What its threads take.
     pub maps: Arc<Maps>,
@@ -176,31 +154,34 @@ struct Orders {
 impl Handle {
     /// Starts a child for an room_side: the process and its two threads.
     pub fn start(
-        settings: &Arc<Settings>,
+        recipe: &Arc<Recipe>,
+        shared: &Arc<Shared>,
         context: &StartContext,
         room_side: Arc<dyn RoomSide>,
     ) -> Result<Arc<Self>, StartError> {
-        let maps = settings.maps.reserve(THREADS).ok_or_else(|| {
+        let maps = shared.maps.reserve(THREADS).ok_or_else(|| {
             StartError::Resources(io::Error::other("too many memory maps (vm.max_map_count)"))
         })?;
-        let started = command::start(&settings.program, context, &settings.processes)?;
+        let (Backend::Stdio(program) | Backend::Tcp(program, _)) = &recipe.backend else {
+            return Err(StartError::NoPort);
+        };
+        let started = command::start(program, context, &shared.processes)?;
         let pid = started.process.id();
         let process = started.process;
         let what = if context.port.is_some() { "output" } else { "stderr" };
-        let mut log_pipe = LogPipe::new(started.log_pipe, what, &settings.log, &context.room, pid);
+        let mut log_pipe = LogPipe::new(started.log_pipe, what, &shared.log, &context.room, pid);
         let (stdin, stdout) = match started.talk {
             Talk::Stdio(stdin, stdout) => {
                 // A program that must not be talked to at once; `delay` is hardly ever given.
-                if let Transport::Stdio { delay } = settings.program.transport {
-                    tcp::wait(&process, &mut log_pipe, delay, || room_side.is_wanted())?;
-                }
+                tcp::wait(&process, &mut log_pipe, program.delay, || room_side.is_wanted())?;
                 (Sink::to_pipe(stdin, INPUT_BOUND), stdout)
             }
             Talk::Tcp(port) => {
-                let times = match settings.program.transport {
-                    Transport::Tcp { delay, patience, .. } => (delay, patience),
-                    Transport::Stdio { delay } => (delay, Duration::ZERO),
+                let patience = match &recipe.backend {
+                    Backend::Tcp(_, options) => options.connect_timeout,
+                    _ => Duration::ZERO,
                 };
+                let times = (program.delay, patience);
                 let stream = tcp::connect(&process, &mut log_pipe, port, times, || room_side.is_wanted())?;
                 let reading = stream.try_clone().map_err(StartError::Resources)?;
                 (Sink::to_socket(stream, INPUT_BOUND), reading)
@@ -210,7 +191,7 @@ impl Handle {
             let child = Arc::new(Self {
                 pid,
                 stdin,
-                probe: settings.probe,
+                probe: recipe.times.ping,
                 writer: Waker::new()?,
                 reader: Waker::new()?,
                 is_watching: AtomicBool::new(false),
@@ -228,7 +209,8 @@ impl Handle {
                 move || writer::run(&child)
             })?;
             let reader = reader::Reader::new(
-                Arc::clone(settings),
+                Arc::clone(recipe),
+                Arc::clone(shared),
                 Arc::clone(&child),
                 room_side,
                 process,
@@ -240,8 +222,8 @@ impl Handle {
         };
         let (child, reader) = serve().map_err(StartError::Resources)?;
         reader.spawn(&format!("read {}", context.room)).map_err(StartError::Resources)?;
-        settings.counters.one(Count::Started);
-        settings.log.info("program started").room(&context.room).number("pid", pid).write();
+        shared.counters.one(Count::Started);
+        shared.log.info("program started").room(&context.room).number("pid", pid).write();
         Ok(child)
     }
 

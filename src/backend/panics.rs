@@ -4,11 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Departed, Handle, Outcome, RoomSide, Settings, StartContext};
+use super::{Departed, Handle, Outcome, RoomSide, Shared, StartContext};
 use crate::clients::Client;
-use crate::config::{Framing, Input, Level, LogConfig, LogFormat, Output, Program, Slow, Stderr, Transport};
-use crate::framing::output::Decoded;
+use crate::config::{Level, LogConfig, LogFormat};
+use crate::framing::Framing;
+use crate::framing::input::Input;
+use crate::framing::notices::Notices;
+use crate::framing::output::{Decoded, Output};
 use crate::log::Log;
+use crate::recipe::{
+    Backend, HistoryOptions, Incoming, Keep, Program, Recipe, RoomTimes, Share, Slow, Stderr,
+};
 use crate::sink::Batch;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
@@ -68,7 +74,7 @@ impl RoomSide for Panics {
     }
 }
 
-fn settings() -> Settings {
+fn recipe() -> Recipe {
     let program = Program {
         name: "true".into(),
         path: "/bin/true".into(),
@@ -76,21 +82,26 @@ fn settings() -> Settings {
         passed: Vec::new(),
         cgi_environment: false,
         stderr: Stderr::Null,
-        transport: Transport::Stdio { delay: Duration::ZERO },
-        stop_signal: 15,
+        delay: Duration::ZERO,
     };
-    let log = LogConfig { format: LogFormat::Text, level: Level::Error };
-    Settings {
-        program,
+    Recipe {
+        backend: Backend::Stdio(program),
+        share: Share::Room,
         framing: Framing { output: Output::Chunks, input: Input::Raw },
-        line: 1000,
-        queue: 1000,
+        incoming: Incoming::Pass,
+        notices: Notices::Templates { join: None, leave: None, input: Input::Raw },
+        history: HistoryOptions { keep: Keep::Nothing, persist: false },
         slow: Slow::Disconnect,
-        patience: Duration::ZERO,
-        linger: Duration::ZERO,
-        input_grace: Duration::ZERO,
-        grace: Duration::ZERO,
-        probe: None,
+        max_line: 1000,
+        max_queue: 1000,
+        times: RoomTimes { linger: Duration::ZERO, patience: Duration::ZERO, ping: None },
+        stop: Vec::new(),
+    }
+}
+
+fn shared() -> Shared {
+    let log = LogConfig { format: LogFormat::Text, level: Level::Error };
+    Shared {
         ending: Arc::default(),
         log: Log::start(log, true).expect("a thread"),
         counters: Arc::default(),
@@ -103,7 +114,8 @@ fn settings() -> Settings {
 fn a_room_is_told_of_the_end_once_even_if_the_reader_panics_behind_it() {
     let room = Arc::<Panics>::default();
     let context = StartContext { room: "room".to_owned(), ..StartContext::default() };
-    Handle::start(&Arc::new(settings()), &context, Arc::clone(&room) as Arc<dyn RoomSide>).expect("a child");
+    Handle::start(&Arc::new(recipe()), &Arc::new(shared()), &context, Arc::clone(&room) as Arc<dyn RoomSide>)
+        .expect("a child");
     assert!(room.reader_ended.wait(Deadline::after(Duration::from_secs(20))), "the reader is done");
     assert_eq!(room.told.load(Ordering::SeqCst), 1, "a second time would be for the next process");
 }

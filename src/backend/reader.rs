@@ -16,11 +16,12 @@ use rustix::process::Signal;
 use super::backlog::Backlog;
 use super::log_pipe::LogPipe;
 use super::stop::{Due, Sequence};
-use super::{CloseCause, Departed, Handle, Outcome, RoomSide, SHUTTING_DOWN, Settings, close_of};
+use super::{CloseCause, Departed, Handle, Outcome, RoomSide, SHUTTING_DOWN, Shared, close_of};
 use crate::clients::{Client, SHUTDOWN_CLOSE_TIMEOUT};
-use crate::config::{Level, Output, Slow, Transport};
+use crate::config::Level;
 use crate::counters::Count;
-use crate::framing::output::{Decoded, Decoder};
+use crate::framing::output::{Decoded, Decoder, Output};
+use crate::recipe::{Backend, Recipe, Slow};
 use crate::sink::{Batch, CloseOrder, CloseState, Overflow, WriteResult};
 use crate::sys::deadline::Deadline;
 use crate::sys::limits::MapGuard;
@@ -73,7 +74,8 @@ struct Ready {
 
 /// See the module's documentation.
 pub(super) struct Reader {
-    settings: Arc<Settings>,
+    recipe: Arc<Recipe>,
+    shared: Arc<Shared>,
     child: Arc<Handle>,
     room_side: Arc<dyn RoomSide>,
     process: Arc<Process>,
@@ -114,8 +116,10 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    #[expect(clippy::too_many_arguments)]
     pub(super) fn new(
-        settings: Arc<Settings>,
+        recipe: Arc<Recipe>,
+        shared: Arc<Shared>,
         child: Arc<Handle>,
         room_side: Arc<dyn RoomSide>,
         process: Arc<Process>,
@@ -123,13 +127,14 @@ impl Reader {
         log_pipe: LogPipe,
         maps: MapGuard,
     ) -> Self {
-        let first = if settings.framing.output == Output::Chunks { MAX_READ } else { FIRST_READ };
+        let first = if recipe.framing.output == Output::Chunks { MAX_READ } else { FIRST_READ };
         Self {
-            backlog: Backlog::new(settings.slow, settings.patience, settings.queue),
-            sequence: Sequence::new(settings.input_grace, settings.grace),
-            decoder: Decoder::new(&settings.framing.output, settings.line),
+            backlog: Backlog::new(recipe.slow, recipe.times.patience, recipe.max_queue),
+            sequence: Sequence::new(recipe.stop.clone()),
+            decoder: Decoder::new(&recipe.framing.output, recipe.max_line),
             decoded: Decoded::default(),
-            settings,
+            recipe,
+            shared,
             child,
             room_side,
             process,
@@ -157,13 +162,13 @@ impl Reader {
 
     /// Runs it in a thread of its own.
     pub(super) fn spawn(self, name: &str) -> io::Result<()> {
-        let (settings, room_side) = (Arc::clone(&self.settings), Arc::clone(&self.room_side));
+        let (shared, room_side) = (Arc::clone(&self.shared), Arc::clone(&self.room_side));
         let child = Arc::clone(&self.child);
         work(name, super::STACK, move || {
             // A panic in here must not leave a room that nobody looks after. The child itself is ended
             // when the reader is dropped.
             if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
-                settings.log.error("internal error in a room").room(room_side.name()).write();
+                shared.log.error("internal error in a room").room(room_side.name()).write();
                 // Not if it has been told already: the next process may be there by now.
                 if !child.over.load(Ordering::SeqCst) {
                     for client in room_side.child_ended(Outcome::Failed, Duration::ZERO) {
@@ -184,7 +189,7 @@ impl Reader {
                 Ok(ready) => ready,
                 Err(e) => {
                     // ENOMEM and the like: nothing can be waited for, so end it in an orderly way.
-                    self.settings
+                    self.shared
                         .log
                         .error("cannot poll")
                         .room(self.room_side.name())
@@ -257,7 +262,8 @@ impl Reader {
             _ => None,
         };
         let running = matches!(self.life, Life::Running);
-        let lonely = self.empty_since.filter(|_| running).and_then(|at| at.checked_add(self.settings.linger));
+        let lonely =
+            self.empty_since.filter(|_| running).and_then(|at| at.checked_add(self.recipe.times.linger));
         let sequence = self.sequence.next().filter(|_| running);
         let hidden = self.hidden_end.map(|(_, look)| look);
         [drained, lonely, sequence, hidden, self.input_check, self.backlog.next()].into_iter().flatten().min()
@@ -290,7 +296,7 @@ impl Reader {
             // Close frames are written as far as that goes at once; nobody's answer is waited for.
             self.backlog.end_by(now);
         }
-        if self.settings.ending.load(Ordering::SeqCst) {
+        if self.shared.ending.load(Ordering::SeqCst) {
             self.backlog.hurry();
             if self.life == Life::Over {
                 self.backlog.end_by(now + SHUTDOWN_CLOSE_TIMEOUT);
@@ -356,7 +362,7 @@ impl Reader {
     }
 
     fn is_tcp(&self) -> bool {
-        matches!(self.settings.program.transport, Transport::Tcp { .. })
+        matches!(self.recipe.backend, Backend::Tcp(..))
     }
 
     /// Sends a batch to whom it is for.
@@ -366,8 +372,8 @@ impl Reader {
             self.room_side.describe(metadata);
         }
         self.sent += batch.ends.len() as u64;
-        self.settings.counters.add(Count::MessagesOut, batch.ends.len() as u64);
-        self.settings.counters.add(Count::BytesOut, batch.bytes.len() as u64);
+        self.shared.counters.add(Count::MessagesOut, batch.ends.len() as u64);
+        self.shared.counters.add(Count::BytesOut, batch.bytes.len() as u64);
         if !batch.ends.is_empty() {
             let members = self.room_side.take(&batch, &self.decoded);
             if self.decoded.addresses.is_plain() {
@@ -392,14 +398,14 @@ impl Reader {
     }
 
     fn send(&mut self, member: &Arc<Client>, batch: &Arc<Batch>, parts: &[Range<usize>]) {
-        let overflow = match self.settings.slow {
+        let overflow = match self.recipe.slow {
             Slow::Drop => Overflow::Drop(&member.dropped),
             Slow::Disconnect | Slow::Block => Overflow::Queue,
         };
         let before = member.dropped.load(Ordering::Relaxed);
         let after = member.sink.send(batch, parts, overflow);
         let dropped = member.dropped.load(Ordering::Relaxed) - before;
-        self.settings.counters.add(Count::DroppedSlow, dropped);
+        self.shared.counters.add(Count::DroppedSlow, dropped);
         match after {
             WriteResult::Clear => {}
             WriteResult::Waits { needs_watcher } => {
@@ -431,7 +437,7 @@ impl Reader {
     /// Logs what had to be thrown away or replaced; a broken framing ends the child.
     fn note_damage(&mut self) {
         let Decoded { overlong, bad_text, malformed, unfit_metadata, unfinished, broken, .. } = self.decoded;
-        let (log, counters) = (&self.settings.log, &self.settings.counters);
+        let (log, counters) = (&self.shared.log, &self.shared.counters);
         counters.add(Count::DroppedOverlong, overlong);
         counters.add(Count::DroppedMalformed, malformed);
         counters.add(Count::DroppedMetadata, unfit_metadata);
@@ -440,7 +446,7 @@ impl Reader {
         if overlong > 0 {
             warn("oversized line discarded: longer than --maxline")
                 .number("lines", overlong)
-                .number("limit", self.settings.line)
+                .number("limit", self.recipe.max_line)
                 .write();
         }
         if malformed > 0 {
@@ -508,7 +514,7 @@ impl Reader {
 
     /// Whether the output has to wait for somebody; the time of waiting does not count as draining.
     fn judge_slow(&mut self) {
-        let (room_side, log, counters) = (&self.room_side, &self.settings.log, &self.settings.counters);
+        let (room_side, log, counters) = (&self.room_side, &self.shared.log, &self.shared.counters);
         // Said before looking at who is there and who is done: see `Handle::members_changed`.
         if self.child.is_watching.load(Ordering::Relaxed) == self.backlog.is_empty() {
             self.child.is_watching.store(!self.backlog.is_empty(), Ordering::SeqCst);
@@ -547,7 +553,7 @@ impl Reader {
             Life::Running => {
                 self.check_input(now);
                 if let Some(since) = self.empty_since
-                    && now.saturating_duration_since(since) >= self.settings.linger
+                    && now.saturating_duration_since(since) >= self.recipe.times.linger
                 {
                     if self.room_side.give_up_waiting(since) {
                         self.child.stop(Vec::new);
@@ -556,13 +562,12 @@ impl Reader {
                     self.empty_since = self.room_side.empty_since().filter(|&newer| newer != since);
                 }
                 match self.sequence.due(now) {
-                    Some(Due::Signal) => {
+                    Some(Due::Signal(signal)) => {
                         if self.silent {
                             self.blame(CloseCause::Silence);
                         }
-                        self.signal(Signal::from_named_raw(self.settings.program.stop_signal));
+                        self.signal(Signal::from_named_raw(signal));
                     }
-                    Some(Due::Kill) => self.signal(Some(Signal::KILL)),
                     Some(Due::GiveUp) => self.give_up("program cannot be ended"),
                     None => {}
                 }
@@ -578,7 +583,7 @@ impl Reader {
                 if self.process.exited().is_some() {
                     self.process.signal_group(Signal::KILL);
                     self.process.reap();
-                    self.settings.log.info("stuck program exited").room(self.room_side.name()).write();
+                    self.shared.log.info("stuck program exited").room(self.room_side.name()).write();
                     self.room_side.child_ended(Outcome::Stopped, self.started.elapsed());
                     self.life = Life::Over;
                 }
@@ -603,7 +608,7 @@ impl Reader {
 
     fn signal(&self, signal: Option<Signal>) {
         let Some(signal) = signal else { return };
-        self.settings
+        self.shared
             .log
             .debug("signal to the process group")
             .room(self.room_side.name())
@@ -627,7 +632,7 @@ impl Reader {
         self.process.signal_group(Signal::KILL);
         self.process.reap();
         self.life = Life::Over;
-        self.settings.counters.one(match exit {
+        self.shared.counters.one(match exit {
             Exit::Status(0) => Count::ExitedWell,
             Exit::Signal(_) => Count::Signalled,
             Exit::Status(_) | Exit::Unknown => Count::ExitedBadly,
@@ -638,7 +643,7 @@ impl Reader {
             _ if self.sequence.has_begun() => Outcome::Stopped,
             _ => Outcome::Failed,
         };
-        self.settings
+        self.shared
             .log
             .at(if outcome == Outcome::Failed { Level::Warn } else { Level::Info }, "program ended")
             .room(self.room_side.name())
@@ -662,9 +667,9 @@ impl Reader {
         stdin.abandon();
         self.child.writer.wake();
         let lost = stdin.unread_messages();
-        self.settings.counters.add(Count::LostUnread, lost);
+        self.shared.counters.add(Count::LostUnread, lost);
         if lost > 0 {
-            self.settings
+            self.shared
                 .log
                 .warn("messages of clients not read by the program")
                 .room(self.room_side.name())
@@ -676,7 +681,7 @@ impl Reader {
 
     /// Go on without it, and wait for its end with nothing but the pidfd.
     fn give_up(&mut self, why: &str) {
-        self.settings
+        self.shared
             .log
             .error("program given up; its room is refused until it is gone")
             .room(self.room_side.name())
@@ -684,7 +689,7 @@ impl Reader {
             .field("reason", why)
             .write();
         self.life = Life::Stuck;
-        self.settings.counters.one(Count::Stuck);
+        self.shared.counters.one(Count::Stuck);
         self.stdout = None;
         self.log_pipe.close();
         self.account_for_input();
@@ -707,7 +712,7 @@ impl Reader {
             1001 => Count::ClosedShutdown,
             _ => Count::ClosedFailure,
         };
-        self.settings.counters.add(count, clients.len() as u64);
+        self.shared.counters.add(count, clients.len() as u64);
         for client in clients {
             self.backlog.close(client, code, reason, CloseOrder::AfterQueue);
         }

@@ -3,16 +3,20 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
+use crate::recipe::Step;
+
+const KILL: i32 = Signal::KILL.as_raw();
+
 /// From KILL to giving up.
 pub(super) const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Send the stop signal to the process group.
-    Signal,
-    /// Send KILL to the process group.
-    Kill,
+    /// Send this signal to the process group.
+    Signal(i32),
     /// It cannot be reaped: go on without it.
     GiveUp,
 }
@@ -20,42 +24,46 @@ pub(super) enum Due {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Idle,
-    InputEnded,
-    Signalled,
+    /// The step with this index is next.
+    Before(usize),
     Killed,
     GivenUp,
 }
 
-/// Where one process is on its way out.
+/// How far a process is on its way out.
 #[derive(Debug)]
 pub(super) struct Sequence {
+    steps: Vec<Step>,
     stage: Stage,
     next: Option<Instant>,
-    input_grace: Duration,
-    grace: Duration,
-    /// The stop signal does not come later than this, whatever is read.
+    /// The first signal is not sent later than this, whatever is read.
     latest: Option<Instant>,
     /// Bytes of its input that it had not read when last looked at.
     unread: usize,
 }
 
 impl Sequence {
-    pub(super) fn new(input_grace: Duration, grace: Duration) -> Self {
-        Self { stage: Stage::Idle, next: None, input_grace, grace, latest: None, unread: usize::MAX }
+    /// The steps in their order; KILL follows them at once if it is not the last one.
+    pub(super) fn new(steps: Vec<Step>) -> Self {
+        Self { steps, stage: Stage::Idle, next: None, latest: None, unread: usize::MAX }
+    }
+
+    fn wait_of(&self, step: usize) -> Duration {
+        self.steps.get(step).map_or(Duration::ZERO, |step| step.wait)
     }
 
     /// Its input has ended: the clock runs. A second call changes nothing.
     pub(super) fn begin(&mut self, now: Instant) {
         if self.stage == Stage::Idle {
-            self.enter(Stage::InputEnded, now, self.input_grace);
-            self.latest = now.checked_add(self.input_grace.saturating_add(self.grace));
+            self.enter(Stage::Before(0), now, self.wait_of(0));
+            self.latest = now.checked_add(self.wait_of(0).saturating_add(self.wait_of(1)));
         }
     }
 
     /// It has not read so many bytes of its input yet. As long as they become fewer, it is left alone.
     pub(super) fn note_unread(&mut self, unread: usize, now: Instant) {
-        if self.stage == Stage::InputEnded && unread < self.unread {
-            self.enter(Stage::InputEnded, now, self.input_grace);
+        if self.stage == Stage::Before(0) && unread < self.unread {
+            self.enter(Stage::Before(0), now, self.wait_of(0));
             self.next = self.next.min(self.latest.or(self.next));
         }
         self.unread = unread;
@@ -64,7 +72,7 @@ impl Sequence {
     /// KILL is due at once.
     pub(super) fn hurry(&mut self, now: Instant) {
         if !matches!(self.stage, Stage::Killed | Stage::GivenUp) {
-            self.enter(Stage::Signalled, now, Duration::ZERO);
+            self.enter(Stage::Before(usize::MAX), now, Duration::ZERO);
         }
     }
 
@@ -75,13 +83,14 @@ impl Sequence {
         }
         match self.stage {
             Stage::Idle | Stage::GivenUp => None,
-            Stage::InputEnded => {
-                self.enter(Stage::Signalled, now, self.grace);
-                Some(Due::Signal)
-            }
-            Stage::Signalled => {
-                self.enter(Stage::Killed, now, REAP_TIMEOUT);
-                Some(Due::Kill)
+            Stage::Before(step) => {
+                let signal = self.steps.get(step).map_or(KILL, |step| step.signal);
+                if signal == KILL {
+                    self.enter(Stage::Killed, now, REAP_TIMEOUT);
+                } else {
+                    self.enter(Stage::Before(step + 1), now, self.wait_of(step + 1));
+                }
+                Some(Due::Signal(signal))
             }
             Stage::Killed => {
                 (self.stage, self.next) = (Stage::GivenUp, None);
@@ -100,10 +109,10 @@ impl Sequence {
         self.next
     }
 
-    fn enter(&mut self, stage: Stage, now: Instant, patience: Duration) {
+    fn enter(&mut self, stage: Stage, now: Instant, wait: Duration) {
         self.stage = stage;
         // Beyond the clock's range: some hours must do.
-        self.next = now.checked_add(patience).or_else(|| now.checked_add(Duration::from_secs(3600)));
+        self.next = now.checked_add(wait).or_else(|| now.checked_add(Duration::from_secs(3600)));
     }
 }
 
@@ -111,16 +120,25 @@ impl Sequence {
 mod tests {
     use super::*;
 
+    const TERM: i32 = 15;
+
+    fn term_and_kill() -> Sequence {
+        Sequence::new(vec![
+            Step { wait: Duration::from_millis(250), signal: TERM },
+            Step { wait: Duration::from_secs(3), signal: KILL },
+        ])
+    }
+
     #[test]
     fn each_step_is_due_once_and_in_its_time() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut sequence = Sequence::new(Duration::from_millis(250), Duration::from_secs(3));
+        let mut sequence = term_and_kill();
         assert_eq!(sequence.due(at(99_999)), None, "nothing before it begins");
         sequence.begin(start);
         sequence.begin(at(200));
         let seen: Vec<_> = (0..6000).filter_map(|t| sequence.due(at(t)).map(|due| (t, due))).collect();
-        assert_eq!(seen, [(250, Due::Signal), (3250, Due::Kill), (5250, Due::GiveUp)]);
+        assert_eq!(seen, [(250, Due::Signal(TERM)), (3250, Due::Signal(KILL)), (5250, Due::GiveUp)]);
         assert_eq!(sequence.next(), None);
     }
 
@@ -128,31 +146,31 @@ mod tests {
     fn one_that_reads_on_is_left_alone_for_a_bounded_time() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut sequence = Sequence::new(Duration::from_millis(250), Duration::from_secs(3));
+        let mut sequence = term_and_kill();
         sequence.begin(start);
         sequence.note_unread(100, at(0));
         sequence.note_unread(90, at(200));
         sequence.note_unread(90, at(300));
         assert_eq!(sequence.due(at(449)), None);
-        assert_eq!(sequence.due(at(450)), Some(Due::Signal), "it has read nothing more for 0.25 s");
+        assert_eq!(sequence.due(at(450)), Some(Due::Signal(TERM)), "it has read nothing more for 0.25 s");
 
-        let mut sequence = Sequence::new(Duration::from_millis(250), Duration::from_secs(3));
+        let mut sequence = term_and_kill();
         sequence.begin(start);
         for millis in (0..3250).step_by(50) {
             sequence.note_unread(100_000 - millis as usize, at(millis));
             assert_eq!(sequence.due(at(millis)), None, "{millis}");
         }
         sequence.note_unread(1, at(3250));
-        assert_eq!(sequence.due(at(3250)), Some(Due::Signal), "whatever is left");
+        assert_eq!(sequence.due(at(3250)), Some(Due::Signal(TERM)), "whatever is left");
     }
 
     #[test]
     fn hurry_goes_straight_to_kill() {
         let now = Instant::now();
-        let mut sequence = Sequence::new(Duration::from_millis(250), Duration::from_secs(3));
+        let mut sequence = term_and_kill();
         sequence.begin(now);
         sequence.hurry(now);
-        assert_eq!(sequence.due(now), Some(Due::Kill));
+        assert_eq!(sequence.due(now), Some(Due::Signal(KILL)));
         sequence.hurry(now);
         assert_eq!(sequence.due(now), None, "not twice");
     }

@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Address, Incoming, Keep, LogFormat, Metrics, Origin, Slow, Stderr, Subprotocols};
+use crate::config::{Address, LogFormat, Metrics, Origin, Subprotocols};
+use crate::recipe::{Incoming, Keep, Slow, Stderr};
 
 /// The options, defaults filled in by the parser from the table. A field's start value is never
 /// seen where the table has a default.

@@ -244,6 +244,9 @@ fn fill_in_defaults(arguments: &mut Arguments) -> Result<(), String> {
 pub(super) mod tests {
     use super::*;
     use crate::config::{Address, Config, Listen};
+    use crate::framing::input::Input;
+    use crate::framing::notices::Notices;
+    use crate::framing::template::Template;
 
     pub(in super::super) fn words(line: &[&str]) -> Vec<OsString> {
         line.iter().map(OsString::from).collect()
@@ -308,7 +311,7 @@ pub(super) mod tests {
         let raw = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
         let line = [raw(b"--addr=unix:/\xfe"), raw(b"cat"), raw(b"--"), raw(b"-\xff")];
         let Ok(Action::Run(config)) = parse(line, &environment()) else { panic!("refused") };
-        assert_eq!(config.program.arguments, [raw(b"-\xff")]);
+        assert_eq!(config.recipe.program().expect("a program").arguments, [raw(b"-\xff")]);
         assert_eq!(
             config.listen,
             Listen::Addresses(vec![Address::Unix { path: raw(b"/\xfe").into(), mode: None }])
@@ -323,8 +326,9 @@ pub(super) mod tests {
     #[test]
     fn quotes_in_a_value_are_the_values_own() {
         let config = config(&["--joinmsg=\"#ID\"", "--leavemsg='", "cat"]);
-        assert_eq!(config.join_message.as_deref(), Some("\"#ID\""));
-        assert_eq!(config.leave_message.as_deref(), Some("'"));
+        let template = |text| Some(Template::parse(text));
+        let (join, leave) = (template("\"#ID\""), template("'"));
+        assert_eq!(config.recipe.notices, Notices::Templates { join, leave, input: Input::Lines });
     }
 
     #[test]
@@ -421,6 +425,9 @@ pub(super) mod tests {
                 other => panic!("{line:?}: {other:?}"),
             }
         }
-        assert_eq!(config(&["cat", "--", "--help"]).program.arguments, words(&["--help"]));
+        assert_eq!(
+            config(&["cat", "--", "--help"]).recipe.program().expect("a program").arguments,
+            words(&["--help"])
+        );
     }
 }

@@ -3,15 +3,21 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 use super::arguments::{Arguments, MessageFrame};
 use super::program::{why_not_permitted, why_not_runnable};
 use super::{Environment, Failure};
-use crate::config::{
-    Config, Framing, HistoryOptions, Input, Level, Limits, Listen, LogConfig, Output, Program, Times,
-    Transport,
-};
+use crate::config::{Config, Level, Limits, Listen, LogConfig, Times};
+use crate::framing::Framing;
+use crate::framing::input::Input;
+use crate::framing::notices::Notices;
+use crate::framing::output::Output;
+use crate::framing::template::Template;
+use crate::recipe::{Backend, HistoryOptions, Program, Recipe, RoomTimes, Share, Step, TcpOptions};
 use crate::sys::reason;
 
 /// Where programs are looked for when `PATH` is not set, as execvp(3) does.
@@ -41,32 +47,57 @@ pub(super) fn config(
         .pass_environment
         .iter()
         .filter_map(|name| environment.get(name).map(|value| (OsString::from(name), value.to_owned())));
-    Ok(Config {
-        program: Program {
-            name: program,
-            path,
-            arguments: program_arguments,
-            passed: passed.collect(),
-            cgi_environment: arguments.cgi_environment,
-            stderr: arguments.stderr,
-            transport: match arguments.tcp_ports.clone() {
-                Some(ports) if arguments.tcp => {
-                    Transport::Tcp { ports, delay: arguments.delay, patience: arguments.connect_timeout }
-                }
-                _ => Transport::Stdio { delay: arguments.delay },
-            },
-            stop_signal: arguments.stop_signal,
+    let framing = framing(&arguments);
+    let notices = match framing.input {
+        Input::Gwsocket => Notices::Gwsocket,
+        input => {
+            let template = |given, kind| notice(given, arguments.json, kind).as_deref().map(Template::parse);
+            Notices::Templates {
+                join: template(arguments.join_message, "Join"),
+                leave: template(arguments.leave_message, "Leave"),
+                input,
+            }
+        }
+    };
+    let program = Program {
+        name: program,
+        path,
+        arguments: program_arguments,
+        passed: passed.collect(),
+        cgi_environment: arguments.cgi_environment,
+        stderr: arguments.stderr,
+        delay: arguments.delay,
+    };
+    let recipe = Recipe {
+        backend: match arguments.tcp_ports {
+            Some(ports) if arguments.tcp => {
+                Backend::Tcp(program, TcpOptions { ports, connect_timeout: arguments.connect_timeout })
+            }
+            _ => Backend::Stdio(program),
         },
-        framing: framing(&arguments),
+        share: Share::Room,
+        framing,
         incoming: arguments.incoming,
-        listen: if arguments.inetd { Listen::Inetd } else { Listen::Addresses(arguments.addresses) },
+        notices,
         history: HistoryOptions { keep: arguments.cache, persist: arguments.cache_persist },
-        join_message: notice(arguments.join_message, arguments.json, "Join"),
-        leave_message: notice(arguments.leave_message, arguments.json, "Leave"),
+        slow: arguments.slow,
+        max_line: arguments.max_line,
+        max_queue: arguments.max_queue,
+        times: RoomTimes {
+            linger: arguments.linger,
+            patience: arguments.patience,
+            ping: unless_zero(arguments.ping),
+        },
+        stop: vec![
+            Step { wait: arguments.input_grace, signal: arguments.stop_signal },
+            Step { wait: arguments.grace, signal: Signal::KILL.as_raw() },
+        ],
+    };
+    Ok(Config {
+        recipe: Arc::new(recipe),
+        listen: if arguments.inetd { Listen::Inetd } else { Listen::Addresses(arguments.addresses) },
         limits: Limits {
             message: arguments.max_message,
-            line: arguments.max_line,
-            queue: arguments.max_queue,
             clients: arguments.max_clients,
             rooms: arguments.max_rooms,
             room_clients: arguments.max_room_clients,
@@ -76,16 +107,11 @@ pub(super) fn config(
             handshake: arguments.handshake_timeout,
             ping: unless_zero(arguments.ping),
             idle: unless_zero(arguments.idle),
-            linger: arguments.linger,
-            input_grace: arguments.input_grace,
-            grace: arguments.grace,
-            patience: arguments.patience,
         },
         rooms: arguments.rooms,
         oneshot: arguments.oneshot,
         api: arguments.api,
         metrics: arguments.metrics,
-        slow: arguments.slow,
         origin: arguments.origin,
         protocols: arguments.protocols,
         static_dir: arguments.static_dir,
@@ -192,7 +218,12 @@ mod tests {
 
     use super::super::parse::tests::{config as meant, words};
     use super::*;
-    use crate::config::{Address, Incoming, LogFormat, Origin, Slow, Stderr, Subprotocols};
+    use crate::config::{Address, LogFormat, Origin, Subprotocols};
+    use crate::recipe::{Incoming, Slow, Stderr};
+
+    fn notices(join: Option<&str>, leave: Option<&str>, input: Input) -> Notices {
+        Notices::Templates { join: join.map(Template::parse), leave: leave.map(Template::parse), input }
+    }
 
     /// A directory of its own for a test, removed at the end.
     struct Scratch(PathBuf);
@@ -270,36 +301,37 @@ mod tests {
     fn the_defaults_are_those_of_the_table() {
         let config = meant(&["cat"]);
         let any: SocketAddr = "0.0.0.0:9000".parse().expect("an address");
+        let program = config.recipe.program().expect("a program");
         assert_eq!(config.listen, Listen::Addresses(vec![Address::Tcp(any)]));
-        assert_eq!(config.program.name, "cat");
-        assert!(config.program.path.ends_with("cat") && config.program.path.is_absolute());
-        assert_eq!(config.program.arguments, words(&[]));
+        assert_eq!(program.name, "cat");
+        assert!(program.path.ends_with("cat") && program.path.is_absolute());
+        assert_eq!(program.arguments, words(&[]));
         assert_eq!(
-            config.program.passed,
+            program.passed,
             [
                 ("PATH".into(), "/bin:/usr/bin".into()),
                 ("LD_LIBRARY_PATH".into(), OsStr::from_bytes(b"/opt/\xff").to_owned()),
             ],
             "set ones only, bytes unchanged"
         );
-        assert!(!config.program.cgi_environment);
-        assert_eq!(config.program.stderr, Stderr::Inherit);
-        assert_eq!(config.program.stop_signal, rustix::process::Signal::TERM.as_raw());
-        assert_eq!(config.framing, lines(b"\n", true));
-        assert_eq!((config.join_message, config.leave_message), (None, None));
+        assert!(!program.cgi_environment);
+        assert_eq!(program.stderr, Stderr::Inherit);
+        assert_eq!(config.recipe.stop[0].signal, rustix::process::Signal::TERM.as_raw());
+        assert_eq!(config.recipe.framing, lines(b"\n", true));
+        assert_eq!(config.recipe.notices, notices(None, None, Input::Lines));
         assert_eq!(
-            (config.limits.message, config.limits.line, config.limits.queue),
+            (config.limits.message, config.recipe.max_line, config.recipe.max_queue),
             (1 << 20, 16 << 20, 4 << 20)
         );
         assert_eq!(config.limits.clients, None);
         assert_eq!(config.times.handshake, Duration::from_secs(10));
         assert_eq!(config.times.ping, Some(Duration::from_secs(20)));
         assert_eq!(config.times.idle, None);
-        assert_eq!(config.times.linger, Duration::ZERO);
-        assert_eq!(config.times.grace, Duration::from_secs(3));
-        assert_eq!(config.times.patience, Duration::from_secs(2));
-        assert_eq!(config.slow, Slow::Disconnect);
-        assert_eq!(config.incoming, Incoming::Pass);
+        assert_eq!(config.recipe.times.linger, Duration::ZERO);
+        assert_eq!(config.recipe.stop[1].wait, Duration::from_secs(3));
+        assert_eq!(config.recipe.times.patience, Duration::from_secs(2));
+        assert_eq!(config.recipe.slow, Slow::Disconnect);
+        assert_eq!(config.recipe.incoming, Incoming::Pass);
         assert_eq!((config.origin, config.protocols), (Origin::SameHost, Subprotocols::Any));
         assert_eq!(config.static_dir, None);
         assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: Level::Info });
@@ -338,32 +370,33 @@ mod tests {
             "-vvv",
             "cat",
         ]);
+        let program = config.recipe.program().expect("a program");
         let unix = Address::Unix { path: "/tmp/x".into(), mode: None };
         assert_eq!(config.listen, Listen::Addresses(vec![Address::Any(1), unix]));
-        assert_eq!(config.join_message.as_deref(), Some("--log"), "any word is a value");
-        assert_eq!(config.leave_message.as_deref(), Some(""));
+        let any_word = notices(Some("--log"), Some(""), Input::Lines);
+        assert_eq!(config.recipe.notices, any_word, "any word is a value");
         assert_eq!(
-            config.program.passed,
+            program.passed,
             [("HOME".into(), "/root".into()), ("ROOM".into(), "not dropped here".into())]
         );
-        assert!(config.program.cgi_environment);
-        assert_eq!(config.program.stderr, Stderr::Log);
-        assert_eq!(config.program.stop_signal, rustix::process::Signal::KILL.as_raw());
-        assert_eq!((config.limits.message, config.limits.line, config.limits.queue), (2048, 3072, 1));
+        assert!(program.cgi_environment);
+        assert_eq!(program.stderr, Stderr::Log);
+        assert_eq!(config.recipe.stop[0].signal, rustix::process::Signal::KILL.as_raw());
+        assert_eq!((config.limits.message, config.recipe.max_line, config.recipe.max_queue), (2048, 3072, 1));
         assert_eq!(config.limits.clients, Some(7));
-        assert_eq!(config.times.linger, Duration::from_millis(1500));
-        assert_eq!(config.times.grace, Duration::from_millis(500));
-        assert_eq!(config.times.patience, Duration::from_secs(4));
+        assert_eq!(config.recipe.times.linger, Duration::from_millis(1500));
+        assert_eq!(config.recipe.stop[1].wait, Duration::from_millis(500));
+        assert_eq!(config.recipe.times.patience, Duration::from_secs(4));
         assert_eq!(config.times.handshake, Duration::from_secs(5));
         assert_eq!((config.times.ping, config.times.idle), (None, Some(Duration::from_secs(6))));
-        assert_eq!((config.slow, config.origin), (Slow::Block, Origin::Any));
-        assert_eq!(config.incoming, Incoming::Discard);
+        assert_eq!((config.recipe.slow, config.origin), (Slow::Block, Origin::Any));
+        assert_eq!(config.recipe.incoming, Incoming::Discard);
         assert_eq!(config.protocols, Subprotocols::Listed(vec!["chat".into(), "mcp".into()]));
         assert_eq!(config.static_dir.as_deref(), Some("/tmp".as_ref()));
         assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: Level::Trace });
         assert_eq!(meant(&["--inetd", "cat"]).listen, Listen::Inetd);
-        assert_eq!(meant(&["--passenv=", "cat"]).program.passed, []);
-        assert_eq!(meant(&["--passenv", "", "cat"]).program.passed, []);
+        assert_eq!(meant(&["--passenv=", "cat"]).recipe.program().expect("a program").passed, []);
+        assert_eq!(meant(&["--passenv", "", "cat"]).recipe.program().expect("a program").passed, []);
     }
 
     #[test]
@@ -378,10 +411,10 @@ mod tests {
             (&[r"--delimiters=\n,", "cat"], b"\n,", false),
         ] {
             let framing = lines(set, strips);
-            assert_eq!(meant(line).framing, framing, "{line:?}");
+            assert_eq!(meant(line).recipe.framing, framing, "{line:?}");
         }
         let chunks = Framing { output: Output::Chunks, input: Input::Raw };
-        assert_eq!(meant(&["-b", "cat"]).framing, chunks);
+        assert_eq!(meant(&["-b", "cat"]).recipe.framing, chunks);
     }
 
     #[test]
@@ -401,11 +434,12 @@ mod tests {
         ];
         for (words, output, input) in cases {
             let config = meant(&[words, &["cat"][..]].concat());
-            assert_eq!(config.framing, Framing { output: output.clone(), input }, "{words:?}");
+            assert_eq!(config.recipe.framing, Framing { output: output.clone(), input }, "{words:?}");
         }
         let told = meant(&["--json", "--leavemsg=gone", "cat"]);
-        assert_eq!(told.join_message.as_deref(), Some("{\"t\":\"Join\",\"_from\":#ID}"));
-        assert_eq!(told.leave_message.as_deref(), Some("gone"));
-        assert_eq!(meant(&["--frame", "cat"]).join_message, None);
+        let join = "{\"t\":\"Join\",\"_from\":#ID}";
+        assert_eq!(told.recipe.notices, notices(Some(join), Some("gone"), Input::Json));
+        assert_eq!(meant(&["--frame", "cat"]).recipe.notices, notices(None, None, Input::Json));
+        assert_eq!(meant(&["--frame=gwsocket", "cat"]).recipe.notices, Notices::Gwsocket);
     }
 }

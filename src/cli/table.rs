@@ -6,7 +6,8 @@
 use super::arguments::{MessageFrame, Print, Shell};
 use super::flags::{Category, Default, Flag, Value};
 use super::{addresses, values};
-use crate::config::{Incoming, LogFormat, Metrics, Slow, Stderr};
+use crate::config::{LogFormat, Metrics};
+use crate::recipe::{Incoming, Slow, Stderr};
 
 const STDERR: [(&str, Stderr); 3] =
     [("log", Stderr::Log), ("inherit", Stderr::Inherit), ("null", Stderr::Null)];

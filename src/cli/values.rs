@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::config::{Keep, Subprotocols};
+use crate::config::Subprotocols;
 use crate::http::subprotocol::is_token;
+use crate::recipe::Keep;
 
 /// Longest time that can be asked for: a year.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);

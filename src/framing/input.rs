@@ -2,7 +2,19 @@
 
 use super::frames::Kind;
 use super::{gwsocket, json};
-use crate::config::Input;
+
+/// How clients' messages are written to the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The message and a newline.
+    Lines,
+    /// The message as it is.
+    Raw,
+    /// JSON objects, one a line, with the client's number in `_from`.
+    Json,
+    /// gwsocket's packets.
+    Gwsocket,
+}
 
 /// What `_from` and its id take at most, in bytes.
 const FROM: usize = 32;
@@ -30,6 +42,15 @@ pub fn parts<'a>(
             scratch.extend_from_slice(&gwsocket::message(client, kind, message.len()));
             Some([scratch, message])
         }
+    }
+}
+
+/// A join or leave message as it is written.
+pub(super) fn notice(input: Input, message: &str) -> Vec<u8> {
+    match input {
+        // Nothing is added to what the program reads.
+        Input::Raw => message.as_bytes().to_vec(),
+        Input::Lines | Input::Json | Input::Gwsocket => [message.as_bytes(), b"\n"].concat(),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - [`output`]: what a program says, as frames with an address; [`input`]: what it is told
 //! - [`lines`], [`json`], [`gwsocket`]: the framings
+//! - [`notices`], [`template`]: what it is told of clients that come and leave
 //! - [`metadata`]: what a program says of its room
 //! - [`address`]: who a message is for; [`frames`]: messages as websocket frames
 
@@ -12,4 +13,15 @@ pub mod input;
 pub mod json;
 pub mod lines;
 pub mod metadata;
+pub mod notices;
 pub mod output;
+pub mod template;
+
+/// How messages are told apart on the backend's side, in each direction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Framing {
+    /// What it says.
+    pub output: output::Output,
+    /// What it is told.
+    pub input: input::Input,
+}

@@ -9,8 +9,27 @@ use super::gwsocket;
 use super::json::{self, Header};
 use super::lines::{Overlong, Splitter};
 use super::metadata;
-use crate::config::Output;
 use crate::sink::Batch;
+
+/// How the program's output is cut into messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Each item that ends in one of these bytes is one text message.
+    /// `strip_cr` also takes a `\r` before the delimiter away. With `json`, a message that is a JSON object
+    /// may say in its members whom it is for.
+    Delimited {
+        /// The set of bytes that end an item; at least one.
+        delimiters: Vec<u8>,
+        /// Whether `\r\n` ends an item as `\n` does.
+        strip_cr: bool,
+        /// Whether messages may have a JSON header.
+        json: bool,
+    },
+    /// Whatever one read gives is one binary message.
+    Chunks,
+    /// gwsocket's packets.
+    Gwsocket,
+}
 
 /// What came out of some bytes beside the frames.
 #[derive(Debug, Default)]

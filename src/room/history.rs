@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::config::Keep;
 use crate::framing::output::{Decoded, range};
+use crate::recipe::Keep;
 use crate::sink::Batch;
 
 /// What an entry costs beside its bytes.
@@ -125,8 +125,8 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Output;
     use crate::framing::output::Decoder;
+    use crate::framing::output::Output;
 
     fn after(keep: Keep, bound: usize, output: &str) -> Vec<String> {
         let framing = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true };

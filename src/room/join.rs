@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::member::Member;
 use super::room::Room;
 use super::state::{Phase, State};
-use super::table::{Hooks, RoomSlot};
+use super::table::RoomSlot;
 use crate::backend::{Handle, Outcome, RoomSide, StartContext, StartError, Variables};
 use crate::clients::Client;
 use crate::counters::Count;
@@ -71,7 +71,7 @@ impl Room {
         let member =
             Member { room: Arc::clone(&room), child: Arc::clone(&child), client: Arc::clone(&client) };
         let Some(table) = room.table.upgrade() else { return (client, Err(JoinError::ShuttingDown)) };
-        table.settings.counters.one(Count::Joined);
+        table.shared.counters.one(Count::Joined);
         table
             .log()
             .info("client joined")
@@ -79,7 +79,7 @@ impl Room {
             .client(client.id)
             .field("address", &client.address)
             .write();
-        if tells(&table.hooks) {
+        if table.recipe.notices.any() {
             let join = || room.join_notice(&client).unwrap_or_default();
             child.settle_join(&client, join, |moved| stay(&client, moved));
         }
@@ -122,7 +122,7 @@ impl Room {
     }
 
     fn announce(&self, child: &Arc<Handle>, client: &Arc<Client>) {
-        if self.table.upgrade().is_some_and(|table| tells(&table.hooks)) {
+        if self.table.upgrade().is_some_and(|table| table.recipe.notices.any()) {
             // A client takes its turn even if there is only a leave message: this bounds the leave messages that can
             // be queued.
             child.announce(client, &self.join_notice(client).unwrap_or_default());
@@ -300,7 +300,7 @@ impl Room {
                     cgi: cgi(),
                 };
                 let room_side: Arc<dyn RoomSide> = Arc::clone(self) as Arc<dyn RoomSide>;
-                Handle::start(&table.settings, &context, room_side)
+                Handle::start(&table.recipe, &table.shared, &context, room_side)
             }
             Err(()) => Err(StartError::NoPort),
         };
@@ -308,18 +308,10 @@ impl Room {
             table.note(child);
         }
         if let Err(e) = &started {
-            table.settings.counters.one(Count::StartFailed);
+            table.shared.counters.one(Count::StartFailed);
             table.reader_ends();
             table.log().error("program not started").room(&self.name).field("error", e).write();
         }
         started
-    }
-}
-
-/// Whether programs are told of clients that come or go.
-fn tells(hooks: &Hooks) -> bool {
-    match hooks {
-        Hooks::Templates { join, leave } => join.is_some() || leave.is_some(),
-        Hooks::Gwsocket => true,
     }
 }

@@ -11,11 +11,9 @@ mod room;
 mod side;
 mod state;
 mod table;
-mod template;
 
 pub use self::join::JoinError;
 pub use self::listing::{Facts, Joined, Waiting};
 pub use self::member::Member;
 pub use self::room::Room;
-pub use self::table::{Bounds, Hooks, ReserveError, RoomSlot, Table};
-pub use self::template::Template;
+pub use self::table::{Bounds, ReserveError, RoomSlot, Table};

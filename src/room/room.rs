@@ -14,12 +14,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::state::{Phase, State};
-use super::table::{Hooks, ReserveError, Table, WeakTable};
-use super::template::{Subject, Template};
+use super::table::{ReserveError, WeakTable};
 use crate::backend::Handle;
 use crate::clients::Client;
-use crate::config::Input;
-use crate::framing::gwsocket;
+use crate::framing::template::Subject;
 use crate::sys::lock;
 
 /// See the module's documentation.
@@ -70,33 +68,14 @@ impl Room {
         state.slots == 0 && matches!(state.phase, Phase::Idle)
     }
 
-    fn message(&self, table: &Table, template: &Template, client: &Client) -> Vec<u8> {
-        let subject =
-            Subject { id: client.id, room: &self.name, address: &client.address, query: &client.query };
-        let mut message = template.render(&subject);
-        // With --binary nothing is added to what the program reads.
-        if table.settings.framing.input != Input::Raw {
-            message.push('\n');
-        }
-        message.into_bytes()
-    }
-
     /// What the program is told when a client comes.
     pub(super) fn join_notice(&self, client: &Client) -> Option<Vec<u8>> {
-        let table = self.table.upgrade()?;
-        match &table.hooks {
-            Hooks::Templates { join, .. } => Some(self.message(&table, join.as_ref()?, client)),
-            Hooks::Gwsocket => Some(gwsocket::open(client.id, client.host())),
-        }
+        self.table.upgrade()?.recipe.notices.join(&subject(client))
     }
 
     /// What it is told when that client leaves.
     pub(super) fn leave_notice(&self, client: &Client) -> Option<Vec<u8>> {
-        let table = self.table.upgrade()?;
-        match &table.hooks {
-            Hooks::Templates { leave, .. } => Some(self.message(&table, leave.as_ref()?, client)),
-            Hooks::Gwsocket => Some(gwsocket::close(client.id)),
-        }
+        self.table.upgrade()?.recipe.notices.leave(&subject(client))
     }
 
     /// Takes a client out. The child sees the leave after its last message, because both come from the
@@ -134,7 +113,7 @@ impl Room {
 
     /// Gives one place back. If it was the last one and nobody is to be waited for, the process ends.
     fn vacate(&self, change: impl FnOnce(&mut State)) {
-        let linger = self.table.upgrade().map_or(Duration::ZERO, |table| table.settings.linger);
+        let linger = self.table.upgrade().map_or(Duration::ZERO, |table| table.recipe.times.linger);
         let mut state = lock(&self.state);
         change(&mut state);
         state.slots -= 1;
@@ -196,4 +175,9 @@ impl Room {
         };
         child.kill();
     }
+}
+
+/// What notices say of a client.
+fn subject(client: &Client) -> Subject<'_> {
+    Subject { id: client.id, room: &client.room, address: &client.address, query: &client.query }
 }

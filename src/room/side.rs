@@ -10,8 +10,8 @@ use super::room::Room;
 use super::state::Phase;
 use crate::backend::{Departed, Outcome, RoomSide};
 use crate::clients::Client;
-use crate::config::Keep;
 use crate::framing::output::Decoded;
+use crate::recipe::Keep;
 use crate::sink::Batch;
 use crate::sys::lock;
 
@@ -63,7 +63,7 @@ impl Room {
         state.slots -= members.len();
         state.phase = phase;
         state.metadata = None;
-        if !self.table.upgrade().is_some_and(|table| table.history.persist) {
+        if !self.table.upgrade().is_some_and(|table| table.recipe.history.persist) {
             state.history.clear();
         }
         drop(state);

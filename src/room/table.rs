@@ -11,26 +11,11 @@ use super::past::Pasts;
 use super::ports::Ports;
 use super::room::Room;
 use super::state::State;
-use super::template::Template;
-use crate::backend::{Handle, Settings};
-use crate::config::{self, Transport};
+use crate::backend::{Handle, Shared};
 use crate::log::Log;
+use crate::recipe::{Backend, Recipe};
 use crate::sys::bell::Bell;
 use crate::sys::lock;
-
-/// What is written to the program when a client comes and goes.
-#[derive(Debug, Clone)]
-pub enum Hooks {
-    /// These templates, each ended as clients' messages are.
-    Templates {
-        /// Of the join message.
-        join: Option<Template>,
-        /// Of the leave message.
-        leave: Option<Template>,
-    },
-    /// gwsocket's notices.
-    Gwsocket,
-}
 
 /// Which rooms there may be, and how many may be in them.
 #[derive(Debug, Clone, Default)]
@@ -86,12 +71,10 @@ const REMEMBERED: usize = 16;
 
 /// All rooms, by name.
 pub struct Table {
-    /// How programs are started and ended.
-    pub(super) settings: Arc<Settings>,
-    /// What they are told.
-    pub(super) hooks: Hooks,
-    /// What they remember.
-    pub(super) history: config::HistoryOptions,
+    /// How each room works.
+    pub(super) recipe: Arc<Recipe>,
+    /// What all programs of the server share.
+    pub(super) shared: Arc<Shared>,
     bounds: Bounds,
     pub(super) rooms: Mutex<Rooms>,
     /// All that may still live, those that no room knows any more too.
@@ -130,21 +113,15 @@ impl Drop for RoomSlot {
 
 impl Table {
     /// An empty table; `changed` is rung whenever a program is gone.
-    pub fn new(
-        settings: Settings,
-        hooks: Hooks,
-        history: config::HistoryOptions,
-        bounds: Bounds,
-        changed: Arc<Bell>,
-    ) -> Arc<Self> {
-        let ports = match &settings.program.transport {
-            Transport::Tcp { ports, .. } => Some(Ports::new(ports.clone())),
-            Transport::Stdio { .. } => None,
+    pub fn new(recipe: Arc<Recipe>, shared: Arc<Shared>, bounds: Bounds, changed: Arc<Bell>) -> Arc<Self> {
+        let ports = match &recipe.backend {
+            Backend::Tcp(_, options) => Some(Ports::new(options.ports.clone())),
+            Backend::Stdio(_) | Backend::Connect(_) | Backend::Relay { .. } => None,
         };
-        let past = Pasts::new(REMEMBERED.saturating_mul(settings.queue));
+        let past = Pasts::new(REMEMBERED.saturating_mul(recipe.max_queue));
         Arc::new(Self {
-            settings: Arc::new(settings),
-            hooks,
+            recipe,
+            shared,
             rooms: Mutex::new(Rooms {
                 by_name: BTreeMap::new(),
                 past,
@@ -152,7 +129,6 @@ impl Table {
                 taken: false,
                 shutting_down: false,
             }),
-            history,
             bounds,
             children: Mutex::default(),
             readers: AtomicUsize::new(0),
@@ -161,7 +137,7 @@ impl Table {
     }
 
     pub(super) fn log(&self) -> &Log {
-        &self.settings.log
+        &self.shared.log
     }
 
     /// Takes a place in a room, which begins to exist if it did not.
@@ -190,7 +166,7 @@ impl Table {
             };
             let past = rooms.past.recall(name).unwrap_or_default();
             let history =
-                past.history.unwrap_or_else(|| History::new(self.history.keep, self.settings.queue));
+                past.history.unwrap_or_else(|| History::new(self.recipe.history.keep, self.recipe.max_queue));
             let state = State::new(port, past.joined, history, past.failures);
             let room = Arc::new(Room::new(name, Arc::downgrade(self), state));
             rooms.by_name.insert(Arc::clone(room.shared_name()), Arc::clone(&room));
@@ -219,7 +195,7 @@ impl Table {
             rooms.by_name.get(room.shared_name()).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), room));
         if same && room.is_gone() {
             rooms.by_name.remove(room.shared_name());
-            let past = room.past(self.history.persist);
+            let past = room.past(self.recipe.history.persist);
             if let (Some(ports), Some(port)) = (&mut rooms.ports, room.port()) {
                 ports.give_back(port);
             }
@@ -244,7 +220,7 @@ impl Table {
             rooms.shutting_down = true;
             rooms.by_name.values().cloned().collect()
         };
-        self.settings.ending.store(true, Ordering::SeqCst);
+        self.shared.ending.store(true, Ordering::SeqCst);
         for room in rooms {
             room.shut_down();
         }
@@ -256,7 +232,7 @@ impl Table {
 
     /// Whether the server is shutting down.
     pub fn is_shutting_down(&self) -> bool {
-        self.settings.ending.load(Ordering::SeqCst)
+        self.shared.ending.load(Ordering::SeqCst)
     }
 
     /// KILL to every program, at once: told to those who look after them, and sent to their process groups
@@ -269,7 +245,7 @@ impl Table {
         for child in lock(&self.children).iter().filter_map(Weak::upgrade) {
             child.kill();
         }
-        self.settings.processes.kill()
+        self.shared.processes.kill()
     }
 
     /// A program lives.

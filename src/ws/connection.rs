@@ -168,7 +168,14 @@ fn upgrade(
     connection.is_upgraded();
     let client = || {
         let id = service.next_id();
-        let client = Client::new(id, address, request.query, Arc::clone(stream), limits.queue);
+        let client = Client::new(
+            id,
+            request.room.as_str().into(),
+            address,
+            request.query,
+            Arc::clone(stream),
+            service.config.recipe.max_queue,
+        );
         // It leaves when the client is on the room's list, so that it misses nothing that is said once it
         // knows that it is in.
         client.sink.queue_handshake(answer);
@@ -176,7 +183,11 @@ fn upgrade(
     };
     let mut hung_up = None;
     let cgi = || {
-        if service.config.program.cgi_environment { cgi::variables(head, peer) } else { Vec::new() }
+        if service.config.recipe.program().is_some_and(|program| program.cgi_environment) {
+            cgi::variables(head, peer)
+        } else {
+            Vec::new()
+        }
     };
     let stay = |client: &Arc<Client>, moved| still_there(client, &mut hung_up, moved);
     let (client, joined) = Room::join(slot, client, &cgi, stay);

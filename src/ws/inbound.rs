@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::clients::Client;
-use crate::config::Incoming;
 use crate::counters::Count;
 use crate::framing::frames::Kind;
 use crate::framing::input;
+use crate::recipe::Incoming;
 use crate::room::Member;
 use crate::service::Service;
 use crate::sink::{Messages, Pushed};
@@ -80,12 +80,12 @@ impl<'a> Inbound<'a> {
 
     fn take_next(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
         self.payload += message.len() as u64;
-        if self.service.config.incoming == Incoming::Discard {
+        if self.service.config.recipe.incoming == Incoming::Discard {
             self.received(1);
             self.service.counters.one(Count::Discarded);
             return Waited::No;
         }
-        let framing = self.service.config.framing.input;
+        let framing = self.service.config.recipe.framing.input;
         let client = self.member.client().id;
         let Some(parts) = input::parts(framing, client, kind, message, &mut self.scratch) else {
             self.refused += 1;

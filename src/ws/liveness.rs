@@ -88,10 +88,6 @@ mod tests {
             handshake: Duration::ZERO,
             ping: ping.map(Duration::from_secs),
             idle: idle.map(Duration::from_secs),
-            linger: Duration::ZERO,
-            input_grace: Duration::ZERO,
-            grace: Duration::ZERO,
-            patience: Duration::ZERO,
         }
     }
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 /// What a template can speak of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Subject<'a> {
+pub struct Subject<'a> {
     /// The client's number.
     pub id: u64,
     /// Its room.

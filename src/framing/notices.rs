@@ -1,0 +1,50 @@
+//! What a backend is told when a client comes or leaves. Pure.
+
+use super::gwsocket;
+use super::input::{self, Input};
+use super::template::{Subject, Template};
+
+/// See the module's documentation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notices {
+    /// These messages, each framed as clients' messages are.
+    Templates { join: Option<Template>, leave: Option<Template>, input: Input },
+    /// gwsocket's packets.
+    Gwsocket,
+}
+
+impl Notices {
+    /// Whether there are any, of one kind or the other.
+    pub fn any(&self) -> bool {
+        match self {
+            Self::Templates { join, leave, .. } => join.is_some() || leave.is_some(),
+            Self::Gwsocket => true,
+        }
+    }
+
+    /// The notice that a client has come, as it is written.
+    pub fn join(&self, subject: &Subject<'_>) -> Option<Vec<u8>> {
+        match self {
+            Self::Templates { join, input, .. } => {
+                Some(input::notice(*input, &join.as_ref()?.render(subject)))
+            }
+            Self::Gwsocket => Some(gwsocket::open(subject.id, host(subject.address))),
+        }
+    }
+
+    /// The notice that it leaves.
+    pub fn leave(&self, subject: &Subject<'_>) -> Option<Vec<u8>> {
+        match self {
+            Self::Templates { leave, input, .. } => {
+                Some(input::notice(*input, &leave.as_ref()?.render(subject)))
+            }
+            Self::Gwsocket => Some(gwsocket::close(subject.id)),
+        }
+    }
+}
+
+/// An address without its port.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
