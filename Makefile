@@ -26,10 +26,10 @@ BASHDIR = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHDIR = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISHDIR = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-SCRIPTS = .ci/run benches/peers tests/system/prepare tests/system/static tests/system/programs/*.sh
+SCRIPTS = .ci/run benches/peers tests/house tests/system/prepare tests/system/static tests/system/programs/*.sh
 
-.PHONY: build static static-target test test-system test-static bench bench-peers bench-smoke lint demo \
-	install uninstall clean help
+.PHONY: build static static-target test test-system test-static bench bench-peers bench-smoke lint count \
+	demo install uninstall clean help
 
 build: ## build target/release/scalesocket
 	$(CARGO) build --release --locked
@@ -90,6 +90,10 @@ lint: ## check format, lints, the man page and the scripts
 	@if command -v shellcheck >/dev/null; then \
 		echo 'shellcheck $(SCRIPTS)'; shellcheck $(SCRIPTS); \
 	else echo 'make: shellcheck is not here, the scripts are only parsed' >&2; fi
+	tests/house --self-test
+
+count: ## count the lines of code, by room and along the path of a message
+	@tests/house
 
 demo: build ## serve examples/chat, for two tabs that talk to each other
 	@echo 'Open http://$(ADDR)/ in two tabs. Control-C ends it.'
