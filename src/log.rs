@@ -174,6 +174,14 @@ impl<'a> Entry<'a> {
         self
     }
 
+    /// The process it is about, if there is one.
+    pub fn pid(self, pid: Option<i32>) -> Self {
+        match pid {
+            Some(pid) => self.number("pid", pid),
+            None => self,
+        }
+    }
+
     /// The client it is about, by id.
     pub fn client(mut self, id: u64) -> Self {
         if let Some(draft) = &mut self.draft {

@@ -29,6 +29,11 @@ impl LogPipe {
         Self { fd, what, splitter, log: log.clone(), room: room.to_owned(), pid }
     }
 
+    /// Where there is no such stream.
+    pub(super) fn none(log: &Log, room: &str) -> Self {
+        Self::new(None, "", log, room, 0)
+    }
+
     /// To poll; `None` once it has ended.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(|fd| fd.as_fd())

@@ -1,16 +1,27 @@
-//! A child process and its two threads: the reader, which owns the child's life and minds the clients
-//! that have a backlog, and the writer, which minds the child's stdin.
+//! What answers in a room, and its two threads: the reader, which owns its life and watches the clients that have a
+//! backlog, and the writer, which watches its input.
+//!
+//! - [`start`]: the kinds of backends: [`stdio`], [`tcp`], [`connect`], [`relay`]
+//! - [`reader`]: the loop of a room; [`deliver`]: output to clients; [`ending`], [`steps`]: how it ends, pure
+//! - [`backlog`], [`budget`]: clients that do not keep up
+//! - [`spawn`], [`launch`]: starting a program
 
 mod backlog;
 mod budget;
-mod command;
+mod connect;
+mod deliver;
+mod ending;
 pub mod launch;
 mod log_pipe;
 #[cfg(test)]
 mod panics;
 mod peer;
 mod reader;
-mod stop;
+mod relay;
+mod spawn;
+mod start;
+mod stdio;
+mod steps;
 mod tcp;
 mod writer;
 
@@ -19,31 +30,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use self::command::Talk;
-pub use self::command::{StartContext, StartError, Variables};
-use self::log_pipe::LogPipe;
+use self::reader::Reader;
+use self::start::Started;
+pub use self::start::{StartContext, StartError, Variables};
 use crate::clients::{Client, GONE_AFTER, Uptake};
 use crate::counters::{Count, Counters};
 use crate::framing::frames;
 use crate::framing::output::Decoded;
 use crate::log::Log;
-use crate::recipe::{Backend, Recipe};
+use crate::recipe::Recipe;
 use crate::sink::{Batch, Messages, Pushed, Sink, WriteResult};
 use crate::sys::limits::Maps;
 use crate::sys::lock;
 use crate::sys::poll::Waker;
-use crate::sys::process::{Exit, Processes};
+use crate::sys::process::Processes;
 use crate::sys::tcp::unacknowledged;
 use crate::sys::threads::work;
 
-/// Bytes that may wait for a child's stdin beside what its pipe holds; one message always fits. Few: what one client
+/// Bytes that may wait for a backend's input beside what its pipe holds; one message always fits. Few: what one client
 /// has put here, the others have to wait for.
-pub const INPUT_BOUND: usize = 16 * 1024;
+const INPUT_BOUND: usize = 16 * 1024;
 
-/// Stack of a child's threads; deep enough for a debug build.
+/// Stack of a backend's threads; deep enough for a debug build.
 const STACK: usize = 128 * 1024;
 
-/// What a child takes of the server's memory maps, in threads: its two, and its buffers.
+/// What a backend takes of the server's memory maps, in threads: its two, and its buffers.
 const THREADS: u64 = 3;
 
 /// What all backends of a server share.
@@ -109,23 +120,9 @@ pub trait RoomSide: Send + Sync {
     fn reader_ended(&self);
 }
 
-/// How the child's clients are told that it is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CloseCause {
-    /// As the child's exit says.
-    Exit,
-    /// The server is shutting down.
-    Shutdown,
-    /// It closed its connection and can never be heard again.
-    Silence,
-    /// It broke the framing and can never be understood again.
-    BrokenFraming,
-}
-
-/// A running child, as its room knows it.
+/// A running backend, as its room knows it.
 #[derive(Debug)]
 pub struct Handle {
-    pid: i32,
     stdin: Sink,
     /// How often a client is pinged whose messages it does not take.
     probe: Option<Duration>,
@@ -133,26 +130,25 @@ pub struct Handle {
     writer: Waker,
     /// Wakes the reader.
     reader: Waker,
-    /// The reader minds somebody, so that it matters to it who comes and who is gone.
+    /// The reader watches clients, so that it matters to it who comes and who is gone.
     is_watching: AtomicBool,
-    /// Its room has been told that it is over.
+    /// Its room knows that it is over.
     over: AtomicBool,
     orders: Mutex<Orders>,
 }
 
 /// What others want of the reader, looked at when its waker rings.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Orders {
     stop: bool,
     shut_down: bool,
     kill: bool,
-    close_cause: CloseCause,
-    /// Clients whose sinks nobody minds yet.
+    /// Clients whose sinks no thread watches yet.
     backlog: Vec<Arc<Client>>,
 }
 
 impl Handle {
-    /// Starts a child for an room_side: the process and its two threads.
+    /// Starts what answers in a room: a process or a connection, and its two threads.
     pub fn start(
         recipe: &Arc<Recipe>,
         shared: &Arc<Shared>,
@@ -162,74 +158,32 @@ impl Handle {
         let maps = shared.maps.reserve(THREADS).ok_or_else(|| {
             StartError::Resources(io::Error::other("too many memory maps (vm.max_map_count)"))
         })?;
-        let (Backend::Stdio(program) | Backend::Tcp(program, _)) = &recipe.backend else {
-            return Err(StartError::NoPort);
-        };
-        let started = command::start(program, context, &shared.processes)?;
-        let pid = started.process.id();
-        let process = started.process;
-        let what = if context.port.is_some() { "output" } else { "stderr" };
-        let mut log_pipe = LogPipe::new(started.log_pipe, what, &shared.log, &context.room, pid);
-        let (stdin, stdout) = match started.talk {
-            Talk::Stdio(stdin, stdout) => {
-                // A program that must not be talked to at once; `delay` is hardly ever given.
-                tcp::wait(&process, &mut log_pipe, program.delay, || room_side.is_wanted())?;
-                (Sink::to_pipe(stdin, INPUT_BOUND), stdout)
-            }
-            Talk::Tcp(port) => {
-                let patience = match &recipe.backend {
-                    Backend::Tcp(_, options) => options.connect_timeout,
-                    _ => Duration::ZERO,
-                };
-                let times = (program.delay, patience);
-                let stream = tcp::connect(&process, &mut log_pipe, port, times, || room_side.is_wanted())?;
-                let reading = stream.try_clone().map_err(StartError::Resources)?;
-                (Sink::to_socket(stream, INPUT_BOUND), reading)
-            }
-        };
-        let serve = || -> io::Result<(Arc<Self>, reader::Reader)> {
-            let child = Arc::new(Self {
-                pid,
-                stdin,
+        let Started { input, source } = start::start(recipe, shared, context, &|| room_side.is_wanted())?;
+        let (kind, pid) = (source.kind, source.pid());
+        let serve = || -> io::Result<(Arc<Self>, Reader)> {
+            let handle = Arc::new(Self {
+                stdin: input,
                 probe: recipe.times.ping,
                 writer: Waker::new()?,
                 reader: Waker::new()?,
                 is_watching: AtomicBool::new(false),
                 over: AtomicBool::new(false),
-                orders: Mutex::new(Orders {
-                    stop: false,
-                    shut_down: false,
-                    kill: false,
-                    close_cause: CloseCause::Exit,
-                    backlog: Vec::new(),
-                }),
+                orders: Mutex::default(),
             });
             work(&format!("write {}", context.room), STACK, {
-                let child = Arc::clone(&child);
-                move || writer::run(&child)
+                let handle = Arc::clone(&handle);
+                move || writer::run(&handle)
             })?;
-            let reader = reader::Reader::new(
-                Arc::clone(recipe),
-                Arc::clone(shared),
-                Arc::clone(&child),
-                room_side,
-                process,
-                stdout,
-                log_pipe,
-                maps,
-            );
-            Ok((child, reader))
+            let reader = Reader::new(recipe, shared, Arc::clone(&handle), room_side, source, maps);
+            Ok((handle, reader))
         };
-        let (child, reader) = serve().map_err(StartError::Resources)?;
+        let (handle, reader) = serve().map_err(StartError::Resources)?;
         reader.spawn(&format!("read {}", context.room)).map_err(StartError::Resources)?;
-        shared.counters.one(Count::Started);
-        shared.log.info("program started").room(&context.room).number("pid", pid).write();
-        Ok(child)
-    }
-
-    /// Its process id, which is its process group's too.
-    pub fn pid(&self) -> i32 {
-        self.pid
+        if pid.is_some() {
+            shared.counters.one(Count::Started);
+        }
+        shared.log.info(&format!("{kind} started")).room(&context.room).pid(pid).write();
+        Ok(handle)
     }
 
     /// Bytes held by what waits for it.
@@ -341,18 +295,10 @@ impl Handle {
         self.reader.wake();
     }
 
-    /// The server ends: its clients are told so, then the child is told of their leaves, and stopped.
+    /// The server shuts down: its clients are closed, then the backend is told that they leave, and stopped.
     pub fn shut_down(&self) {
-        {
-            let mut orders = lock(&self.orders);
-            orders.close_cause = CloseCause::Shutdown;
-            orders.shut_down = true;
-        }
+        lock(&self.orders).shut_down = true;
         self.reader.wake();
-    }
-
-    fn close_cause(&self) -> CloseCause {
-        lock(&self.orders).close_cause
     }
 
     /// KILL at once.
@@ -386,20 +332,5 @@ impl Handle {
         if self.is_watching.load(Ordering::SeqCst) {
             self.reader.wake();
         }
-    }
-}
-
-/// What clients are told when the server ends.
-const SHUTTING_DOWN: &str = "server is shutting down";
-
-/// The close code and reason that an exit gives its clients.
-fn close_of(exit: Option<Exit>, close_cause: CloseCause) -> (u16, String) {
-    match (close_cause, exit) {
-        (CloseCause::Shutdown, _) => (1001, SHUTTING_DOWN.to_owned()),
-        (CloseCause::BrokenFraming, _) => (1011, "program broke the framing".to_owned()),
-        (CloseCause::Silence, _) => (1011, "program closed its connection".to_owned()),
-        (CloseCause::Exit, Some(exit)) if exit.success() => (1000, String::new()),
-        (CloseCause::Exit, Some(exit)) => (1011, exit.to_string()),
-        (CloseCause::Exit, None) => (1011, "program cannot be ended".to_owned()),
     }
 }

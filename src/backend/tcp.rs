@@ -1,5 +1,5 @@
-//! Finding a child that talks over TCP: on 127.0.0.1, at the port it was told, as soon as it listens, and not
-//! another user's program that listens there.
+//! A program over TCP: on 127.0.0.1, at the port it was told, as soon as it listens, and not another user's program
+//! that listens there.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,9 +8,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::command::StartError;
+use super::ending::AtEnd;
 use super::log_pipe::LogPipe;
 use super::peer::{Answer, Listeners};
+use super::spawn::{self, Wiring};
+use super::start::{Source, StartContext, StartError, Started};
+use super::{INPUT_BOUND, Shared};
+use crate::recipe::{Program, TcpOptions};
+use crate::sink::Sink;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::poll;
 use crate::sys::process::Process;
@@ -26,6 +31,32 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// Bytes of one read, and how many of them a full pipe takes (pipe(7)).
 const MAX_READ: usize = 8 * 1024;
 const PIPE_READS: usize = 64 * 1024 / MAX_READ;
+
+pub(super) fn start(
+    program: &Program,
+    options: &TcpOptions,
+    shared: &Shared,
+    context: &StartContext,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Started, StartError> {
+    let port = context.port.ok_or(StartError::NoPort)?;
+    let spawned = spawn::start(program, context, Wiring::Port(port), &shared.processes)?;
+    let process = spawned.process;
+    let mut log_pipe = LogPipe::new(spawned.log, "output", &shared.log, &context.room, process.id());
+    let times = (program.delay, options.connect_timeout);
+    let stream = connect(&process, &mut log_pipe, port, times, wanted)?;
+    let output = stream.try_clone().map_err(StartError::Resources)?;
+    Ok(Started {
+        input: Sink::to_socket(stream, INPUT_BOUND),
+        source: Source {
+            kind: "program",
+            output: Some(output),
+            log_pipe,
+            process: Some(process),
+            at_end: AtEnd::Stopped,
+        },
+    })
+}
 
 /// Waits for this long; what the child prints meanwhile is logged. A child that has ended is not waited for.
 pub(super) fn wait(
@@ -47,7 +78,7 @@ pub(super) fn wait(
 /// Connects to the child's port, again and again until it listens. What the child prints meanwhile is
 /// logged, and its end is noticed at once. As long as somebody else listens there, it is not connected to: he may
 /// go, and the child may wait for that.
-pub(super) fn connect(
+fn connect(
     process: &Process,
     log_pipe: &mut LogPipe,
     port: u16,

@@ -180,7 +180,7 @@ fn an_address_that_is_none_is_never_a_broadcast() {
         client.expect_text("mark");
     }
     assert_eq!(scrape(&server).get(DROPPED, &[("reason", "malformed header")]), Some(bad.len() as f64));
-    server.wait_for_line(&["WARN", "[room]", "thrown away", "may be private"]);
+    server.wait_for_line(&["WARN", "[room]", "discarded", "_to"]);
     // Nor are they kept for anybody.
     server.join("/room").expect_text("mark");
 }

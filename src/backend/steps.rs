@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::recipe::Step;
 
-const KILL: i32 = Signal::KILL.as_raw();
+pub(super) const KILL: i32 = Signal::KILL.as_raw();
 
 /// From KILL to giving up.
 pub(super) const REAP_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,0 +1,239 @@
+//! From a backend's output to the clients of its room: one read, cut into messages, one write for each client.
+
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::io::Errno;
+
+use super::backlog::Backlog;
+use super::{RoomSide, Shared};
+use crate::clients::Client;
+use crate::counters::Count;
+use crate::framing::output::{Decoded, Decoder, Output};
+use crate::recipe::{Recipe, Slow};
+use crate::sink::{Batch, CloseState, Overflow, WriteResult};
+use crate::sys::pipe::{PIPE, PIPE_WIDE, Wide, widen};
+
+/// Bytes of one read: more than a pipe holds at first, so that a full one shows.
+const MAX_READ: usize = PIPE_WIDE;
+
+/// Bytes of the first reads of lines: most programs never print more at a time. Chunks are read as they come.
+const FIRST_READ: usize = 8 * 1024;
+
+/// A batch up to this size is kept to be filled again.
+const MAX_SPARE: usize = 512 * 1024;
+
+/// What one read gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Nothing,
+    End,
+    Failed,
+}
+
+/// See the module's documentation.
+pub(super) struct Delivery {
+    recipe: Arc<Recipe>,
+    shared: Arc<Shared>,
+    room_side: Arc<dyn RoomSide>,
+    pid: Option<i32>,
+    /// Cuts the output into messages.
+    decoder: Decoder,
+    decoded: Decoded,
+    buffer: Vec<u8>,
+    spare: Arc<Batch>,
+    /// Messages of the backend so far.
+    messages: u64,
+    bad_text: u64,
+    /// The output is a wide pipe.
+    wide: Option<Wide>,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        recipe: &Arc<Recipe>,
+        shared: &Arc<Shared>,
+        room_side: &Arc<dyn RoomSide>,
+        pid: Option<i32>,
+    ) -> Self {
+        let first = if recipe.framing.output == Output::Chunks { MAX_READ } else { FIRST_READ };
+        Self {
+            decoder: Decoder::new(&recipe.framing.output, recipe.max_line),
+            decoded: Decoded::default(),
+            recipe: Arc::clone(recipe),
+            shared: Arc::clone(shared),
+            room_side: Arc::clone(room_side),
+            pid,
+            buffer: vec![0; first],
+            spare: Arc::default(),
+            messages: 0,
+            bad_text: 0,
+            wide: None,
+        }
+    }
+
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// The buffer, for other reads.
+    pub(super) fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
+    /// One read of the output, delivered to everybody. Its end delivers what is left in the decoder.
+    pub(super) fn read(&mut self, output: &OwnedFd, backlog: &mut Backlog) -> Read {
+        let read = match rustix::io::read(output, &mut self.buffer) {
+            Ok(0) => Read::End,
+            Ok(read) => Read::Bytes(read),
+            Err(Errno::AGAIN | Errno::INTR) => return Read::Nothing,
+            Err(_) => Read::Failed,
+        };
+        let Read::Bytes(bytes) = read else {
+            self.finish(backlog);
+            return read;
+        };
+        if bytes == PIPE && self.wide.is_none() {
+            self.wide = widen(output);
+        }
+        self.decoded.clear();
+        let mut fresh = std::mem::take(&mut self.spare);
+        // A spare batch has no other owner, or it would not be one.
+        let Some(batch) = Arc::get_mut(&mut fresh) else { return Read::Nothing };
+        self.decoder.push(&self.buffer[..bytes], batch, &mut self.decoded);
+        if bytes == self.buffer.len() {
+            self.buffer.resize(MAX_READ, 0);
+        }
+        self.deliver(fresh, backlog);
+        read
+    }
+
+    /// The output is over: a last message without an end is delivered too.
+    pub(super) fn finish(&mut self, backlog: &mut Backlog) {
+        self.decoded.clear();
+        let mut last = Batch::default();
+        self.decoder.finish(&mut last, &mut self.decoded);
+        self.deliver(Arc::new(last), backlog);
+    }
+
+    /// Whether the output cannot be understood any more; says so once.
+    pub(super) fn take_broken(&mut self) -> bool {
+        let Some(broken) = self.decoded.broken.take() else { return false };
+        let line = self.shared.log.error("program ended: it broke the framing");
+        line.room(self.room_side.name()).pid(self.pid).field("reason", broken).write();
+        true
+    }
+
+    /// Sends a batch to whom it is for.
+    fn deliver(&mut self, batch: Arc<Batch>, backlog: &mut Backlog) {
+        self.note_damage();
+        if let Some(metadata) = self.decoded.metadata.take() {
+            self.room_side.describe(metadata);
+        }
+        self.messages += batch.ends.len() as u64;
+        self.shared.counters.add(Count::MessagesOut, batch.ends.len() as u64);
+        self.shared.counters.add(Count::BytesOut, batch.bytes.len() as u64);
+        if !batch.ends.is_empty() {
+            let members = self.room_side.take(&batch, &self.decoded);
+            if self.decoded.addresses.is_plain() {
+                let whole = 0..batch.bytes.len();
+                for member in members.iter() {
+                    self.send(member, &batch, std::slice::from_ref(&whole), backlog);
+                }
+            } else {
+                let present: Vec<u64> = members.iter().map(|member| member.id).collect();
+                let shares = self.decoded.addresses.shares(&present, &batch.ends);
+                let mut parts = Vec::new();
+                for member in members.iter() {
+                    if shares.parts(member.id, &mut parts) {
+                        self.send(member, &batch, &parts, backlog);
+                    }
+                }
+            }
+        }
+        self.keep_spare(batch);
+        // A list of ids may be as large as the message was, and it may be long until the next one.
+        let broken = self.decoded.broken.take();
+        self.decoded.clear();
+        self.decoded.broken = broken;
+    }
+
+    fn send(&self, member: &Arc<Client>, batch: &Arc<Batch>, parts: &[Range<usize>], backlog: &mut Backlog) {
+        let overflow = match self.recipe.slow {
+            Slow::Drop => Overflow::Drop(&member.dropped),
+            Slow::Disconnect | Slow::Block => Overflow::Queue,
+        };
+        let before = member.dropped.load(Ordering::Relaxed);
+        let after = member.sink.send(batch, parts, overflow);
+        let dropped = member.dropped.load(Ordering::Relaxed) - before;
+        self.shared.counters.add(Count::DroppedSlow, dropped);
+        match after {
+            WriteResult::Clear => {}
+            WriteResult::Waits { needs_watcher } => {
+                if needs_watcher && member.sink.claim_watch() {
+                    backlog.add(member);
+                }
+            }
+            WriteResult::Refused => {
+                // A dead socket: its thread may sit in a read that nothing ends.
+                if member.sink.status().close_state == CloseState::Broken {
+                    member.wake();
+                }
+            }
+        }
+    }
+
+    /// A batch that nobody waits for any more is filled again: no allocation on the hot path.
+    fn keep_spare(&mut self, mut batch: Arc<Batch>) {
+        self.spare = match Arc::get_mut(&mut batch) {
+            Some(own) if own.memory() <= MAX_SPARE => {
+                own.bytes.clear();
+                own.ends.clear();
+                batch
+            }
+            _ => Arc::default(),
+        };
+    }
+
+    /// Counts and logs what had to be discarded or repaired.
+    fn note_damage(&mut self) {
+        let Decoded { overlong, bad_text, malformed, unfit_metadata, unfinished, .. } = self.decoded;
+        let (log, counters) = (&self.shared.log, &self.shared.counters);
+        counters.add(Count::DroppedOverlong, overlong);
+        counters.add(Count::DroppedMalformed, malformed);
+        counters.add(Count::DroppedMetadata, unfit_metadata);
+        counters.add(Count::Repaired, bad_text);
+        let warn = |message| log.warn(message).room(self.room_side.name()).pid(self.pid);
+        if overlong > 0 {
+            warn("oversized line discarded: longer than --maxline")
+                .number("lines", overlong)
+                .number("limit", self.recipe.max_line)
+                .write();
+        }
+        if malformed > 0 {
+            warn("message of the program discarded: its _to or _except is not valid")
+                .number("messages", malformed)
+                .write();
+        }
+        if unfit_metadata > 0 {
+            warn("metadata of the program discarded: more than 64 KiB, or not fit for every JSON parser")
+                .number("messages", unfit_metadata)
+                .write();
+        }
+        if bad_text > 0 && self.bad_text == 0 {
+            warn("output of the program is not UTF-8: bad bytes become U+FFFD (--binary passes them on)")
+                .write();
+        }
+        self.bad_text += bad_text;
+        if unfinished > 0 {
+            warn("program ended in the middle of a packet, which is discarded")
+                .number("bytes", unfinished)
+                .write();
+        }
+    }
+}

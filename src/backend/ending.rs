@@ -1,0 +1,504 @@
+//! How a backend comes to its end: what happens, and what is done then. Pure: it only says what is due; the reader
+//! does it.
+//!
+//! ```text
+//!            stop, end of output         exit, or nothing left to wait for      output and log over, or DRAIN
+//!  Running ──────────────────────▶ (steps) ─────────────────────────────▶ Draining ─────────────▶ Over
+//!                                     │ after KILL and REAP_TIMEOUT
+//!                                     └──────────────────────────▶ Stuck ──────── exit ─────────▶ Over
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::steps::{Due, Sequence};
+use crate::sys::process::Exit;
+
+/// How long output is awaited after the exit, while another process still holds the pipe.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A traced program that has exited: how often `waitid` is asked again, and for how long.
+const HIDDEN_EXIT_CHECK: Duration = Duration::from_millis(200);
+const HIDDEN_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the end of its output means for a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtEnd {
+    /// Nothing: it goes on reading (a program that has closed its standard output).
+    KeepsReading,
+    /// It can never be heard again, and is stopped (a program that has closed its connection).
+    Stopped,
+    /// It is over: there is no process to wait for.
+    Over,
+}
+
+/// Why a backend's clients are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CloseCause {
+    /// As its exit says.
+    Exit,
+    /// The server is shutting down.
+    Shutdown,
+    /// It closed its connection and can never be heard again.
+    Silence,
+    /// It broke the framing and can never be understood again.
+    BrokenFraming,
+    /// The connection to it broke.
+    ConnectionLost,
+}
+
+/// What happens to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Its room wants it no more.
+    Stop,
+    /// The server is shutting down.
+    ShutDown,
+    /// Nothing is to be waited for any more.
+    Kill,
+    /// So many bytes of its input are unread.
+    Unread(usize),
+    /// Its output has ended.
+    OutputEnded,
+    /// Reading from it failed.
+    OutputFailed,
+    /// Its output cannot be understood.
+    FramingBroken,
+    /// Nothing more is to be read from it, neither output nor log.
+    AllRead,
+    /// Its process shows that it has exited; how, unless that is hidden (a tracer has to reap it first).
+    Exited(Option<Exit>),
+    /// A client is too slow: output waits for it. Or no longer.
+    Stalled(bool),
+    /// It may be time for something.
+    Tick,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// The clients are closed first, then the backend is told that they leave.
+    CloseMembersFirst,
+    /// No client may join it from now on.
+    RefuseClients,
+    /// Its input ends.
+    EndInput,
+    /// This signal to the process group.
+    Signal(i32),
+    /// KILL to whatever is left of the process group, reap, close the clients.
+    Finish(Exit),
+    /// Close the clients, and go on without it.
+    GiveUp(&'static str),
+    /// It was given up, and has exited after all.
+    Bury,
+}
+
+/// At most so many actions follow one event.
+const MAX_ACTIONS: usize = 3;
+
+/// The actions that follow one event.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Actions([Option<Action>; MAX_ACTIONS]);
+
+impl Actions {
+    fn and(mut self, action: Action) -> Self {
+        if let Some(free) = self.0.iter_mut().find(|slot| slot.is_none()) {
+            *free = Some(action);
+        }
+        self
+    }
+}
+
+impl IntoIterator for Actions {
+    type Item = Action;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Action>, MAX_ACTIONS>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
+}
+
+/// Where a backend is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// It has exited but is not reaped; output may still come until then.
+    Draining(Exit, Instant),
+    /// Its clients have been closed; it cannot be reaped yet.
+    Stuck,
+    Over,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Ending {
+    stage: Stage,
+    at_end: AtEnd,
+    steps: Sequence,
+    cause: CloseCause,
+    /// It stopped talking before it was told to stop.
+    silent: bool,
+    killed: bool,
+    members_closed: bool,
+    /// Since when output waits for a slow client.
+    stalled_since: Option<Instant>,
+    /// Its exit shows and cannot be seen: since when, and when to look again.
+    hidden_exit: Option<(Instant, Instant)>,
+}
+
+impl Ending {
+    pub(super) fn new(at_end: AtEnd, steps: Sequence) -> Self {
+        Self {
+            stage: Stage::Running,
+            at_end,
+            steps,
+            cause: CloseCause::Exit,
+            silent: false,
+            killed: false,
+            members_closed: false,
+            stalled_since: None,
+            hidden_exit: None,
+        }
+    }
+
+    /// What follows.
+    pub(super) fn on(&mut self, event: Event, now: Instant) -> Actions {
+        use Action::{CloseMembersFirst, EndInput, RefuseClients};
+        let none = Actions::default();
+        let running = self.stage == Stage::Running;
+        match event {
+            Event::Stop => {
+                self.steps.begin(now);
+                none
+            }
+            Event::ShutDown => {
+                self.cause = CloseCause::Shutdown;
+                if running && !std::mem::replace(&mut self.members_closed, true) {
+                    self.steps.begin(now);
+                    return none.and(CloseMembersFirst);
+                }
+                none
+            }
+            Event::Kill => {
+                self.steps.hurry(now);
+                if let Stage::Draining(_, until) = &mut self.stage {
+                    // Whatever is still in the pipe, and whoever still holds it.
+                    *until = now;
+                    self.killed = true;
+                    return none.and(Action::Signal(super::steps::KILL));
+                }
+                none
+            }
+            Event::Unread(bytes) => {
+                self.steps.note_unread(bytes, now);
+                none
+            }
+            Event::OutputEnded | Event::OutputFailed if running => match self.at_end {
+                AtEnd::KeepsReading => none,
+                // One that was told to stop may close it.
+                AtEnd::Stopped if self.steps.has_begun() => none,
+                AtEnd::Stopped => {
+                    // If it is about to exit, its status says more.
+                    self.silent = true;
+                    self.steps.begin(now);
+                    none.and(RefuseClients).and(EndInput)
+                }
+                AtEnd::Over => {
+                    if event == Event::OutputFailed {
+                        self.blame(CloseCause::ConnectionLost);
+                    }
+                    self.exited(Exit::Status(0), now)
+                }
+            },
+            Event::FramingBroken => {
+                self.blame(CloseCause::BrokenFraming);
+                self.steps.hurry(now);
+                none
+            }
+            Event::AllRead => match self.stage {
+                Stage::Draining(exit, _) => self.finish(exit),
+                _ => none,
+            },
+            Event::Exited(exit) => self.notice_exit(exit, now),
+            Event::Stalled(stalled) => {
+                self.stall(stalled, now);
+                none
+            }
+            Event::Tick => self.tick(now),
+            Event::OutputEnded | Event::OutputFailed => none,
+        }
+    }
+
+    fn notice_exit(&mut self, exit: Option<Exit>, now: Instant) -> Actions {
+        match (self.stage, exit) {
+            (Stage::Running, Some(exit)) => self.exited(exit, now),
+            (Stage::Running, None) => {
+                // Polling the pidfd would spin.
+                let since = self.hidden_exit.map_or(now, |(since, _)| since);
+                self.hidden_exit = Some((since, now + HIDDEN_EXIT_CHECK));
+                if now - since >= HIDDEN_EXIT_TIMEOUT {
+                    return self.give_up("the end of the program cannot be seen; is it traced?");
+                }
+                Actions::default()
+            }
+            (Stage::Stuck, Some(_)) => {
+                self.stage = Stage::Over;
+                Actions::default().and(Action::Bury)
+            }
+            _ => Actions::default(),
+        }
+    }
+
+    fn exited(&mut self, exit: Exit, now: Instant) -> Actions {
+        self.hidden_exit = None;
+        // Only the time of waiting from here on is added to the time of draining.
+        self.stalled_since = self.stalled_since.map(|_| now);
+        self.stage = Stage::Draining(exit, now + DRAIN);
+        Actions::default().and(Action::RefuseClients)
+    }
+
+    /// While a client stalls the output, the time of draining stands still.
+    fn stall(&mut self, stalled: bool, now: Instant) {
+        match (self.stalled_since, stalled) {
+            (None, true) => self.stalled_since = Some(now),
+            (Some(since), false) => {
+                self.stalled_since = None;
+                if let Stage::Draining(_, until) = &mut self.stage {
+                    *until += now.saturating_duration_since(since);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, now: Instant) -> Actions {
+        match self.stage {
+            Stage::Running => match self.steps.due(now) {
+                Some(Due::Signal(signal)) => {
+                    if self.silent {
+                        self.blame(CloseCause::Silence);
+                    }
+                    match self.at_end {
+                        AtEnd::Over if signal == super::steps::KILL => self.exited(Exit::Status(0), now),
+                        AtEnd::Over => Actions::default(),
+                        _ => Actions::default().and(Action::Signal(signal)),
+                    }
+                }
+                Some(Due::GiveUp) => self.give_up("program cannot be ended"),
+                None => Actions::default(),
+            },
+            Stage::Draining(exit, until) if until <= now && (self.stalled_since.is_none() || self.killed) => {
+                self.finish(exit)
+            }
+            _ => Actions::default(),
+        }
+    }
+
+    fn finish(&mut self, exit: Exit) -> Actions {
+        self.stage = Stage::Over;
+        Actions::default().and(Action::Finish(exit))
+    }
+
+    fn give_up(&mut self, reason: &'static str) -> Actions {
+        self.stage = Stage::Stuck;
+        self.hidden_exit = None;
+        Actions::default().and(Action::GiveUp(reason))
+    }
+
+    /// This is why it ends, unless the server ends anyway.
+    fn blame(&mut self, cause: CloseCause) {
+        if self.cause == CloseCause::Exit {
+            self.cause = cause;
+        }
+    }
+
+    pub(super) fn cause(&self) -> CloseCause {
+        self.cause
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.stage == Stage::Running
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.steps.has_begun()
+    }
+
+    /// Whether its process is to be polled for its exit.
+    pub(super) fn awaits_exit(&self) -> bool {
+        matches!(self.stage, Stage::Running | Stage::Stuck) && self.hidden_exit.is_none()
+    }
+
+    /// Whether its exit is to be looked at although no event shows it.
+    pub(super) fn must_check_exit(&self, now: Instant) -> bool {
+        self.hidden_exit.is_some_and(|(_, check)| check <= now)
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled_since.is_some()
+    }
+
+    /// When time next changes something.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let drained = match self.stage {
+            Stage::Draining(_, until) if self.stalled_since.is_none() || self.killed => Some(until),
+            _ => None,
+        };
+        let step = self.steps.next().filter(|_| self.is_running());
+        [drained, step, self.hidden_exit.map(|(_, check)| check)].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::steps::KILL;
+    use super::*;
+    use crate::recipe::Step;
+
+    const TERM: i32 = 15;
+
+    fn ending(at_end: AtEnd) -> Ending {
+        let steps = [(250, TERM), (3000, KILL)];
+        let step = |(millis, signal)| Step { wait: Duration::from_millis(millis), signal };
+        Ending::new(at_end, Sequence::new(steps.map(step).to_vec()))
+    }
+
+    fn actions(ending: &mut Ending, event: Event, now: Instant) -> Vec<Action> {
+        ending.on(event, now).into_iter().collect()
+    }
+
+    #[test]
+    fn the_end_of_output_ends_what_cannot_be_heard_any_more() {
+        let now = Instant::now();
+        let cases = [
+            (AtEnd::KeepsReading, vec![], CloseCause::Exit),
+            (AtEnd::Stopped, vec![Action::RefuseClients, Action::EndInput], CloseCause::Silence),
+            (AtEnd::Over, vec![Action::RefuseClients], CloseCause::Exit),
+        ];
+        for (at_end, wanted, cause) in cases {
+            let mut ending = ending(at_end);
+            assert_eq!(actions(&mut ending, Event::OutputEnded, now), wanted, "{at_end:?}");
+            ending.on(Event::Tick, now + Duration::from_secs(1));
+            assert_eq!(ending.cause(), cause, "{at_end:?}");
+        }
+        let mut broken = ending(AtEnd::Over);
+        broken.on(Event::OutputFailed, now);
+        assert_eq!(broken.cause(), CloseCause::ConnectionLost);
+    }
+
+    #[test]
+    fn a_program_that_exits_is_finished_when_all_is_read_or_a_second_later() {
+        let now = Instant::now();
+        let exit = Exit::Status(3);
+        let mut quick = ending(AtEnd::KeepsReading);
+        assert_eq!(actions(&mut quick, Event::Exited(Some(exit)), now), [Action::RefuseClients]);
+        assert_eq!(actions(&mut quick, Event::AllRead, now), [Action::Finish(exit)]);
+        let mut held = ending(AtEnd::KeepsReading);
+        held.on(Event::Exited(Some(exit)), now);
+        held.on(Event::Stalled(true), now);
+        assert_eq!(actions(&mut held, Event::Tick, now + DRAIN), [], "a slow client stops the clock");
+        held.on(Event::Stalled(false), now + DRAIN);
+        assert_eq!(actions(&mut held, Event::Tick, now + DRAIN), []);
+        assert_eq!(actions(&mut held, Event::Tick, now + 2 * DRAIN), [Action::Finish(exit)]);
+    }
+
+    #[test]
+    fn a_hidden_exit_is_given_up_and_buried_when_it_shows() {
+        let now = Instant::now();
+        let mut ending = ending(AtEnd::KeepsReading);
+        assert_eq!(actions(&mut ending, Event::Exited(None), now), []);
+        assert!(!ending.awaits_exit() && ending.must_check_exit(now + HIDDEN_EXIT_CHECK));
+        let later = now + HIDDEN_EXIT_TIMEOUT;
+        assert!(matches!(actions(&mut ending, Event::Exited(None), later)[..], [Action::GiveUp(_)]));
+        assert!(ending.awaits_exit());
+        assert_eq!(actions(&mut ending, Event::Exited(Some(Exit::Status(0))), later), [Action::Bury]);
+        assert!(ending.is_over());
+    }
+
+    #[test]
+    fn what_has_no_process_is_over_after_the_last_step() {
+        let now = Instant::now();
+        let mut ending = ending(AtEnd::Over);
+        ending.on(Event::Stop, now);
+        assert_eq!(actions(&mut ending, Event::Tick, now + Duration::from_millis(250)), []);
+        let last = now + Duration::from_millis(3250);
+        assert_eq!(actions(&mut ending, Event::Tick, last), [Action::RefuseClients]);
+        assert_eq!(actions(&mut ending, Event::AllRead, last), [Action::Finish(Exit::Status(0))]);
+    }
+
+    /// A deterministic stream of numbers (xorshift).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % bound
+        }
+    }
+
+    /// Whatever happens in whatever order: clients are closed first at most once, it is finished or given up once,
+    /// and after a stop it is over or stuck within a bounded time that nothing puts off.
+    #[test]
+    fn every_order_of_events_comes_to_one_end() {
+        let mut random = Random(0x9E37_79B9_7F4A_7C15);
+        for round in 0..20_000 {
+            let at_end = [AtEnd::KeepsReading, AtEnd::Stopped, AtEnd::Over][round % 3];
+            let mut ending = ending(at_end);
+            let mut now = Instant::now();
+            let (mut firsts, mut ends, mut burials, mut stopped) = (0, 0, 0, false);
+            let mut history = Vec::new();
+            let mut unread = 1000;
+            for step in 0..60 {
+                now += Duration::from_millis(random.below(200));
+                let process = at_end != AtEnd::Over;
+                let event = match random.below(if stopped || step < 40 { 12 } else { 1 }) {
+                    0 => Event::Stop,
+                    1 => Event::ShutDown,
+                    2 if random.below(10) == 0 => Event::Kill,
+                    3 => Event::OutputEnded,
+                    4 => Event::OutputFailed,
+                    5 if random.below(10) == 0 => Event::FramingBroken,
+                    6 if process && random.below(4) == 0 => {
+                        Event::Exited((random.below(2) == 0).then_some(Exit::Status(1)))
+                    }
+                    7 => Event::Stalled(random.below(2) == 0),
+                    8 => {
+                        unread -= random.below(unread + 1).min(unread);
+                        Event::Unread(unread as usize)
+                    }
+                    9 => Event::AllRead,
+                    _ => Event::Tick,
+                };
+                stopped |= matches!(event, Event::Stop | Event::ShutDown);
+                history.push(event);
+                for action in ending.on(event, now) {
+                    firsts += u32::from(action == Action::CloseMembersFirst);
+                    ends += u32::from(matches!(action, Action::Finish(_) | Action::GiveUp(_)));
+                    burials += u32::from(action == Action::Bury);
+                }
+            }
+            // Left alone with the clock, and a client that is not slow for ever.
+            ending.on(Event::Stop, now);
+            ending.on(Event::Stalled(false), now);
+            for _ in 0..100 {
+                now += Duration::from_millis(100);
+                let events = [Event::Tick]
+                    .into_iter()
+                    .chain(ending.must_check_exit(now).then_some(Event::Exited(None)));
+                for event in events {
+                    for action in ending.on(event, now) {
+                        ends += u32::from(matches!(action, Action::Finish(_) | Action::GiveUp(_)));
+                    }
+                }
+            }
+            assert!(firsts <= 1, "{history:?}");
+            assert_eq!(ends, 1, "{at_end:?} {history:?} {ending:?}");
+            assert!(burials <= 1 && ending.next().is_none_or(|at| at > now), "{history:?} {ending:?}");
+        }
+    }
+}

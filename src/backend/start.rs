@@ -1,0 +1,130 @@
+//! Starting what answers in a room: each kind of backend is a file of its own, and a line in [`start`].
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::Shared;
+use super::ending::AtEnd;
+use super::log_pipe::LogPipe;
+use super::{connect, relay, stdio, tcp};
+use crate::recipe::{Backend, Recipe};
+use crate::sink::Sink;
+use crate::sys::process::Process;
+use crate::sys::reason;
+
+/// Names and values of an environment.
+pub type Variables = Vec<(String, OsString)>;
+
+/// What the first client of a room brings along for the backend.
+#[derive(Debug, Clone, Default)]
+pub struct StartContext {
+    /// The room's name.
+    pub room: String,
+    /// The query of the request, raw.
+    pub query: String,
+    /// `ip:port`, or `unix:`.
+    pub address: String,
+    /// The port that a program is to listen on, if it talks over TCP.
+    pub port: Option<u16>,
+    /// The CGI set, if it was asked for.
+    pub cgi: Variables,
+}
+
+/// A backend that could not be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The program could not be executed.
+    Spawn(OsString, io::Error),
+    /// The program was started and did not listen on its port; says why. It has been killed.
+    NotListening(String),
+    /// There is no port that it could listen on.
+    NoPort,
+    /// No connection could be made; says why.
+    NotConnected(String),
+    /// It runs, but there was no thread, descriptor or memory to serve it; it has been killed.
+    Resources(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spawn(name, e) => write!(f, "cannot start {}: {}", name.to_string_lossy(), reason(e)),
+            Self::NotListening(why) => write!(f, "cannot talk to the program: {why}"),
+            Self::NoPort => f.write_str("no port of --tcpports is free"),
+            Self::NotConnected(why) => write!(f, "cannot connect: {why}"),
+            Self::Resources(e) => write!(f, "cannot serve the program: {}", reason(e)),
+        }
+    }
+}
+
+impl StartError {
+    /// Whether the program is at fault, and not this machine, which had nothing left to start it with.
+    pub fn is_of_the_program(&self) -> bool {
+        let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN].map(|e| Some(e.raw_os_error()));
+        match self {
+            Self::Spawn(_, e) => !short.contains(&e.raw_os_error()),
+            Self::NotListening(_) => true,
+            Self::NoPort | Self::NotConnected(_) | Self::Resources(_) => false,
+        }
+    }
+
+    /// What clients are told of it: nothing about the files and the limits of this machine.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Spawn(..) | Self::Resources(_) => "cannot start the program".to_owned(),
+            Self::NotListening(_) | Self::NoPort | Self::NotConnected(_) => self.to_string(),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Spawn(_, e) | Self::Resources(e) => Some(e),
+            Self::NotListening(_) | Self::NoPort | Self::NotConnected(_) => None,
+        }
+    }
+}
+
+/// A backend that runs: our ends of it, all in non-blocking mode.
+pub(super) struct Started {
+    pub(super) input: Sink,
+    pub(super) source: Source,
+}
+
+/// What a reader reads, and whose end it waits for.
+pub(super) struct Source {
+    /// What it is called in the log.
+    pub(super) kind: &'static str,
+    pub(super) output: Option<OwnedFd>,
+    pub(super) log_pipe: LogPipe,
+    /// None where there is no process that ends with it.
+    pub(super) process: Option<Arc<Process>>,
+    pub(super) at_end: AtEnd,
+}
+
+impl Source {
+    pub(super) fn pid(&self) -> Option<i32> {
+        self.process.as_ref().map(|process| process.id())
+    }
+}
+
+/// Starts what answers in a room. `wanted` says whether the room still waits for it: asked while this takes long.
+pub(super) fn start(
+    recipe: &Recipe,
+    shared: &Shared,
+    context: &StartContext,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Started, StartError> {
+    match &recipe.backend {
+        Backend::Stdio(program) => stdio::start(program, shared, context, wanted),
+        Backend::Tcp(program, options) => tcp::start(program, options, shared, context, wanted),
+        Backend::Connect(destination) => connect::start(destination, shared, context, wanted),
+        Backend::Relay { .. } => relay::start(shared, context),
+    }
+}
