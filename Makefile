@@ -97,8 +97,8 @@ count: ## count the lines of code, by room and along the path of a message
 
 demo: build ## serve examples/chat, for two tabs that talk to each other
 	@echo 'Open http://$(ADDR)/ in two tabs. Control-C ends it.'
-	@"$${CARGO_TARGET_DIR:-target}/release/scalesocket" --addr $(ADDR) --staticdir examples/chat \
-		--joinmsg '{"joined":"#QUERY_NAME"}' --leavemsg '{"left":"#QUERY_NAME"}' cat
+	@"$${CARGO_TARGET_DIR:-target}/release/scalesocket" --addr $(ADDR) --frame=json --cache tagged:50 \
+		--joinmsg '{"_to":#ID,"_join":#ID}' --leavemsg '{"_leave":#ID}' --staticdir examples/chat cat
 
 # Does not call cargo when there is something to install: `make && sudo make install`.
 install: ## install binary, man page and completions under $(DESTDIR)$(PREFIX)

@@ -200,6 +200,10 @@ class Browser:
                 return event
             self._events.append(event)
 
+    def heard(self, method, session):
+        """The events of a kind that have come so far."""
+        return [event for event in self._events if (event["method"], event.get("sessionId")) == (method, session)]
+
     def tab(self, url):
         return Tab(self, url)
 
@@ -268,12 +272,24 @@ class Tab:
     def click(self, x, y):
         self.drag([(x, y)])
 
+    def resize(self, width, height, scheme):
+        """Shows the page in a window of another size, in a light or a dark scheme."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", features=features)
+        is_phone = width < 1000
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=2 if is_phone else 1, mobile=is_phone,
+        )
+        self.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+
     def close(self):
         if self._is_open:
             self._is_open = False
             self._browser.call("Target.closeTarget", targetId=self._target)
 
     def screenshot(self):
+        self.call("Page.bringToFront")
         return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
 

@@ -4,6 +4,7 @@ import ctypes
 import os
 import queue
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -100,6 +101,17 @@ class Server(Process):
 
     def url(self, room="room"):
         return f"ws://{self.address}/{room}"
+
+
+def example(name):
+    """The arguments of the command line that an example's first lines give, without the address."""
+    directory = TOP / "examples" / name
+    program = directory / f"{name}.py"
+    text = (program if program.exists() else directory / "index.html").read_text()
+    command = re.search(r"^ +scalesocket (.*(?<=\\)\n)*.*$", text, re.MULTILINE)[0].replace("\\\n", "")
+    words = shlex.split(command)[1:]
+    assert words[:2] == ["--addr", "localhost:9000"], words
+    return words[2:]
 
 
 def free_port():

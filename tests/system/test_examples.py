@@ -2,26 +2,15 @@
 
 import json
 import os
-import re
-import shlex
 import unittest
 import urllib.request
 from pathlib import Path
 
 from clients import Browser, PythonClients
-from harness import PATIENCE, TOP, Server, free_port
+from harness import PATIENCE, TOP, Server, example, free_port
+from prefix_proxy import PREFIX, PrefixProxy
 
 ARROWS = {"left": "ArrowLeft", "up": "ArrowUp", "right": "ArrowRight", "down": "ArrowDown"}
-
-
-def told(path):
-    """The arguments of the command line that an example's file tells to use."""
-    text = re.sub(r"^//", "", (TOP / path).read_text(), flags=re.MULTILINE)
-    command = re.search(r"^ +scalesocket (.*(?<=\\)\n)*.*$", text, re.MULTILINE)[0].replace("\\\n", "")
-    words = shlex.split(command)[1:]
-    # The server of a test picks its port itself.
-    assert words[:2] == ["--addr", "localhost:9000"], words
-    return words[2:]
 
 
 class Examples(unittest.TestCase):
@@ -33,8 +22,8 @@ class Examples(unittest.TestCase):
     def tearDownClass(cls):
         cls.browser.stop()
 
-    def serve(self, path, **options):
-        server = Server(*told(path), cwd=TOP, **options)
+    def serve(self, name, **options):
+        server = Server(*example(name), cwd=TOP, **options)
         self.addCleanup(server.stop)
         return server
 
@@ -52,7 +41,7 @@ class Examples(unittest.TestCase):
     def play(self, server, name, room):
         tab = self.tab(server, f"?room={room}")
         tab.type("#name", name)
-        tab.until(f"document.querySelector('#state').innerText === 'in room {room}'")
+        tab.until(f"document.querySelector('#state').innerText === 'In room {room}'")
         self.until_field(tab, f"label.includes({json.dumps(name)} + ' at ')")
         return tab
 
@@ -81,12 +70,12 @@ class Examples(unittest.TestCase):
             self.until_field(other, f"label.includes('{name} at {x + across}, {y + down};')")
 
     def test_two_play_and_see_each_other_move_and_score(self):
-        server = self.serve("examples/game/game.py")
+        server = self.serve("game")
         ann, bob = self.play(server, "Ann", "meadow"), self.play(server, "Bob", "meadow")
         self.until_field(ann, "label.includes('Bob at ')")
         self.assertEqual(self.places(ann), self.places(bob))
         own = "document.querySelector('#scores .you').firstChild.data"
-        self.assertEqual((ann.evaluate(own), bob.evaluate(own)), ("Ann", "Bob"))
+        self.assertEqual((ann.evaluate(own), bob.evaluate(own)), ("Ann (you)", "Bob (you)"))
         # To the nearest star, one press of a key after the other; others may be on the way.
         for _ in range(100):
             places, stars = self.places(ann)
@@ -97,8 +86,8 @@ class Examples(unittest.TestCase):
             self.step(ann, "Ann", to, (ann, bob))
             if abs(across) + abs(down) == 1:
                 break
-        for tab in (ann, bob):
-            tab.until("document.querySelector('#scores').innerText.replace(/\\s/g, '') === 'Ann1Bob0'")
+        for tab, scores in ((ann, "Ann(you)1Bob0"), (bob, "Ann1Bob(you)0")):
+            tab.until(f"document.querySelector('#scores').innerText.replace(/\\s/g, '') === '{scores}'")
         self.assertEqual(self.places(ann), self.places(bob))
         # A click beside oneself is a step too.
         x, y = self.places(bob)[0]["Bob"]
@@ -111,7 +100,7 @@ class Examples(unittest.TestCase):
         self.keep_screenshot(bob, "game.png")
 
     def test_the_lobby_lists_rooms_with_their_players_and_leads_into_them(self):
-        server = self.serve("examples/game/game.py")
+        server = self.serve("game")
         lobby = self.tab(server)
         lobby.until("!document.querySelector('#none').hidden && rooms.innerText === ''")
         self.play(server, "Ann", "meadow")
@@ -122,11 +111,11 @@ class Examples(unittest.TestCase):
         self.addCleanup(stranger.close)
         rows = "[...document.querySelectorAll('#rooms li')].map((row) => row.innerText.replace(/\\s+/g, ' ').trim())"
         expected = [
-            "<img src=x> 1 here, 1 playing, best score 0",
-            "cliff 1 here, 1 playing, best score 0",
-            "meadow 2 here, 2 playing, best score 0",
+            "<img src=x> 1 player, best score 0",
+            "cliff 1 player, best score 0",
+            "meadow 2 players, best score 0",
         ]
-        lobby.until(f"JSON.stringify({rows}.sort()) === {json.dumps(json.dumps(expected, separators=(',', ':')))}")
+        lobby.until(f"JSON.stringify({rows}) === {json.dumps(json.dumps(expected, separators=(',', ':')))}")
         self.assertEqual(lobby.evaluate("document.querySelectorAll('#rooms img').length"), 0)
         self.keep_screenshot(lobby, "lobby.png")
         self.assertEqual(bob.evaluate("document.querySelectorAll('#scores i').length"), 0)
@@ -138,11 +127,11 @@ class Examples(unittest.TestCase):
         lobby.evaluate(enter)
         self.until_field(lobby, "label.includes('Eve at ') && label.includes('Joe at ')")
         bob.evaluate("document.querySelector('#leave').click()")
-        bob.until(f"{rows}.includes('meadow 1 here, 1 playing, best score 0')")
-        bob.until(f"{rows}.includes('cliff 2 here, 2 playing, best score 0')")
+        bob.until(f"{rows}.includes('meadow 1 player, best score 0')")
+        bob.until(f"{rows}.includes('cliff 2 players, best score 0')")
 
     def test_the_game_bears_whatever_a_client_may_say(self):
-        server = self.serve("examples/game/game.py")
+        server = self.serve("game")
         stranger = PythonClients().open(server.url("meadow"))
         self.addCleanup(stranger.close)
         welcome = json.loads(stranger.take()[0])
@@ -159,18 +148,22 @@ class Examples(unittest.TestCase):
         self.assertEqual(len(fields[-1]["players"][0]["name"]), 20)
 
     def test_a_player_is_back_when_the_server_is(self):
-        server = Server(*told("examples/game/game.py"), cwd=TOP, address=f"127.0.0.1:{free_port()}")
+        server = Server(*example("game"), cwd=TOP, address=f"127.0.0.1:{free_port()}")
         try:
             ann = self.play(server, "Ann", "meadow")
+            self.play(server, "Bob", "meadow")
+            self.until_field(ann, "label.includes('Bob at ')")
         finally:
             server.stop()
-        ann.until("document.querySelector('#state').innerText.startsWith('disconnected (1001 ')")
-        self.serve("examples/game/game.py", address=server.address)
-        ann.until("document.querySelector('#state').innerText === 'in room meadow'")
+        ann.until("document.querySelector('#state').className === 'lost'")
+        # The others did not leave: the field stays as it was.
+        self.assertEqual(set(self.places(ann)[0]), {"Ann", "Bob"})
+        self.serve("game", address=server.address)
+        ann.until("document.querySelector('#state').innerText === 'In room meadow again, with a new score'")
         self.step_from_edge(ann)
 
     def step_from_edge(self, tab):
-        self.until_field(tab, "label.startsWith('Ann at ')")
+        self.until_field(tab, "label.includes('Ann at ')")
         to = "right" if self.places(tab)[0]["Ann"][0] == 0 else "left"
         self.step(tab, "Ann", to, (tab,))
 
@@ -180,7 +173,7 @@ class Examples(unittest.TestCase):
 
     def board(self, server, room="board"):
         tab = self.tab(server, f"?room={room}")
-        tab.until(f"document.querySelector('#state').innerText === 'in room {room}'")
+        tab.until(f"document.querySelector('#state').innerText === 'In room {room}'")
         return tab
 
     def draw(self, tab, *places):
@@ -192,17 +185,24 @@ class Examples(unittest.TestCase):
 
     def until_same(self, drawn, *others):
         """Waits until all show as much as the first, which shows all of its own; then pixel by pixel."""
-        strokes = drawn.evaluate("lines")
+        pieces = drawn.evaluate("kept.size")
         for other in others:
-            other.until(f"picture.ariaLabel === 'Whiteboard, strokes: {strokes}'")
+            self.until_pieces(other, pieces)
             self.assertEqual(other.evaluate(self.PICTURE), drawn.evaluate(self.PICTURE))
+
+    def until_pieces(self, tab, count):
+        """Waits until a tab shows that many pieces of strokes."""
+        tab.evaluate(
+            f"new Promise((resolve) => {{ const look = () => kept.size === {count} ? resolve() : setTimeout(look, 20);"
+            " look(); })"
+        )
 
     def until_drawn(self, tab, x, y):
         """Waits until there is something at a place."""
         tab.until(f"pen.getImageData({x}, {y}, 1, 1).data[3] > 0")
 
     def test_what_one_draws_all_see_also_those_who_come_later(self):
-        server = self.serve("examples/whiteboard/whiteboard.js")
+        server = self.serve("whiteboard")
         ann, bob, other = self.board(server), self.board(server), self.board(server, "other")
         blank = ann.evaluate(self.PICTURE)
         self.draw(ann, (100, 100), (300, 150), (500, 400))
@@ -234,7 +234,7 @@ class Examples(unittest.TestCase):
         self.until_same(ann, bob, self.board(server))
 
     def test_the_picture_is_still_there_when_everybody_was_away(self):
-        server = self.serve("examples/whiteboard/whiteboard.js")
+        server = self.serve("whiteboard")
         ann = self.board(server)
         self.draw(ann, (100, 100), (300, 150))
         self.until_drawn(ann, 300, 150)
@@ -246,7 +246,7 @@ class Examples(unittest.TestCase):
         self.assertEqual(bob.evaluate(self.PICTURE), drawn)
 
     def test_what_could_not_have_been_drawn_is_not(self):
-        server = self.serve("examples/whiteboard/whiteboard.js")
+        server = self.serve("whiteboard")
         ann = self.board(server)
         stranger = PythonClients().open(server.url("board"))
         self.addCleanup(stranger.close)
@@ -262,21 +262,55 @@ class Examples(unittest.TestCase):
         # All but what is no JSON object comes back.
         stranger.take(1 + len(bad) + 5 + 1)
         self.until_drawn(ann, 50, 50)
-        self.assertEqual(ann.evaluate("[lines, you]"), [1, 1])
+        self.assertEqual(ann.evaluate("[strokes, you]"), [1, 1])
 
     def test_a_tab_finds_its_board_again_when_the_server_comes_back(self):
-        path = "examples/whiteboard/whiteboard.js"
-        server = Server(*told(path), cwd=TOP, address=f"127.0.0.1:{free_port()}")
+        server = Server(*example("whiteboard"), cwd=TOP, address=f"127.0.0.1:{free_port()}")
         try:
-            ann = self.board(server)
-            self.draw(ann, (100, 100), (300, 150))
-            self.until_drawn(ann, 300, 150)
+            ann, bob = self.board(server), self.board(server)
+            self.draw(ann, (100, 100), (300, 150), (600, 100), (700, 500))
+            self.draw(ann, (50, 50), (60, 60))
+            for tab in (ann, bob):
+                tab.until("picture.ariaLabel === 'Whiteboard, strokes: 2'")
+            self.until_same(ann, bob)
+            drawn = ann.evaluate(self.PICTURE)
         finally:
             server.stop()
-        ann.until("document.querySelector('#state').innerText.startsWith('disconnected (1001 ')")
-        self.serve(path, address=server.address)
-        ann.until("document.querySelector('#state').innerText === 'in room board'")
-        # The server has forgotten, and so the tab has.
-        ann.until("picture.ariaLabel === 'Whiteboard, strokes: 0'")
-        self.draw(ann, (100, 100), (400, 150))
-        self.until_drawn(ann, 400, 150)
+        ann.until("document.querySelector('#state').className === 'lost'")
+        self.assertEqual(ann.evaluate("getComputedStyle(picture).cursor"), "not-allowed")
+        self.assertTrue(ann.evaluate("get('clear').disabled"))
+        self.draw(ann, (500, 300), (600, 300))
+        self.assertEqual(ann.evaluate(self.PICTURE), drawn)
+        self.serve("whiteboard", address=server.address)
+        # The server has forgotten the picture. The pages say so, and can put it back.
+        for tab in (ann, bob):
+            tab.until("!document.querySelector('#lost').hidden")
+            self.assertEqual(tab.evaluate("picture.ariaLabel"), "Whiteboard, strokes: 0")
+        late = self.board(server)
+        self.draw(late, (800, 100), (900, 100))
+        self.until_drawn(late, 900, 100)
+        self.assertTrue(late.evaluate("document.querySelector('#lost').hidden"))
+        ann.evaluate("document.querySelector('#restore').click()")
+        for tab in (ann, bob, late):
+            tab.until("document.querySelector('#lost').hidden && picture.ariaLabel === 'Whiteboard, strokes: 3'")
+            self.until_same(ann, tab)
+        self.until_drawn(bob, 700, 500)
+        self.assertEqual(ann.evaluate("getComputedStyle(picture).cursor"), "crosshair")
+
+    def test_a_picture_that_was_cleared_meanwhile_is_not_missed(self):
+        server = self.serve("whiteboard")
+        proxy = PrefixProxy(server.address)
+        self.addCleanup(proxy.stop)
+        bob = self.board(server)
+        ann = self.browser.tab(f"http://{proxy.address}{PREFIX}?room=board")
+        self.addCleanup(ann.close)
+        ann.until("document.querySelector('#state').innerText === 'In room board'")
+        self.draw(bob, (100, 100), (300, 150))
+        self.until_drawn(ann, 300, 150)
+        proxy.swallow()
+        bob.evaluate("document.querySelector('#clear').click()")
+        bob.until("picture.ariaLabel === 'Whiteboard, strokes: 0'")
+        proxy.cut()
+        ann.until("document.querySelector('#state').className === 'lost'")
+        ann.until("document.querySelector('#state').className === 'open'")
+        self.assertEqual(ann.evaluate("[picture.ariaLabel, get('lost').hidden]"), ["Whiteboard, strokes: 0", True])
