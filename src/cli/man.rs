@@ -181,6 +181,41 @@ mod tests {
         }
     }
 
+    /// Options that the prose describes already and the table will have.
+    const PENDING: &[&str] = &[
+        "relay",
+        "connect",
+        "share",
+        "defaultroom",
+        "base",
+        "partial",
+        "exitidle",
+        "exitend",
+        "header",
+        "header-http",
+        "header-ws",
+        "q",
+    ];
+
+    #[test]
+    fn the_prose_names_only_options_that_exist() {
+        let known = |name: &str| {
+            FLAGS.iter().any(|flag| {
+                flag.name == name || flag.short == name.chars().next().filter(|_| name.len() == 1)
+            })
+        };
+        let mut named = 0;
+        for line in PAGE.lines().filter(|line| line.starts_with('.')) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            for pair in words.windows(2).filter(|pair| pair[0].trim_start_matches('.') == "Fl") {
+                let name = pair[1].trim_start_matches('-');
+                assert!(known(name) || PENDING.contains(&name), "{line}");
+                named += 1;
+            }
+        }
+        assert!(named > 100, "{named}");
+    }
+
     #[test]
     fn prose_becomes_mdoc_lines() {
         for (text, mdoc) in [

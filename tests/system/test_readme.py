@@ -1,4 +1,4 @@
-"""The quick start of README.md, word for word: each program served as it says, by each client."""
+"""The README's programs, clients and recipes, word for word."""
 
 import json
 import os
@@ -16,40 +16,59 @@ from harness import BINARY, PATIENCE, TOP, Process, tool
 ADDRESS = "localhost:9000"
 
 
+def section(text, heading):
+    """What stands under a heading, up to the next one of its level or above."""
+    level = heading.split()[0]
+    start = text.partition(f"\n{heading}\n")[2]
+    return re.split(rf"\n#{{2,{len(level)}}} ", start)[0]
+
+
 class Readme(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        text = (TOP / "README.md").read_text()
-        start = text.partition("## Quick start\n")[2].partition("\n## ")[0]
-        blocks = re.findall(r"(?<=\n\n)([^\n]+(?:\n[^\n]+)*)\n\n```(\w+)\n(.*?)```\n", start, re.DOTALL)
+        cls.text = (TOP / "README.md").read_text()
+        blocks = re.findall(
+            r"(?<=\n\n)([^\n]+(?:\n[^\n]+)*)\n\n```(\w+)\n(.*?)```\n", cls.text, re.DOTALL
+        )
         cls.directory = cls.enterClassContext(tempfile.TemporaryDirectory())
-        cls.files, cls.commands = {}, []
-        for words, language, block in blocks:
+        cls.files = {}
+        for words, _, block in blocks:
             if name := re.match(r"`([\w.]+)`, ", words):
                 cls.files[name[1]] = block
                 Path(cls.directory, name[1]).write_text(block)
-            else:
-                assert language == "sh", words
-                cls.commands += block.splitlines()
-        # The name that the README uses.
+        # The names that the README uses.
         Path(cls.directory, "scalesocket").symlink_to(BINARY)
+        Path(cls.directory, "examples").symlink_to(TOP / "examples")
         cls.environment = os.environ | {"PATH": f"{cls.directory}:{os.environ['PATH']}"}
+        cls.help = subprocess.run([BINARY, "--help"], capture_output=True, text=True, timeout=PATIENCE).stdout
 
     def serve(self, command):
         server = Process("sh", "-c", f"exec {command}", cwd=self.directory, env=self.environment)
         self.addCleanup(server.stop)
-        server.wait_for(rf"listening on 127\.0\.0\.1:{ADDRESS.rpartition(':')[2]}")
+        self.port = server.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1]
         return server
 
-    def test_the_quick_start_has_a_program_and_a_client_in_each_language(self):
-        self.assertEqual(set(self.files), {"shout.sh", "count.py", "dice.js", "talk.py", "talk.js"})
-        self.assertEqual(len(self.commands), 3)
+    def recipe(self, heading):
+        """Serves the recipe's one command; gives what opens clients of it."""
+        (command,) = re.findall(r"```sh\n(.*?)```", section(self.text, f"### {heading}"), re.DOTALL)
+        for option in re.findall(r"--[a-z]+", command):
+            if not re.search(rf"^  .*{option}\b", self.help, re.MULTILINE):
+                self.skipTest(f"this scalesocket has no {option}")
+        self.serve(command)
+        clients = PythonClients()
+        return lambda path="/kitchen": clients.open(f"ws://localhost:{self.port}{path}")
+
+    def test_there_is_a_program_and_a_client_in_each_language(self):
+        self.assertEqual(
+            set(self.files), {"shout.sh", "count.py", "dice.js", "talk.py", "talk.js", "bot.py"}
+        )
 
     def test_each_program_answers_each_client(self):
         answers = {"shout.sh": "KITCHEN: HELLO", "count.py": "1: hello", "dice.js": r"hello rolls [1-6]"}
+        commands = re.findall(r"^scalesocket .*", section(self.text, "## First program"), re.MULTILINE)
         browser = Browser()
         self.addCleanup(browser.stop)
-        for command, (program, answer) in zip(self.commands, answers.items(), strict=True):
+        for command, (program, answer) in zip(commands, answers.items(), strict=True):
             self.assertIn(program, command)
             server = self.serve(command)
             with self.subTest(command=command, client="talk.py"):
@@ -75,6 +94,47 @@ class Readme(unittest.TestCase):
         done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, timeout=PATIENCE)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
+
+    def test_the_recipe_of_private_answers_keeps_them_private(self):
+        join = self.recipe("Private answers")
+        ann = join()
+        (welcome,) = ann.take()
+        self.assertEqual(json.loads(welcome)["text"], "welcome")
+        ben = join()
+        ben.take()
+        ben.send('{"_from":1,"_join":1,"text":"hello"}')
+        (answer,) = ben.take()
+        self.assertEqual(json.loads(answer), {"_to": json.loads(answer)["_to"], "text": "HELLO"})
+        ann.send('{"text":"mine"}')
+        (answer,) = ann.take()
+        self.assertEqual(json.loads(answer)["text"], "MINE", "and nothing of what Ben was answered")
+
+    def test_the_recipe_of_several_programs_serves_each_at_its_path(self):
+        join = self.recipe("Several programs")
+        chat, time = join("/chat"), join("/time")
+        chat.send("hello")
+        self.assertEqual(chat.take(), ["hello"])
+        self.assertRegex(time.take()[0], r"\d\d:\d\d:\d\d")
+
+    def test_the_recipe_of_a_page_serves_it_beside_the_rooms(self):
+        client = self.recipe("A page and its websocket")("/lobby")
+        client.send("hello")
+        self.assertEqual(client.take(), ["hello"])
+
+    def test_the_recipe_of_one_process_for_each_client_keeps_clients_apart(self):
+        join = self.recipe("One process for each client")
+        ann, ben = join(), join()
+        ann.send("a")
+        ben.send("b")
+        self.assertEqual((ann.take(), ben.take()), (["KITCHEN: A"], ["KITCHEN: B"]))
+
+    def test_the_recipe_without_a_program_relays_to_the_others(self):
+        join = self.recipe("No program")
+        ann, ben = join(), join()
+        ann.send("from Ann")
+        self.assertEqual(ben.take(), ["from Ann"])
+        ben.send("from Ben")
+        self.assertEqual(ann.take(), ["from Ben"], "and not her own")
 
     def test_make_demo_serves_the_chat(self):
         command = ["make", "--no-print-directory", "demo", "ADDR=localhost:0", "CARGO=true"]
