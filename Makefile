@@ -15,7 +15,7 @@ TARGET = x86_64-unknown-linux-musl
 STATICFLAGS = -C linker=rust-lld -C link-arg=--icf=all -C link-arg=--pack-dyn-relocs=relr
 # Where `make demo` listens.
 ADDR = localhost:9000
-# Where `make bench-peers` puts the servers that `make bench` compares with; those in PATH are found too.
+# Where `make bench-peers` puts the servers that `make bench` compares with; those in PATH are found, too.
 PEERS = $${XDG_CACHE_HOME:-$$HOME/.cache}/scalesocket-peers
 # More for the load generator: `make bench BENCHFLAGS='--only fan-out --before OLD'`.
 BENCHFLAGS = --out benches/RESULTS.md
@@ -69,11 +69,11 @@ test-system: ## run scalesocket against browsers, inetd, systemd and others' cli
 test-static: static ## run the static binary in an empty directory that is its whole world (root)
 	python3 tests/system/chroot.py "$${CARGO_TARGET_DIR:-target}/$(TARGET)/release/scalesocket" $(TARGET)
 
-bench: static ## measure the static binary beside the machine's limit and whatever peers are here (15 minutes)
+bench: static ## measure the static binary beside a plain baseline and the peers that are installed (20 minutes)
 	$(CARGO) bench --quiet --locked --bench load -- --peers "$(PEERS)" \
 		--server "$${CARGO_TARGET_DIR:-target}/$(TARGET)/release/scalesocket" $(BENCHFLAGS)
 
-bench-smoke: build ## run every measurement once and short: whether it works, not how fast
+bench-smoke: build ## run each measurement once and short, to check that it works
 	$(CARGO) bench --quiet --locked --bench load -- --smoke \
 		--server "$${CARGO_TARGET_DIR:-target}/release/scalesocket"
 

@@ -33,22 +33,24 @@ struct Arrival {
 /// What an arrival does once it is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Visit {
-    /// Everybody comes to one room and stays.
+    /// All come to one room and stay.
     Stay,
+    /// All come to one path, each says one thing, hears it and stays.
+    StayAndEcho,
     /// Each has a room of its own, says one thing, hears it and goes.
     Echo,
 }
 
 /// `count` clients come, at most `at_once` of them not in yet; the time of each from its SYN to its answer.
 pub(crate) fn arrive(server: &Server, count: usize, at_once: usize, visit: Visit) -> io::Result<Outcome> {
-    let messages = Messages::new(64, server.binary);
+    let messages = Messages::new(64, server.stream);
     let poll = Events::new()?;
     let mut outcome = Outcome::default();
     let mut arrivals: Vec<Option<Arrival>> = Vec::new();
     let (mut begun, mut free) = (0, Vec::new());
     let mut ready = Vec::with_capacity(1024);
     let mut stay = Vec::new();
-    let cpu = server.cpu();
+    let (cpu, rss, threads) = (server.cpu(), server.rss(), server.threads());
     let start = Instant::now();
     while outcome.done < count as u64 {
         while begun < count && begun - (outcome.done as usize) < at_once {
@@ -69,7 +71,7 @@ pub(crate) fn arrive(server: &Server, count: usize, at_once: usize, visit: Visit
             let index = event.data.u64() as usize;
             let Some(arrival) = &mut arrivals[index] else { continue };
             let path = match visit {
-                Visit::Stay => "/room".to_owned(),
+                Visit::Stay | Visit::StayAndEcho => "/room".to_owned(),
                 Visit::Echo => format!("/room{}", arrival.number),
             };
             match arrival.stage {
@@ -85,7 +87,7 @@ pub(crate) fn arrive(server: &Server, count: usize, at_once: usize, visit: Visit
                     if !arrival.inbox.is_in()? {
                         continue;
                     }
-                    if visit == Visit::Echo {
+                    if visit != Visit::Stay {
                         (&arrival.stream).write_all(&messages.one(1))?;
                         arrival.stage = Stage::Echo;
                         continue;
@@ -97,13 +99,15 @@ pub(crate) fn arrive(server: &Server, count: usize, at_once: usize, visit: Visit
                     if messages.number(frame.payload)? != 1 {
                         return Err(io::Error::other("another message came than was sent"));
                     }
-                    (&arrival.stream).write_all(&close())?;
+                    if visit == Visit::Echo {
+                        (&arrival.stream).write_all(&close())?;
+                    }
                 }
             }
             outcome.latencies.push(nanoseconds(arrival.began));
             outcome.done += 1;
             if let Some(arrival) = arrivals[index].take()
-                && visit == Visit::Stay
+                && visit != Visit::Echo
             {
                 poll.forget(&arrival.stream)?;
                 stay.push(arrival.stream);
@@ -114,6 +118,12 @@ pub(crate) fn arrive(server: &Server, count: usize, at_once: usize, visit: Visit
     outcome.time = start.elapsed();
     outcome.cpu = server.cpu().saturating_sub(cpu);
     outcome.lost = count as u64 - outcome.done;
+    if visit == Visit::StayAndEcho {
+        let each = server.rss().saturating_sub(rss) as f64 / count as f64 / 1e3;
+        let threads = server.threads().saturating_sub(threads) as f64;
+        outcome.remarks =
+            vec![("kB RSS before", rss as f64 / 1e3), ("kB RSS each", each), ("threads", threads)];
+    }
     Ok(outcome)
 }
 

@@ -1,9 +1,10 @@
-//! What this machine can do at all: the same work by the shortest code that does it, with nothing checked,
-//! nobody minded and nothing bounded. Each runs as a process of its own, as a server does.
+//! The baseline: the same work by a plain loop, one thread for each direction, with nothing checked, queued or
+//! bounded. It handles what one read gave with one write and gathers no more than that, so it is no upper
+//! bound. Each runs as a process of its own, as a server does.
 
 use std::error::Error;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -14,7 +15,7 @@ use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketType, ipp
 
 use crate::wire::{answer, frame, unmask_whole};
 
-/// Nobody is to be left behind by a run that was killed.
+/// A run that was killed leaves no process behind for longer than this.
 const LIFETIME: Duration = Duration::from_secs(300);
 
 /// Bytes of one read.
@@ -29,9 +30,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let [kind, address, rest @ ..] = arguments else { return Err("KIND ADDRESS".into()) };
     let listener = listen(address.parse()?)?;
     match kind.as_str() {
-        "sends" => sends(&listener, rest.first().ok_or("how many clients?")?.parse()?)?,
-        "relay" => relay(&listener, rest)?,
+        "sends" => {
+            let [clients, first] = rest else { return Err("CLIENTS FIRST".into()) };
+            sends(&listener, clients.parse()?, first.parse()?)?;
+        }
+        "programs" => programs(&listener, rest)?,
         "accepts" => accepts(&listener)?,
+        "proxy" => proxy(&listener, rest.first().ok_or("TARGET")?.parse()?)?,
         "tcp" => tcp(&listener)?,
         _ => return Err(format!("unknown: {kind}").into()),
     }
@@ -60,12 +65,13 @@ fn shake(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(&answer())
 }
 
-/// The ready frames of whatever the first client sent with one read, to everybody, with one send each.
-fn sends(listener: &TcpListener, clients: usize) -> io::Result<()> {
+/// Frames what the first client sent with one read and sends it with one call to each client from `first` on:
+/// 1 leaves the sender out.
+fn sends(listener: &TcpListener, clients: usize, first: usize) -> io::Result<()> {
     let mut streams = Vec::with_capacity(clients);
     while streams.len() < clients {
         let (mut stream, _) = listener.accept()?;
-        // Somebody only looks whether it listens.
+        // The probe whether it listens ends without a request.
         if shake(&mut stream).is_ok() {
             streams.push(stream);
         }
@@ -80,8 +86,8 @@ fn sends(listener: &TcpListener, clients: usize) -> io::Result<()> {
         let whole = unmask_whole(&mut bytes[..have], |payload| frame(payload, &mut out));
         bytes.copy_within(whole..have, 0);
         have -= whole;
-        for stream in &streams {
-            // A socket that is full would want a queue, which is what a real server has to have.
+        for stream in &streams[first..] {
+            // A real server needs a queue for a socket that is full.
             if rustix::net::send(stream, &out, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)? < out.len() {
                 return Err(io::Error::other("a socket was full"));
             }
@@ -89,13 +95,17 @@ fn sends(listener: &TcpListener, clients: usize) -> io::Result<()> {
     }
 }
 
+fn small() -> thread::Builder {
+    thread::Builder::new().stack_size(64 * 1024)
+}
+
 /// A program for each connection and three threads: one reads the socket and writes the program's input, one
 /// reads its output and writes the socket, one does nothing.
-fn relay(listener: &TcpListener, program: &[String]) -> io::Result<()> {
+fn programs(listener: &TcpListener, program: &[String]) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept()?;
         let program = program.to_vec();
-        thread::Builder::new().stack_size(64 * 1024).spawn(move || serve(stream, &program))?;
+        small().spawn(move || serve(stream, &program))?;
     }
 }
 
@@ -103,61 +113,95 @@ fn serve(mut stream: TcpStream, program: &[String]) -> io::Result<()> {
     shake(&mut stream)?;
     let mut child =
         Command::new(&program[0]).args(&program[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::ErrorKind::NotFound.into());
     };
     let (hold, held) = mpsc::channel::<()>();
-    let small = || thread::Builder::new().stack_size(64 * 1024);
     let idle = small().spawn(move || held.recv())?;
     let out = stream.try_clone()?;
-    let reader = small().spawn(move || -> io::Result<()> {
-        let (mut bytes, mut have, mut frames) = (vec![0; READ], 0, Vec::new());
-        loop {
-            if have == bytes.len() {
-                bytes.resize(2 * have, 0);
-            }
-            let read = stdout.read(&mut bytes[have..])?;
-            if read == 0 {
-                return Ok(());
-            }
-            have += read;
-            frames.clear();
-            let mut at = 0;
-            while let Some(length) = memchr::memchr(b'\n', &bytes[at..have]) {
-                frame(&bytes[at..at + length], &mut frames);
-                at += length + 1;
-            }
-            bytes.copy_within(at..have, 0);
-            have -= at;
-            send_all(&out, &frames)?;
-        }
-    })?;
-    let (mut bytes, mut have, mut lines) = (vec![0; READ], 0, Vec::new());
+    let reader = small().spawn(move || to_client(stdout, &out, true))?;
+    let result = from_client(stream, &mut stdin, true);
+    drop((stdin, hold));
+    let _ = (reader.join(), idle.join());
+    child.wait()?;
+    result
+}
+
+/// A connection to `target` for each connection and two threads, one for each direction.
+fn proxy(listener: &TcpListener, target: SocketAddr) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept()?;
+        small().spawn(move || connect(stream, target))?;
+    }
+}
+
+fn connect(mut stream: TcpStream, target: SocketAddr) -> io::Result<()> {
+    shake(&mut stream)?;
+    let target = TcpStream::connect(target)?;
+    target.set_nodelay(true)?;
+    let (from, out) = (target.try_clone()?, stream.try_clone()?);
+    let reader = small().spawn(move || to_client(from, &out, false))?;
+    let result = from_client(stream, &mut &target, false);
+    target.shutdown(Shutdown::Both)?;
+    let _ = reader.join();
+    result
+}
+
+/// Frames what was read, each line or each read a message, and sends it with one call.
+fn to_client(mut from: impl Read, client: &TcpStream, lines: bool) -> io::Result<()> {
+    let (mut bytes, mut have, mut frames) = (vec![0; READ], 0, Vec::new());
     loop {
         if have == bytes.len() {
             bytes.resize(2 * have, 0);
         }
-        let read = stream.read(&mut bytes[have..]).unwrap_or(0);
+        let read = from.read(&mut bytes[have..])?;
         if read == 0 {
-            break;
+            return Ok(());
         }
         have += read;
-        lines.clear();
+        frames.clear();
+        let mut at = 0;
+        if lines {
+            while let Some(length) = memchr::memchr(b'\n', &bytes[at..have]) {
+                frame(&bytes[at..at + length], &mut frames);
+                at += length + 1;
+            }
+        } else {
+            frame(&bytes[..have], &mut frames);
+            at = have;
+        }
+        bytes.copy_within(at..have, 0);
+        have -= at;
+        send_all(client, &frames)?;
+    }
+}
+
+/// Writes the messages that were read with one call, each with a line's end if there are lines.
+fn from_client(mut client: TcpStream, to: &mut impl Write, lines: bool) -> io::Result<()> {
+    let (mut bytes, mut have, mut out) = (vec![0; READ], 0, Vec::new());
+    loop {
+        if have == bytes.len() {
+            bytes.resize(2 * have, 0);
+        }
+        let read = client.read(&mut bytes[have..]).unwrap_or(0);
+        if read == 0 {
+            return Ok(());
+        }
+        have += read;
+        out.clear();
         let whole = unmask_whole(&mut bytes[..have], |payload| {
-            lines.extend_from_slice(payload);
-            lines.push(b'\n');
+            out.extend_from_slice(payload);
+            if lines {
+                out.push(b'\n');
+            }
         });
-        stdin.write_all(&lines)?;
+        to.write_all(&out)?;
         if bytes[whole..have].first().is_some_and(|first| first & 15 == 8) {
-            break;
+            return Ok(());
         }
         bytes.copy_within(whole..have, 0);
         have -= whole;
     }
-    drop((stdin, hold));
-    let _ = (reader.join(), idle.join());
-    child.wait()?;
-    Ok(())
 }
 
 fn send_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
@@ -170,25 +214,25 @@ fn send_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The ready answer to whoever comes, by one thread.
+/// One thread answers every request.
 fn accepts(listener: &TcpListener) -> io::Result<()> {
     let mut streams = Vec::new();
     loop {
         let (mut stream, _) = listener.accept()?;
-        // Somebody who hangs up at once is not missed.
+        // The probe whether it listens ends without a request.
         if shake(&mut stream).is_ok() {
             streams.push(stream);
         }
     }
 }
 
-/// What comes goes back, over plain TCP: the other end of a proxy.
+/// Sends back what comes, over plain TCP: what stands behind a proxy.
 fn tcp(listener: &TcpListener) -> io::Result<()> {
     loop {
         let (mut stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
-        thread::Builder::new().stack_size(64 * 1024).spawn(move || -> io::Result<()> {
-            let mut bytes = vec![0; 16 * 1024];
+        small().spawn(move || -> io::Result<()> {
+            let mut bytes = vec![0; 64 * 1024];
             loop {
                 match stream.read(&mut bytes)? {
                     0 => return Ok(()),

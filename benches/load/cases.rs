@@ -21,15 +21,15 @@ pub(crate) struct Case {
     pub(crate) less_is_better: bool,
     /// Whether others are measured as well.
     pub(crate) peers: bool,
-    /// Whether there is a least that does this work.
-    pub(crate) limit: bool,
+    /// Whether there is a plain loop that does this work.
+    pub(crate) baseline: bool,
     pub(crate) run: Run,
 }
 
 impl Case {
     pub(crate) fn wants(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Limit => self.limit,
+            Kind::Baseline => self.baseline,
             Kind::Base | Kind::Ours => true,
             _ => self.peers,
         }
@@ -57,7 +57,18 @@ impl Scale {
 
 fn case(name: &str, title: String, task: Task, unit: &'static str, run: Run) -> Case {
     let (name, figure) = (name.to_owned(), Outcome::rate);
-    Case { name, title, task, rounds: 5, unit, figure, less_is_better: false, peers: true, limit: true, run }
+    Case {
+        name,
+        title,
+        task,
+        rounds: 5,
+        unit,
+        figure,
+        less_is_better: false,
+        peers: true,
+        baseline: true,
+        run,
+    }
 }
 
 fn fan_out(scale: Scale, name: &str, clients: usize, window: u64) -> Case {
@@ -65,6 +76,13 @@ fn fan_out(scale: Scale, name: &str, clients: usize, window: u64) -> Case {
     let title = format!("fan-out, 100 B, {clients} clients, window {window}");
     let run: Run = Box::new(move |server, _| modes::fan_out(server, clients, 100, window, time));
     Case { rounds: 9, ..case(name, title, Task::Room(clients), "deliveries/s", run) }
+}
+
+fn relay(scale: Scale, clients: usize, window: u64) -> Case {
+    let case = fan_out(scale, &format!("relay-{clients}-{window}"), clients, window);
+    let clients = scale.count(clients);
+    let title = format!("relay without a program, 100 B, {clients} clients, window {window}");
+    Case { task: Task::Relay(clients), title, rounds: 5, ..case }
 }
 
 fn echo(scale: Scale, name: &str, clients: usize) -> Case {
@@ -101,7 +119,20 @@ fn flood(scale: Scale) -> Case {
     case("flood", title, Task::Flood(lines), "lines/s", run)
 }
 
-fn connect(scale: Scale, name: &str, at_once: usize) -> Case {
+/// A byte stream behind the server keeps no borders of messages: what is counted are bytes.
+fn connect(scale: Scale) -> Case {
+    let case = pipeline(scale, "connect-64KiB", 64 * 1024, 16);
+    let title = "connect to a TCP echo, 64 KiB, window 16".to_owned();
+    Case { task: Task::Connect, title, unit: "MB/s each way", ..case }
+}
+
+fn connect_echo(scale: Scale, clients: usize) -> Case {
+    let case = echo(scale, &format!("connect-echo-{clients}"), clients);
+    let title = format!("connect to a TCP echo, 64 B, {} clients", scale.count(clients));
+    Case { task: Task::Connect, title, ..case }
+}
+
+fn arrivals(scale: Scale, name: &str, at_once: usize) -> Case {
     let (count, at_once) = (scale.count(5000), scale.count(at_once));
     let title = format!("connect, {count} clients to one room, {at_once} in flight");
     let run: Run = Box::new(move |server, _| arrive(server, count, at_once, Visit::Stay));
@@ -115,10 +146,19 @@ fn rooms(scale: Scale) -> Case {
     case("rooms", title, Task::Cat, "rooms/s", run)
 }
 
-/// A mode that gives its figure itself, and less of it is better; there is no least that does the same.
+fn clients(scale: Scale) -> Case {
+    let count = scale.count(1000);
+    let title = format!(
+        "{count} new clients that stay, each with a program of its own and a first echo, 16 in flight"
+    );
+    let run: Run = Box::new(move |server, _| arrive(server, count, 16, Visit::StayAndEcho));
+    case("clients", title, Task::Clients, "clients/s", run)
+}
+
+/// A mode that gives its figure itself, and less of it is better; it has no baseline.
 fn less(case: Case) -> Case {
     let figure = |outcome: &Outcome| outcome.figure.unwrap_or(f64::NAN);
-    Case { figure, less_is_better: true, limit: false, ..case }
+    Case { figure, less_is_better: true, baseline: false, ..case }
 }
 
 fn idle(scale: Scale, name: &str, count: usize) -> Case {
@@ -145,9 +185,16 @@ pub(crate) fn all(scale: Scale) -> Vec<Case> {
         pipeline(scale, "pipeline-64B", 64, 256),
         pipeline(scale, "pipeline-64KiB", 64 * 1024, 16),
         flood(scale),
-        connect(scale, "connect-64", 64),
-        connect(scale, "connect-1000", 1000),
+        arrivals(scale, "arrivals-64", 64),
+        arrivals(scale, "arrivals-1000", 1000),
         rooms(scale),
+        relay(scale, 100, 1),
+        relay(scale, 100, 32),
+        relay(scale, 1000, 1),
+        relay(scale, 1000, 32),
+        clients(scale),
+        connect(scale),
+        connect_echo(scale, 64),
         idle(scale, "idle-1000", 1000),
         idle(scale, "idle-5000", 5000),
         start(scale),
@@ -164,12 +211,12 @@ pub(crate) fn pinned(scale: Scale) -> Vec<Case> {
         pipeline(scale, "pinned-pipeline-64B", 64, 256),
         pipeline(scale, "pinned-pipeline-64KiB", 64 * 1024, 16),
         flood(scale),
-        connect(scale, "pinned-connect-64", 64),
+        arrivals(scale, "pinned-arrivals-64", 64),
         rooms(scale),
     ]
 }
 
-/// This server alone (and the limit), with more and more of one thing.
+/// This server alone (and the baseline), with more and more of one thing.
 pub(crate) fn growth(scale: Scale) -> Vec<Case> {
     let mut cases = Vec::new();
     for clients in [10, 100, 1000, 10_000] {

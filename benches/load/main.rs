@@ -1,5 +1,5 @@
-//! What this server does, what the machine can do at all, and what others do, measured in turns in one run:
-//! `make bench`. Clients and servers talk over loopback only; every run is bounded in count and time.
+//! Measures this server, a baseline and other servers in turns, in one run: `make bench`. Clients and servers
+//! talk over loopback only; every run is bounded in count and time.
 //!
 //! A load generator of this kind says how the servers compare on one machine. It says nothing of networks.
 
@@ -15,10 +15,11 @@ mod report;
 mod server;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::error::Error;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,11 +38,11 @@ usage: load [--server PATH] [--before PATH] [--peers DIR] [--only CASE,…] [--r
 
   --server PATH  the scalesocket to measure (target/x86_64-unknown-linux-musl/release/scalesocket)
   --before PATH  another build of it, measured in the same rounds
-  --peers DIR    where `make bench-peers` has put the others; those in PATH are found as well
-  --only CASE    cases whose names begin so
+  --peers DIR    where `make bench-peers` has put the others; those in PATH are found, too
+  --only CASE    cases whose names begin with it
   --rounds N     how often each is run, instead of five or nine times
   --seconds N    how long a run takes that is not over when something is done, instead of one second
-  --smoke        everything once and short: whether it works, not how fast
+  --smoke        each case once and short, to check that it works
   --part PART    the whole machine, one core, or how the cost grows with its causes; all three if not given
   --out FILE     write the tables there, as Markdown";
 
@@ -93,13 +94,21 @@ fn measure() -> Result<(), Box<dyn Error>> {
     if !ours.is_file() {
         return Err(format!("{} is not there: `make static` builds it", ours.display()).into());
     }
-    let mut binaries = vec![Binary { kind: Kind::Limit, path: env::current_exe()? }];
+    let mut binaries = vec![Binary { kind: Kind::Baseline, path: env::current_exe()? }];
     binaries.extend(before.map(|path| Binary { kind: Kind::Base, path }));
     binaries.push(Binary { kind: Kind::Ours, path: ours.clone() });
-    let others = Kind::ALL.into_iter().filter(|kind| kind.is_peer());
-    // The name of one of them is this program's too.
-    let found = others.filter_map(|kind| Binary::find(kind, &peers));
-    binaries.extend(found.filter(|found| fs::canonicalize(&found.path).ok() != fs::canonicalize(&ours).ok()));
+    let mut missing = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_peer()) {
+        // The name of one of them is this program's too.
+        let is_other = |found: &Binary| fs::canonicalize(&found.path).ok() != fs::canonicalize(&ours).ok();
+        match Binary::find(kind, &peers).filter(is_other) {
+            Some(found) => binaries.push(found),
+            None => missing.push(kind.name()),
+        }
+    }
+    if !missing.is_empty() {
+        eprintln!("load: not installed, left out: {}", missing.join(", "));
+    }
     raise_descriptors()?;
 
     let plan = Plan { binaries, only, rounds, scale };
@@ -118,7 +127,7 @@ fn measure() -> Result<(), Box<dyn Error>> {
         rustix::thread::sched_setaffinity(None, &one)?;
         sections.push(run("Clients and server pinned to one core", &plan, cases::pinned(scale)));
     }
-    let results = Results { binaries: plan.binaries, sections };
+    let results = Results { binaries: plan.binaries, missing, sections };
     match out {
         Some(path) => fs::write(path, results.markdown())?,
         None => println!("{}", results.markdown()),
@@ -145,18 +154,20 @@ fn run(title: &'static str, plan: &Plan, cases: Vec<Case>) -> Section {
             plan.binaries.iter().filter(|binary| case.wants(binary.kind) && binary.can(case.task)).collect();
         let mut outcomes: BTreeMap<Kind, Vec<Outcome>> = BTreeMap::new();
         let mut failures: BTreeMap<Kind, String> = BTreeMap::new();
+        let mut unsupported = BTreeSet::new();
         let rounds = if plan.scale.smoke { 1 } else { plan.rounds.unwrap_or(case.rounds) };
         eprintln!("{}: {}", case.name, case.title);
         for round in 0..rounds {
             // In turns, and each round begins with another one.
             for turn in 0..able.len() {
                 let binary = able[(turn + round) % able.len()];
-                if failures.contains_key(&binary.kind) {
+                if failures.contains_key(&binary.kind) || unsupported.contains(&binary.kind) {
                     continue;
                 }
                 match binary.start(case.task).and_then(|server| (case.run)(&server, binary)) {
                     Ok(outcome) => outcomes.entry(binary.kind).or_default().push(outcome),
-                    // Not again: it would fail for as long as it is given.
+                    Err(e) if e.kind() == ErrorKind::Unsupported => drop(unsupported.insert(binary.kind)),
+                    // Not again: each failure may take as long as all time-outs together.
                     Err(e) => drop(failures.insert(binary.kind, e.to_string())),
                 }
             }
@@ -179,7 +190,10 @@ fn run(title: &'static str, plan: &Plan, cases: Vec<Case>) -> Section {
         for (kind, why) in &failures {
             eprintln!("  {:18} failed: {why}", kind.name());
         }
-        section.cases.push(report::Done { case, summaries, failures });
+        for kind in &unsupported {
+            eprintln!("  {:18} not supported, skipped", kind.name());
+        }
+        section.cases.push(report::Done { case, summaries, failures, unsupported });
     }
     section
 }

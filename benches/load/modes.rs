@@ -20,7 +20,7 @@ const WRITE: usize = 256 * 1024;
 
 /// One message in flight a client, each client in a room of its own.
 pub(crate) fn echo(server: &Server, clients: usize, size: usize, time: Duration) -> io::Result<Outcome> {
-    let messages = Messages::new(size, server.binary);
+    let messages = Messages::new(size, server.stream);
     let mut all = Vec::with_capacity(clients);
     for index in 0..clients {
         let mut client = Client::open(server.address, &format!("/room{index}"), messages.room())?;
@@ -119,7 +119,7 @@ pub(crate) fn fan_out(
     window: u64,
     time: Duration,
 ) -> io::Result<Outcome> {
-    let messages = Messages::new(size, server.binary);
+    let messages = Messages::new(size, server.stream);
     let room = messages.room() * (window as usize + 1);
     let mut all = Vec::with_capacity(clients);
     for _ in 0..clients {
@@ -191,18 +191,19 @@ fn hear(client: &mut Client, order: &mut Order, messages: &Messages, end: u64) -
     }
 }
 
-/// One client with so many messages in flight.
+/// One client with so many messages in flight. Where their borders are lost, what comes is cut anew.
 pub(crate) fn pipeline(server: &Server, size: usize, window: u64, time: Duration) -> io::Result<Outcome> {
-    let messages = Messages::new(size, server.binary);
+    let messages = Messages::new(size, server.stream);
     let mut client = Client::open(server.address, "/room", READ.max(2 * messages.room()))?;
-    echo_once(&mut client, &messages, 0)?;
+    // A small one: it comes back in one piece whatever is behind the server.
+    echo_once(&mut client, &Messages::new(64, server.stream), 0)?;
     client.stream.set_nonblocking(true)?;
     let Client { stream, mut inbox } = client;
     let mut outcome = Outcome::default();
     let (mut out, mut written) = (Vec::with_capacity(2 * WRITE), 0);
     let (mut next, mut order) = (1, Order { next: 1, lost: 0 });
     let mut sent: VecDeque<(u64, Instant)> = VecDeque::new();
-    let mut last = Instant::now();
+    let (mut last, mut part) = (Instant::now(), Vec::new());
     let cpu = server.cpu();
     let began = Instant::now();
     let until = began + time;
@@ -234,8 +235,11 @@ pub(crate) fn pipeline(server: &Server, size: usize, window: u64, time: Duration
             Err(e) => return Err(e),
         }
         while let Some(frame) = inbox.next() {
-            if frame.is_data() {
-                order.take(messages.number(frame.payload)?)?;
+            if !frame.is_data() {
+                continue;
+            }
+            let mut take = |payload: &[u8]| -> io::Result<()> {
+                order.take(messages.number(payload)?)?;
                 if let Some(&(end, at)) = sent.front() {
                     if outcome.latencies.len() < 1 << 20 {
                         outcome.latencies.push(nanoseconds(at));
@@ -244,6 +248,14 @@ pub(crate) fn pipeline(server: &Server, size: usize, window: u64, time: Duration
                         sent.pop_front();
                     }
                 }
+                Ok(())
+            };
+            if server.stream {
+                part.extend_from_slice(frame.payload);
+                part.chunks_exact(messages.size()).try_for_each(take)?;
+                part.drain(..part.len() - part.len() % messages.size());
+            } else {
+                take(frame.payload)?;
             }
         }
         if moved {
@@ -270,7 +282,7 @@ pub(crate) fn flood(server: &Server, lines: u64) -> io::Result<Outcome> {
     let mut awaited = b"1".to_vec();
     let cpu = server.cpu();
     let began = Instant::now();
-    client.send(&Messages::new(16, server.binary).one(0))?;
+    client.send(&Messages::new(16, server.stream).one(0))?;
     'all: while outcome.done + outcome.lost < lines {
         while let Some(frame) = client.inbox.next() {
             if !frame.is_data() {
@@ -325,7 +337,7 @@ fn count_up(number: &mut Vec<u8>) {
 /// `count` clients in one room that say nothing: resident bytes of the server for each, then what the whole
 /// system holds for them. One message to all of them shows that they are there.
 pub(crate) fn idle(server: &Server, count: usize) -> io::Result<Outcome> {
-    let messages = Messages::new(64, server.binary);
+    let messages = Messages::new(64, server.stream);
     let mut first = Client::open(server.address, "/room", messages.room())?;
     let mut second = Client::open(server.address, "/room", messages.room())?;
     first.send(&messages.one(0))?;

@@ -1,6 +1,6 @@
 //! The tables, as Markdown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
@@ -14,6 +14,8 @@ pub(crate) struct Done {
     pub(crate) case: Case,
     pub(crate) summaries: BTreeMap<Kind, Summary>,
     pub(crate) failures: BTreeMap<Kind, String>,
+    /// Builds that do not know the options that it takes.
+    pub(crate) unsupported: BTreeSet<Kind>,
 }
 
 impl Done {
@@ -39,6 +41,8 @@ pub(crate) struct Section {
 /// All of it.
 pub(crate) struct Results {
     pub(crate) binaries: Vec<Binary>,
+    /// Names of the peers that are not installed.
+    pub(crate) missing: Vec<&'static str>,
     pub(crate) sections: Vec<Section>,
 }
 
@@ -46,6 +50,7 @@ impl Results {
     /// Cases in which this program failed or lost something.
     pub(crate) fn failures(&self) -> usize {
         let all = self.sections.iter().flat_map(|section| &section.cases);
+        let all = all.filter(|done| !done.unsupported.contains(&Kind::Ours));
         let lost = |done: &Done| done.summaries.get(&Kind::Ours).is_none_or(|summary| summary.lost > 0);
         all.filter(|done| done.failures.contains_key(&Kind::Ours) || lost(done)).count()
     }
@@ -53,11 +58,15 @@ impl Results {
     pub(crate) fn markdown(&self) -> String {
         let mut text =
             String::from("# Results\n\nWritten by `make bench`; see README for what they mean.\n\n");
-        let _ = writeln!(text, "{}\n", machine());
+        let _ = writeln!(text, "{}\n\n{BASELINE}\n", machine());
         let _ = writeln!(text, "| server | bytes |\n| --- | ---: |");
         for binary in &self.binaries {
-            let name = if binary.kind == Kind::Limit { "the limit (this tool)" } else { binary.kind.name() };
+            let name =
+                if binary.kind == Kind::Baseline { "baseline (this tool)" } else { binary.kind.name() };
             let _ = writeln!(text, "| {name} | {} |", binary.size());
+        }
+        for name in &self.missing {
+            let _ = writeln!(text, "| {name} | not installed |");
         }
         for section in &self.sections {
             let _ = writeln!(text, "\n## {}\n", section.title);
@@ -70,6 +79,11 @@ impl Results {
     }
 }
 
+const BASELINE: &str = "\
+The baseline does the same work by a plain loop, with nothing checked, queued or bounded. It writes what one read gave, \
+waits in each write, and takes three threads and half a megabyte of buffers for each program. So it is no upper bound: a \
+server that puts more messages into one write, that widens its pipes, or that does less for each new program can beat it.";
+
 /// Where and when.
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -79,7 +93,7 @@ fn machine() -> String {
     let date = Command::new("date").arg("+%Y-%m-%d").output().map(|out| out.stdout).unwrap_or_default();
     format!(
         "{}, {flag} × {}, Linux {}. Medians of the rounds, least and most in brackets; latencies in \
-         microseconds; processor time of the server's own process, without the programs that it serves.",
+         microseconds; processor time of the server's own processes, without the programs that it serves.",
         String::from_utf8_lossy(&date).trim(),
         model.map_or("unknown processor", |(_, model)| model).trim(),
         release.trim()
@@ -88,12 +102,12 @@ fn machine() -> String {
 
 fn summary(text: &mut String, cases: &[Done]) {
     text.push_str(
-        "| what | unit | the limit | this | of the limit | best peer that lost nothing | times that peer |\n\
+        "| what | unit | baseline | this | times the baseline | best peer that lost nothing | times that peer |\n\
          | --- | --- | ---: | ---: | ---: | --- | ---: |\n",
     );
     for done in cases {
         let Some(ours) = done.summaries.get(&Kind::Ours) else { continue };
-        let limit = done.summaries.get(&Kind::Limit);
+        let baseline = done.summaries.get(&Kind::Baseline);
         let peer = done.best_peer();
         let times = |other: Option<&Summary>| {
             other.map_or_else(String::new, |other| format!("{:.2}", done.ratio(ours.middle, other.middle)))
@@ -103,9 +117,9 @@ fn summary(text: &mut String, cases: &[Done]) {
             "| {} | {} | {} | {} | {} | {} | {} |",
             done.case.title,
             done.case.unit,
-            limit.map_or_else(String::new, |limit| short(limit.middle)),
+            baseline.map_or_else(String::new, |baseline| short(baseline.middle)),
             short(ours.middle),
-            times(limit),
+            times(baseline),
             peer.map_or_else(String::new, |(kind, peer)| format!("{} {}", kind.name(), short(peer.middle))),
             times(peer.map(|(_, peer)| peer)),
         );
@@ -147,5 +161,8 @@ fn details(text: &mut String, done: &Done) {
     }
     for (kind, why) in &done.failures {
         let _ = writeln!(text, "\n{} failed: {why}.", kind.name());
+    }
+    for kind in &done.unsupported {
+        let _ = writeln!(text, "\n{}: not supported.", kind.name());
     }
 }

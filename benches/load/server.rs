@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
 /// How long a server may take to answer, and to end.
 const START: Duration = Duration::from_secs(10);
@@ -27,13 +27,26 @@ pub(crate) enum Task {
     Flood(u64),
     /// One room that many come to.
     Door,
+    /// No program: what one client of so many sends goes to the others.
+    Relay(usize),
+    /// A `cat` for each client.
+    Clients,
+    /// No program: each client is connected to a TCP echo.
+    Connect,
+}
+
+impl Task {
+    /// Whether there are builds that do not know its options.
+    fn is_new(self) -> bool {
+        matches!(self, Self::Relay(_) | Self::Clients | Self::Connect)
+    }
 }
 
 /// Whose server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// The least that does the work: [`crate::bare`].
-    Limit,
+    /// A plain loop that does the work: [`crate::bare`].
+    Baseline,
     /// Another build of this program.
     Base,
     /// This program.
@@ -48,7 +61,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) const ALL: [Self; 8] = [
-        Self::Limit,
+        Self::Baseline,
         Self::Base,
         Self::Ours,
         Self::ScaleSocket,
@@ -60,7 +73,7 @@ impl Kind {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Limit => "the limit",
+            Self::Baseline => "baseline",
             Self::Base => "before",
             Self::Ours => "this",
             Self::ScaleSocket => "ScaleSocket 0.2.4",
@@ -72,13 +85,13 @@ impl Kind {
     }
 
     pub(crate) fn is_peer(self) -> bool {
-        !matches!(self, Self::Limit | Self::Base | Self::Ours)
+        !matches!(self, Self::Baseline | Self::Base | Self::Ours)
     }
 
     /// Its command, where it is not given.
     fn command(self) -> &'static str {
         match self {
-            Self::Limit | Self::Base | Self::Ours | Self::ScaleSocket => "scalesocket",
+            Self::Baseline | Self::Base | Self::Ours | Self::ScaleSocket => "scalesocket",
             Self::Websocketd => "websocketd",
             Self::Websocat => "websocat",
             Self::Wsbroad => "wsbroad",
@@ -86,40 +99,57 @@ impl Kind {
         }
     }
 
-    /// The arguments for a task, if it can do it.
+    /// The arguments for a task, if it can do it; `behind` is where the TCP echo listens.
     fn arguments(self, task: Task, address: SocketAddr, behind: Option<SocketAddr>) -> Option<Vec<String>> {
         let program: Vec<String> = match task {
-            Task::Cat | Task::Room(_) | Task::Door => vec!["cat".into()],
             Task::Flood(lines) => vec!["sh".into(), "-c".into(), format!("read go; exec seq 1 {lines}")],
+            _ => vec!["cat".into()],
         };
         let on = address.to_string();
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         Some(match (self, task) {
-            (Self::Limit, Task::Cat | Task::Flood(_)) => [words(&["bare", "relay", &on]), program].concat(),
-            (Self::Limit, Task::Room(clients)) => words(&["bare", "sends", &on, &clients.to_string()]),
-            (Self::Limit, Task::Door) => words(&["bare", "accepts", &on]),
+            (Self::Baseline, Task::Cat | Task::Flood(_) | Task::Clients) => {
+                [words(&["bare", "programs", &on]), program].concat()
+            }
+            (Self::Baseline, Task::Room(clients)) => {
+                words(&["bare", "sends", &on, &clients.to_string(), "0"])
+            }
+            (Self::Baseline, Task::Relay(clients)) => {
+                words(&["bare", "sends", &on, &clients.to_string(), "1"])
+            }
+            (Self::Baseline, Task::Door) => words(&["bare", "accepts", &on]),
+            (Self::Baseline, Task::Connect) => words(&["bare", "proxy", &on, &behind?.to_string()]),
+            (Self::Ours | Self::Base, Task::Relay(_)) => words(&["--addr", &on, "--relay"]),
+            (Self::Ours | Self::Base, Task::Clients) => words(&["--addr", &on, "--share", "client", "cat"]),
+            (Self::Ours | Self::Base, Task::Connect) => {
+                words(&["--addr", &on, "--connect", &behind?.to_string(), "--binary"])
+            }
+            (Self::ScaleSocket, task) if task.is_new() => return None,
             (Self::Ours | Self::Base | Self::ScaleSocket, _) => {
                 [words(&["--addr", &on]), program[..1].to_vec(), words(&["--"]), program[1..].to_vec()]
                     .concat()
             }
-            (Self::Websocketd, Task::Cat | Task::Flood(_)) => {
+            (Self::Websocketd, Task::Cat | Task::Flood(_) | Task::Clients) => {
                 let port = format!("--port={}", address.port());
                 [words(&["--address=127.0.0.1", &port, "--loglevel=fatal"]), program].concat()
             }
             (Self::Websocat, _) => {
-                let peer = match task {
-                    Task::Cat => "cmd:cat".to_owned(),
-                    Task::Flood(lines) => format!("sh-c:read go; exec seq 1 {lines}"),
-                    Task::Room(_) | Task::Door => "broadcast:mirror:".to_owned(),
+                let (mode, peer) = match task {
+                    Task::Cat | Task::Clients => ("-t", "cmd:cat".to_owned()),
+                    Task::Flood(lines) => ("-t", format!("sh-c:read go; exec seq 1 {lines}")),
+                    // It has no way to leave the sender out.
+                    Task::Room(_) | Task::Door | Task::Relay(_) => ("-t", "broadcast:mirror:".to_owned()),
+                    Task::Connect => ("-b", format!("tcp:{}", behind?)),
                 };
                 // A buffer that holds the largest message: without it they come back in parts.
-                words(&["-t", "-q", "-B", "1048640", &format!("ws-l:{on}"), &peer])
+                words(&[mode, "-q", "-B", "1048640", &format!("ws-l:{on}"), &peer])
             }
-            // As it loses nothing, and everybody hears what is said.
+            // With back-pressure: the sender waits for each receiver, and nothing is lost.
             (Self::Wsbroad, Task::Room(_) | Task::Door) => {
                 words(&["--reflexive", "--backpressure", "--nodelay", &on])
             }
-            (Self::Websockify, Task::Cat) => words(&[&on, &behind?.to_string()]),
+            (Self::Wsbroad, Task::Relay(_)) => words(&["--backpressure", "--nodelay", &on]),
+            (Self::Websockify, Task::Connect) => words(&[&on, &behind?.to_string()]),
             _ => return None,
         })
     }
@@ -154,13 +184,18 @@ impl Binary {
 
     /// Starts it and waits until somebody answers.
     pub(crate) fn start(&self, task: Task) -> io::Result<Server> {
-        let behind = (self.kind == Kind::Websockify).then(Server::tcp).transpose()?;
+        let behind = (task == Task::Connect).then(Server::tcp).transpose()?;
         let address = free_port()?;
         let arguments = self
             .kind
             .arguments(task, address, behind.as_ref().map(|server| server.address))
             .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
-        Server::run(&self.path, &arguments, address, behind.map(Box::new))
+        Server::run(&self.path, &arguments, address, behind.map(Box::new)).map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidInput if task.is_new() && !self.kind.is_peer() => {
+                io::ErrorKind::Unsupported.into()
+            }
+            _ => e,
+        })
     }
 }
 
@@ -171,12 +206,16 @@ pub(crate) struct Server {
     child: Child,
     /// From the start of its process to the first connection that was accepted.
     pub(crate) start: Duration,
-    /// It takes binary messages only.
-    pub(crate) binary: bool,
+    /// A byte stream is behind it: messages are binary, and their borders are lost.
+    pub(crate) stream: bool,
     _behind: Option<Box<Server>>,
 }
 
 impl Server {
+    /// Starts it and waits until it listens.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it ends with status 2, as after a usage error.
     fn run(
         path: &Path,
         arguments: &[String],
@@ -188,15 +227,18 @@ impl Server {
         let began = Instant::now();
         let child = command.process_group(0).spawn()?;
         let mut server =
-            Self { address, child, start: Duration::ZERO, binary: behind.is_some(), _behind: behind };
+            Self { address, child, start: Duration::ZERO, stream: behind.is_some(), _behind: behind };
         loop {
             // Refused until it listens; nothing tells of that moment but trying.
             if TcpStream::connect(address).is_ok() {
                 server.start = began.elapsed();
                 return Ok(server);
             }
-            if began.elapsed() > START || server.child.try_wait()?.is_some() {
-                return Err(io::Error::other(format!("{} does not listen", path.display())));
+            let ended = server.ended()?;
+            if began.elapsed() > START || ended.is_some() {
+                let usage = ended.is_some_and(|status| status.exit_status() == Some(2));
+                let kind = if usage { io::ErrorKind::InvalidInput } else { io::ErrorKind::Other };
+                return Err(io::Error::new(kind, format!("{} does not listen", path.display())));
             }
             thread::yield_now();
         }
@@ -208,17 +250,33 @@ impl Server {
         Self::run(&env::current_exe()?, &arguments, address, None)
     }
 
+    /// How its process ended, if it did. It is not reaped: its number, and its group's, stay its own.
+    fn ended(&self) -> io::Result<Option<WaitIdStatus>> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(rustix::process::waitid(WaitId::Pid(pid), look)?)
+    }
+
     fn proc(&self, file: &str) -> io::Result<String> {
         fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))
     }
 
-    /// Processor time of the server's own process, in user and kernel mode; not of those it started.
+    /// Processor time of the server's own process and of those that it forked and that run the same program
+    /// (one for each client of websockify), in user and kernel mode; not of the programs that it started.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = self.proc("stat").unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0);
-        let second = rustix::param::clock_ticks_per_second();
-        Duration::from_millis((ticks(11) + ticks(12)) * 1000 / second)
+        let own = self.child.id();
+        let program = |pid: u32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let ticks = pids.filter_map(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+            let field = |at: usize| fields.get(at)?.parse::<u64>().ok();
+            let counts = pid == own || field(1)? == u64::from(own) && program(pid) == program(own);
+            counts.then_some(field(11)? + field(12)?)
+        });
+        Duration::from_millis(ticks.sum::<u64>() * 1000 / rustix::param::clock_ticks_per_second())
     }
 
     /// Resident bytes.
@@ -237,13 +295,10 @@ impl Drop for Server {
         let Some(group) = group else { return };
         let _ = rustix::process::kill_process(group, Signal::TERM);
         let until = Instant::now() + END;
-        // Not reaped yet: its number, and its group's, cannot be anybody else's.
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while matches!(rustix::process::waitid(WaitId::Pid(group), look), Ok(None)) && Instant::now() < until
-        {
+        while matches!(self.ended(), Ok(None)) && Instant::now() < until {
             thread::sleep(Duration::from_millis(2));
         }
-        // Whatever it left behind in its group, and itself if it is still there.
+        // What is left of its group, and itself if it is still there.
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
     }
