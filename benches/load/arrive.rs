@@ -88,7 +88,8 @@ pub(crate) fn arrive(server: &Server, count: usize, at_once: usize, visit: Visit
                         continue;
                     }
                     if visit != Visit::Stay {
-                        (&arrival.stream).write_all(&messages.one(1))?;
+                        // Its own number: what another client said is no echo.
+                        (&arrival.stream).write_all(&messages.one(arrival.number as u64))?;
                         arrival.stage = Stage::Echo;
                         continue;
                     }
@@ -96,7 +97,7 @@ pub(crate) fn arrive(server: &Server, count: usize, at_once: usize, visit: Visit
                 Stage::Echo => {
                     arrival.inbox.fill(&arrival.stream)?;
                     let Some(frame) = arrival.inbox.next() else { continue };
-                    if messages.number(frame.payload)? != 1 {
+                    if messages.number(frame.payload)? != arrival.number as u64 {
                         return Err(io::Error::other("another message came than was sent"));
                     }
                     if visit == Visit::Echo {
