@@ -35,9 +35,9 @@ struct Arrival {
 pub(crate) enum Visit {
     /// All come to one room and stay.
     Stay,
-    /// All come to one path, each says one thing, hears it and stays.
+    /// All come to one path; each sends a message, receives it and stays.
     StayAndEcho,
-    /// Each has a room of its own, says one thing, hears it and goes.
+    /// Each has a room of its own, sends a message, receives it and leaves.
     Echo,
 }
 

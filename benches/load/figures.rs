@@ -18,7 +18,7 @@ pub(crate) struct Outcome {
     pub(crate) cpu: Duration,
     /// For the modes that measure something else: the figure itself.
     pub(crate) figure: Option<f64>,
-    /// What else is to be told.
+    /// Further columns of the report.
     pub(crate) remarks: Vec<(&'static str, f64)>,
 }
 

@@ -1,7 +1,7 @@
 //! Measures this server, a baseline and other servers in turns, in one run: `make bench`. Clients and servers
 //! talk over loopback only; every run is bounded in count and time.
 //!
-//! A load generator of this kind says how the servers compare on one machine. It says nothing of networks.
+//! The figures compare servers on one machine. They say nothing about networks.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 

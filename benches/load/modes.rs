@@ -110,7 +110,7 @@ fn echo_many(
     Ok(())
 }
 
-/// One room: its first client says `window` messages, and more when all have heard them. Every client checks
+/// One room: its first client sends `window` messages, and more when all have them. Every client checks
 /// the order and that nothing is missing. What is counted are deliveries to clients.
 pub(crate) fn fan_out(
     server: &Server,
@@ -125,7 +125,7 @@ pub(crate) fn fan_out(
     for _ in 0..clients {
         all.push(Client::open(server.address, "/room", room)?);
     }
-    // Not every server lets the one who speaks hear himself.
+    // Not every server sends a message back to its sender.
     let first = usize::from(!hears_itself(&mut all, &messages)?);
     let mut orders = vec![Order { next: 1, lost: 0 }; clients];
     let mut outcome = Outcome::default();
@@ -142,7 +142,7 @@ pub(crate) fn fan_out(
         let sent = Instant::now();
         for (client, order) in all.iter_mut().zip(&mut orders).skip(first) {
             if broken {
-                // Nobody else is waited for: whatever has not come by now is lost.
+                // What has not come to the others by now is lost; no more time-outs.
                 client.stream.set_nonblocking(true)?;
             }
             hear(client, order, &messages, next)?;
@@ -160,7 +160,7 @@ pub(crate) fn fan_out(
     Ok(outcome)
 }
 
-/// Says message 0 and has everybody hear it; whether the one who says it does too.
+/// Sends message 0 and waits until the others have it; returns whether the sender gets it, too.
 fn hears_itself(clients: &mut [Client], messages: &Messages) -> io::Result<bool> {
     clients[0].send(&messages.one(0))?;
     for client in &mut clients[1..] {
@@ -353,7 +353,7 @@ pub(crate) fn idle(server: &Server, count: usize) -> io::Result<Outcome> {
     first.send(&messages.one(1))?;
     for client in &mut all {
         if outcome.lost > 0 {
-            // Nobody else is waited for.
+            // No more time-outs.
             client.stream.set_nonblocking(true)?;
         }
         let mut order = Order { next: 1, lost: 0 };
@@ -370,7 +370,7 @@ pub(crate) fn idle(server: &Server, count: usize) -> io::Result<Outcome> {
     Ok(outcome)
 }
 
-/// What the kernel holds for everybody: structures, stacks, page tables, sockets.
+/// What the kernel holds for all processes: structures, stacks, page tables, sockets.
 fn kernel_bytes() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     Ok(["Slab:", "KernelStack:", "PageTables:"].iter().map(|name| 1024 * number(&text, name)).sum())

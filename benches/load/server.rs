@@ -21,7 +21,7 @@ const END: Duration = Duration::from_secs(5);
 pub(crate) enum Task {
     /// Every path is a room of its own with `cat`.
     Cat,
-    /// One room for so many, where everybody hears what one says.
+    /// One room for so many; each gets what one sends.
     Room(usize),
     /// A program that prints so many numbered lines once it has read one.
     Flood(u64),
@@ -42,7 +42,7 @@ impl Task {
     }
 }
 
-/// Whose server.
+/// A server to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// A plain loop that does the work: [`crate::bare`].
@@ -182,7 +182,7 @@ impl Binary {
         fs::metadata(&self.path).map_or(0, |data| data.len())
     }
 
-    /// Starts it and waits until somebody answers.
+    /// Starts it and waits until it listens.
     pub(crate) fn start(&self, task: Task) -> io::Result<Server> {
         let behind = (task == Task::Connect).then(Server::tcp).transpose()?;
         let address = free_port()?;
