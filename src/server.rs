@@ -186,6 +186,7 @@ fn service(
         counters: Arc::clone(&counters),
         maps: Arc::clone(&maps),
         processes: Arc::default(),
+        first_exit: Arc::default(),
     });
     let bounds = Bounds {
         only: config.rooms.clone(),

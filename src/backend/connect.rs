@@ -10,8 +10,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 
 use super::ending::AtEnd;
 use super::log_pipe::LogPipe;
-use super::start::{Source, StartContext, StartError, Started};
-use super::{INPUT_BOUND, Shared};
+use super::room_side::Shared;
+use super::started::{INPUT_BOUND, Source, StartContext, StartError, Started};
 use crate::recipe::Destination;
 use crate::sink::Sink;
 use crate::sys::deadline::Deadline;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use rustix::io::Errno;
 
 use super::backlog::Backlog;
-use super::{RoomSide, Shared};
+use super::room_side::{RoomSide, Shared};
 use crate::clients::Client;
 use crate::counters::Count;
 use crate::framing::output::{Decoded, Decoder, Output};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Departed, Handle, Outcome, RoomSide, Shared, StartContext};
+use super::{Departed, Outcome, RoomSide, Shared, StartContext, start_backend};
 use crate::clients::Client;
 use crate::config::{Level, LogConfig, LogFormat};
 use crate::framing::Framing;
@@ -107,6 +107,7 @@ fn shared() -> Shared {
         counters: Arc::default(),
         maps: Maps::all(),
         processes: Arc::default(),
+        first_exit: Arc::default(),
     }
 }
 
@@ -114,7 +115,7 @@ fn shared() -> Shared {
 fn a_room_is_told_of_the_end_once_even_if_the_reader_panics_behind_it() {
     let room = Arc::<Panics>::default();
     let context = StartContext { room: "room".to_owned(), ..StartContext::default() };
-    Handle::start(&Arc::new(recipe()), &Arc::new(shared()), &context, Arc::clone(&room) as Arc<dyn RoomSide>)
+    start_backend(&Arc::new(recipe()), &Arc::new(shared()), &context, Arc::clone(&room) as Arc<dyn RoomSide>)
         .expect("a child");
     assert!(room.reader_ended.wait(Deadline::after(Duration::from_secs(20))), "the reader is done");
     assert_eq!(room.told.load(Ordering::SeqCst), 1, "a second time would be for the next process");

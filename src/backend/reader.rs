@@ -14,9 +14,10 @@ use rustix::process::Signal;
 use super::backlog::Backlog;
 use super::deliver::{Delivery, Read};
 use super::ending::{Action, CloseCause, Ending, Event};
-use super::start::Source;
+use super::handle::Handle;
+use super::room_side::{Departed, Outcome, RoomSide, Shared};
+use super::started::{STACK, Source};
 use super::steps::Sequence;
-use super::{Departed, Handle, Outcome, RoomSide, Shared};
 use crate::clients::{Client, SHUTDOWN_CLOSE_TIMEOUT};
 use crate::config::Level;
 use crate::counters::Count;
@@ -96,7 +97,7 @@ impl Reader {
     pub(super) fn spawn(self, name: &str) -> io::Result<()> {
         let (shared, room_side) = (Arc::clone(&self.shared), Arc::clone(&self.room_side));
         let handle = Arc::clone(&self.handle);
-        work(name, super::STACK, move || {
+        work(name, STACK, move || {
             // A panic in here must not leave a room without a reader. The process itself is ended when the reader is
             // dropped.
             if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
@@ -386,6 +387,9 @@ impl Reader {
         let line = self.about(self.shared.log.at(level, &ended));
         let line = if self.source.process.is_some() { line.field("exit", exit) } else { line };
         line.seconds("duration", self.started.elapsed()).number("messages", self.delivery.messages()).write();
+        if self.source.process.is_some() {
+            let _ = self.shared.first_exit.set(exit);
+        }
         self.account_for_input();
         self.handle.over.store(true, Ordering::SeqCst);
         let clients = self.room_side.child_ended(outcome, self.started.elapsed());

@@ -3,8 +3,8 @@
 
 use super::ending::AtEnd;
 use super::log_pipe::LogPipe;
-use super::start::{Source, StartContext, StartError, Started};
-use super::{INPUT_BOUND, Shared};
+use super::room_side::Shared;
+use super::started::{INPUT_BOUND, Source, StartContext, StartError, Started};
 use crate::sink::Sink;
 
 pub(super) fn start(shared: &Shared, context: &StartContext) -> Result<Started, StartError> {

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use super::launch;
-use super::start::{StartContext, StartError};
+use super::started::{StartContext, StartError};
 
 use crate::recipe::{Program, Stderr};
 use crate::sys::descriptors::{self, Start};

@@ -2,9 +2,10 @@
 
 use super::ending::AtEnd;
 use super::log_pipe::LogPipe;
+use super::room_side::Shared;
 use super::spawn::{self, Wiring};
-use super::start::{Source, StartContext, StartError, Started};
-use super::{INPUT_BOUND, Shared, tcp};
+use super::started::{INPUT_BOUND, Source, StartContext, StartError, Started};
+use super::tcp;
 use crate::recipe::Program;
 use crate::sink::Sink;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::Handle;
+use super::handle::Handle;
 use crate::sink::WriteResult;
 use crate::sys::deadline::Deadline;
 use crate::sys::pipe::widen;

@@ -10,7 +10,7 @@ use super::member::Member;
 use super::room::Room;
 use super::state::{Phase, State};
 use super::table::RoomSlot;
-use crate::backend::{Handle, Outcome, RoomSide, StartContext, StartError, Variables};
+use crate::backend::{Handle, Outcome, RoomSide, StartContext, StartError, Variables, start_backend};
 use crate::clients::Client;
 use crate::counters::Count;
 use crate::sys::lock;
@@ -300,7 +300,7 @@ impl Room {
                     cgi: cgi(),
                 };
                 let room_side: Arc<dyn RoomSide> = Arc::clone(self) as Arc<dyn RoomSide>;
-                Handle::start(&table.recipe, &table.shared, &context, room_side)
+                start_backend(&table.recipe, &table.shared, &context, room_side)
             }
             Err(()) => Err(StartError::NoPort),
         };

@@ -1,4 +1,4 @@
-//! Starting what answers in a room: each kind of backend is a file of its own, and a line in [`start`].
+//! What is needed to start a backend, what a started one consists of, and why one could not be started.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,14 +8,18 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::Shared;
 use super::ending::AtEnd;
 use super::log_pipe::LogPipe;
-use super::{connect, relay, stdio, tcp};
-use crate::recipe::{Backend, Recipe};
 use crate::sink::Sink;
 use crate::sys::process::Process;
 use crate::sys::reason;
+
+/// Bytes that may wait for a backend's input beside what its pipe holds; one message always fits. Few: what one client
+/// has put here, the others have to wait for.
+pub(super) const INPUT_BOUND: usize = 16 * 1024;
+
+/// Stack of a backend's threads; deep enough for a debug build.
+pub(super) const STACK: usize = 128 * 1024;
 
 /// Names and values of an environment.
 pub type Variables = Vec<(String, OsString)>;
@@ -111,20 +115,5 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn pid(&self) -> Option<i32> {
         self.process.as_ref().map(|process| process.id())
-    }
-}
-
-/// Starts what answers in a room. `wanted` says whether the room still waits for it: asked while this takes long.
-pub(super) fn start(
-    recipe: &Recipe,
-    shared: &Shared,
-    context: &StartContext,
-    wanted: &dyn Fn() -> bool,
-) -> Result<Started, StartError> {
-    match &recipe.backend {
-        Backend::Stdio(program) => stdio::start(program, shared, context, wanted),
-        Backend::Tcp(program, options) => tcp::start(program, options, shared, context, wanted),
-        Backend::Connect(destination) => connect::start(destination, shared, context, wanted),
-        Backend::Relay { .. } => relay::start(shared, context),
     }
 }
