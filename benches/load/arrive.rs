@@ -2,16 +2,19 @@
 
 use std::io::{self, Write as _};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
 
-use crate::events::{Events, LONGEST};
+use crate::events::Events;
 use crate::figures::Outcome;
 use crate::server::Server;
 use crate::wire::{Inbox, Messages, close, nanoseconds, request};
+
+/// How long all arrivals may take together.
+const ALL: Duration = Duration::from_secs(30);
 
 /// Where a client is that has just come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +66,7 @@ pub(crate) fn arrive(server: &Server, count: usize, at_once: usize, visit: Visit
             arrivals[index] = Some(arrival);
             begun += 1;
         }
-        if start.elapsed() > LONGEST {
+        if start.elapsed() > ALL {
             break;
         }
         poll.wait(&mut ready)?;
