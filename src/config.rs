@@ -20,10 +20,18 @@ pub struct Config {
     pub limits: Limits,
     /// Bounds on time.
     pub times: Times,
+    /// What all paths begin with: empty, or `/a/b`.
+    pub base: String,
+    /// The room of a websocket request whose path names none.
+    pub default_room: Option<String>,
     /// The only rooms there may be, if that is so.
     pub rooms: Option<Vec<String>>,
     /// Whether only one client is served, ever.
     pub oneshot: bool,
+    /// End after this long without a connection.
+    pub exit_idle: Option<Duration>,
+    /// End with the first program, with its status.
+    pub exit_end: bool,
     /// Whether rooms can be asked for over HTTP.
     pub api: bool,
     /// Whether metrics can be asked for over HTTP, and which.
@@ -32,10 +40,23 @@ pub struct Config {
     pub origin: Origin,
     /// Which subprotocol of those that a client offers is named in the answer.
     pub protocols: Subprotocols,
+    /// Header fields of each response beside the server's own.
+    pub headers: Headers,
     /// Directory of files for requests that are not an upgrade.
     pub static_dir: Option<PathBuf>,
     /// How to log.
     pub log: LogConfig,
+    /// What is to be logged at start: options without effect.
+    pub warnings: Vec<String>,
+}
+
+/// Header fields, name and value, by the kind of response.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Headers {
+    /// Of responses to plain requests, refusals included.
+    pub http: Vec<(String, String)>,
+    /// Of the 101.
+    pub ws: Vec<(String, String)>,
 }
 
 /// Where connections come from.

@@ -141,6 +141,9 @@ pub fn run(config: Config) -> Result<RunResult, ServeError> {
             .field("reason", "no /proc, and not started by an absolute path: programs could not get it back")
             .write();
     }
+    for warning in &config.warnings {
+        log.warn(warning).write();
+    }
     let service = service(config, log.clone(), &changed, files, descriptors);
     let server = Server { service, acceptors: Vec::new(), signals, changed, ends_idle };
     let outcome = server.serve(source);

@@ -87,7 +87,7 @@ fn recipe() -> Recipe {
     Recipe {
         backend: Backend::Stdio(program),
         share: Share::Room,
-        framing: Framing { output: Output::Chunks, input: Input::Raw },
+        framing: Framing { output: Output::Chunks, input: Input::Raw, partial: None },
         incoming: Incoming::Pass,
         notices: Notices::Templates { join: None, leave: None, input: Input::Raw },
         history: HistoryOptions { keep: Keep::Nothing, persist: false },

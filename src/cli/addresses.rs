@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::values::whole;
 use crate::config::{Address, Origin};
+use crate::recipe::Destination;
 
 /// Longest path of a unix socket, in bytes: `sun_path` less its final NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
@@ -46,6 +47,39 @@ pub(super) fn address(text: &OsStr) -> Result<Address, String> {
     } else {
         // A name can mean several addresses, other ones tomorrow, and asks the network at start.
         Err(format!("names are not looked up, give the address itself; {ADDRESS_FORMS}"))
+    }
+}
+
+/// An address to connect to.
+pub(super) fn destination(text: &OsStr) -> Result<Destination, String> {
+    const FORMS: &str = "allowed are IP:PORT, [IPV6]:PORT, HOST:PORT and unix:PATH";
+    if let Some(path) = text.as_bytes().strip_prefix(b"unix:") {
+        return match path.len() {
+            0 => Err(format!("no path after unix:; {FORMS}")),
+            1..=MAX_SOCKET_PATH => Ok(Destination::Unix(OsStr::from_bytes(path).into())),
+            length => Err(format!("the path has {length} bytes, the system takes at most {MAX_SOCKET_PATH}")),
+        };
+    }
+    let text = text.to_str().ok_or_else(|| format!("not UTF-8; {FORMS}"))?;
+    let port_is_missing = || format!("the port must be a number from 1 to 65535; {FORMS}");
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return if address.port() == 0 { Err(port_is_missing()) } else { Ok(Destination::Tcp(address)) };
+    }
+    let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
+        return Err(format!("no port; {FORMS}"));
+    };
+    let port = whole(port).and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0);
+    let port = port.ok_or_else(port_is_missing)?;
+    if host.contains([':', '[', ']']) {
+        Err(format!("an IPv6 address stands in brackets; {FORMS}"))
+    } else if host.is_empty()
+        || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    {
+        Err(format!("{host:?} is not the name of a host; {FORMS}"))
+    } else if host.eq_ignore_ascii_case("localhost") {
+        Ok(Destination::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)))
+    } else {
+        Ok(Destination::Host(host.to_owned(), port))
     }
 }
 
@@ -191,6 +225,35 @@ mod tests {
             assert!(error.contains(reason), "{text}: {error}");
         }
         assert!(address(OsStr::from_bytes(b"\xff:80")).expect_err("not UTF-8").contains("UTF-8"));
+    }
+
+    #[test]
+    fn destinations_are_addresses_hosts_and_unix_sockets() {
+        for (text, meant) in [
+            ("127.0.0.1:80", Destination::Tcp("127.0.0.1:80".parse().expect("an address"))),
+            ("[::1]:80", Destination::Tcp("[::1]:80".parse().expect("an address"))),
+            ("localhost:80", Destination::Tcp("127.0.0.1:80".parse().expect("an address"))),
+            ("redis.local:6379", Destination::Host("redis.local".to_owned(), 6379)),
+            ("unix:/run/x,mode=1", Destination::Unix("/run/x,mode=1".into())),
+        ] {
+            assert_eq!(destination(OsStr::new(text)), Ok(meant), "{text}");
+        }
+        for (text, reason) in [
+            ("", "no port"),
+            ("host", "no port"),
+            (":80", "not the name"),
+            ("a b:80", "not the name"),
+            ("::1:80", "brackets"),
+            ("[::1]", "no port"),
+            ("host:0", "port must be"),
+            ("127.0.0.1:0", "port must be"),
+            ("host:http", "port must be"),
+            ("unix:", "no path"),
+            (&format!("unix:{}", "x".repeat(108)), "at most 107"),
+        ] {
+            let error = destination(OsStr::new(text)).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
     }
 
     #[test]

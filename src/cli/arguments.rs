@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Address, LogFormat, Metrics, Origin, Subprotocols};
-use crate::recipe::{Incoming, Keep, Slow, Stderr};
+use crate::config::{Address, Headers, LogFormat, Metrics, Origin, Subprotocols};
+use crate::recipe::{Destination, Incoming, Keep, Share, Slow, Stderr};
 
 /// The options, defaults filled in by the parser from the table. A field's start value is never
 /// seen where the table has a default.
@@ -15,7 +15,17 @@ pub(super) struct Arguments {
     pub(super) inetd: bool,
     pub(super) binary: bool,
     pub(super) delimiters: Vec<u8>,
-    pub(super) null: bool,
+    pub(super) null: Option<Null>,
+    pub(super) partial: Option<Duration>,
+    pub(super) relay: Option<bool>,
+    pub(super) connect: Option<Destination>,
+    pub(super) share: Option<Share>,
+    pub(super) default_room: Option<String>,
+    pub(super) base: String,
+    pub(super) headers: Headers,
+    pub(super) exit_idle: Option<Duration>,
+    pub(super) exit_end: bool,
+    pub(super) quiet: bool,
     pub(super) json: bool,
     pub(super) frame: Option<MessageFrame>,
     pub(super) client_frame: Option<MessageFrame>,
@@ -74,7 +84,16 @@ impl Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MessageFrame {
     Json,
+    Jsonl,
     Gwsocket,
+    Lsp,
+}
+
+/// Which messages end in NUL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Null {
+    Output,
+    Both,
 }
 
 /// What can be printed.

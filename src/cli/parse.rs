@@ -6,10 +6,11 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::arguments::{Arguments, MessageFrame, Print, Shell};
+use super::arguments::{Arguments, MessageFrame, Null, Print, Shell};
 use super::flags::{Default, Flag, Value, by_name, by_short, nearest};
 use super::table::FLAGS;
 use super::{Action, Environment, Failure, completions, help, man, resolve};
+use crate::recipe::Share;
 
 /// What the words after the program's own name ask for.
 ///
@@ -24,7 +25,11 @@ pub fn parse(
         Typed::Print(what) => return Ok(Action::Print(render(what))),
         Typed::Run(arguments, program, rest) => (arguments, program, rest),
     };
-    Ok(Action::Run(Box::new(resolve::config(*arguments, program, rest, environment)?)))
+    Ok(Action::Run(Box::new(resolve::config(
+        *arguments,
+        program.map(|program| (program, rest)),
+        environment,
+    )?)))
 }
 
 fn usage(reason: &str) -> Failure {
@@ -46,7 +51,7 @@ fn render(what: Print) -> String {
 #[derive(Debug)]
 enum Typed {
     Print(Print),
-    Run(Box<Arguments>, OsString, Vec<OsString>),
+    Run(Box<Arguments>, Option<OsString>, Vec<OsString>),
 }
 
 fn split(words: impl IntoIterator<Item = OsString>) -> Result<Typed, String> {
@@ -73,8 +78,8 @@ fn split(words: impl IntoIterator<Item = OsString>) -> Result<Typed, String> {
         }
     }
     rest.append(&mut words.0.finish());
-    let program = program.ok_or("no program to serve")?;
     check_conflicts(&arguments)?;
+    check_backend(&arguments, program.as_deref())?;
     fill_in_defaults(&mut arguments)?;
     Ok(Typed::Run(Box::new(arguments), program, rest))
 }
@@ -226,7 +231,67 @@ fn check_conflicts(arguments: &Arguments) -> Result<(), String> {
             return Err(format!("--{name} means nothing with gwsocket's packets, which have their own"));
         }
     }
+    for frame in [frame, client, server] {
+        if frame == Some(MessageFrame::Lsp) {
+            return Err("--frame=lsp is not there yet".to_owned());
+        }
+    }
+    if arguments.partial.is_some() && (packets(frame) || packets(server)) {
+        return Err("--partial means nothing with gwsocket's packets".to_owned());
+    }
+    if arguments.null == Some(Null::Both) && (frame.is_some() || client.is_some() || arguments.json) {
+        return Err(
+            "--null=both means nothing with a frame, which says itself what ends a message".to_owned()
+        );
+    }
     Ok(())
+}
+
+/// Options that say something of a program that is started here.
+const OF_PROGRAMS: [&str; 9] =
+    ["tcp", "tcpports", "delay", "connecttimeout", "passenv", "cgienv", "stderr", "stopsignal", "exitend"];
+/// Options that say how to talk to something outside of the server.
+const OF_TALK: [&str; 12] = [
+    "binary",
+    "delimiters",
+    "null",
+    "partial",
+    "clientframe",
+    "serverframe",
+    "input",
+    "joinmsg",
+    "leavemsg",
+    "inputgrace",
+    "grace",
+    "maxline",
+];
+
+fn check_backend(arguments: &Arguments, program: Option<&OsStr>) -> Result<(), String> {
+    let instead = match (arguments.relay, &arguments.connect) {
+        (None, None) => return program.map(|_| ()).ok_or_else(|| "no program to serve".to_owned()),
+        (Some(_), _) => "relay",
+        (None, Some(_)) => "connect",
+    };
+    if let Some(program) = program {
+        return Err(format!("--{instead} takes no program, and {} is given", program.display()));
+    }
+    let gave = |names: &[&'static str]| names.iter().copied().find(|name| arguments.gave(name));
+    if let Some(name) = gave(&OF_PROGRAMS) {
+        return Err(format!("--{name} means nothing without a program, and --{instead} starts none"));
+    }
+    if arguments.relay.is_none() {
+        return Ok(());
+    }
+    if let Some(name) = gave(&OF_TALK) {
+        return Err(format!("--{name} means nothing with --relay"));
+    }
+    if arguments.share == Some(Share::Client) {
+        return Err("--share=client means nothing with --relay: clients would hear no others".to_owned());
+    }
+    match arguments.frame {
+        None | Some(MessageFrame::Json) => Ok(()),
+        Some(_) => Err("--relay takes no other frame than --frame=json".to_owned()),
+    }
 }
 
 fn fill_in_defaults(arguments: &mut Arguments) -> Result<(), String> {
@@ -298,7 +363,7 @@ pub(super) mod tests {
             match split(words(line)) {
                 Ok(Typed::Run(arguments, found, rest)) => {
                     assert_eq!(arguments.verbose, verbose, "{line:?}");
-                    assert_eq!(found, program, "{line:?}");
+                    assert_eq!(found.as_deref(), Some(OsStr::new(program)), "{line:?}");
                     assert_eq!(rest, words(own), "{line:?}");
                 }
                 other => panic!("{line:?}: {other:?}"),
@@ -381,6 +446,22 @@ pub(super) mod tests {
             (&["-b", "--null", "cat"], &["--binary and --null cannot"]),
             (&["-b", "--delimiters=,", "cat"], &["--binary and --delimiters cannot"]),
             (&["--addr=:1", "--inetd", "cat"], &["--inetd and --addr cannot"]),
+            (&["--relay", "cat"], &["--relay takes no program", "cat is given"]),
+            (&["--connect", "cat"], &["--connect: bad value \"cat\""]),
+            (&["--connect=:1", "cat"], &["--connect"]),
+            (&["--connect=a:1", "cat"], &["--connect takes no program"]),
+            (&["--relay", "--connect=a:1"], &["--relay and --connect cannot"]),
+            (&["--relay", "--tcp"], &["--tcp means nothing without a program"]),
+            (&["--connect=a:1", "--stderr=log"], &["--stderr means nothing without a program"]),
+            (&["--relay", "--joinmsg=x"], &["--joinmsg means nothing with --relay"]),
+            (&["--relay", "--share=client"], &["--share=client means nothing with --relay"]),
+            (&["--relay", "--frame=gwsocket"], &["no other frame than --frame=json"]),
+            (&["--frame=gwsocket", "--partial=5", "cat"], &["--partial means nothing"]),
+            (&["-b", "--partial=5", "cat"], &["--partial and --binary cannot"]),
+            (&["--json", "--null=both", "cat"], &["--null=both means nothing"]),
+            (&["-q", "-v", "cat"], &["--quiet and --verbose cannot"]),
+            (&["--defaultroom=api", "cat"], &["--defaultroom", "reserved"]),
+            (&["--header=Upgrade: x", "cat"], &["--header", "the server itself"]),
         ] {
             let error = usage_error(line);
             for part in parts {

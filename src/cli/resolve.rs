@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::arguments::{Arguments, MessageFrame};
+use super::arguments::{Arguments, MessageFrame, Null};
 use super::program::{why_not_permitted, why_not_runnable};
 use super::{Environment, Failure};
 use crate::config::{Config, Level, Limits, Listen, LogConfig, Times};
@@ -26,56 +26,35 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// Builds the configuration of a run.
 pub(super) fn config(
     arguments: Arguments,
-    program: OsString,
-    program_arguments: Vec<OsString>,
+    program: Option<(OsString, Vec<OsString>)>,
     environment: &Environment,
 ) -> Result<Config, Failure> {
     if let Some(directory) = &arguments.static_dir {
         check_directory(directory)?;
     }
-    let path = find_program(&program, environment.get("PATH"))?;
-    let passes_path = arguments.pass_environment.iter().any(|name| name == "PATH");
-    if let Some(reason) = why_not_runnable(&path, environment.get("PATH").filter(|_| passes_path)) {
-        return Err(Failure::Start(format!("cannot run {}: {reason}", path.display())));
-    }
     let level = match arguments.verbose {
+        _ if arguments.quiet => Level::Warn,
         0 => Level::Info,
         1 => Level::Debug,
         _ => Level::Trace,
     };
-    let passed = arguments
-        .pass_environment
-        .iter()
-        .filter_map(|name| environment.get(name).map(|value| (OsString::from(name), value.to_owned())));
     let framing = framing(&arguments);
     let notices = match framing.input {
         Input::Gwsocket => Notices::Gwsocket,
+        Input::Relay { .. } => Notices::Templates { join: None, leave: None, input: framing.input },
         input => {
             let template = |given, kind| notice(given, arguments.json, kind).as_deref().map(Template::parse);
             Notices::Templates {
-                join: template(arguments.join_message, "Join"),
-                leave: template(arguments.leave_message, "Leave"),
+                join: template(arguments.join_message.clone(), "Join"),
+                leave: template(arguments.leave_message.clone(), "Leave"),
                 input,
             }
         }
     };
-    let program = Program {
-        name: program,
-        path,
-        arguments: program_arguments,
-        passed: passed.collect(),
-        cgi_environment: arguments.cgi_environment,
-        stderr: arguments.stderr,
-        delay: arguments.delay,
-    };
+    let share = if arguments.connect.is_some() { Share::Client } else { Share::Room };
     let recipe = Recipe {
-        backend: match arguments.tcp_ports {
-            Some(ports) if arguments.tcp => {
-                Backend::Tcp(program, TcpOptions { ports, connect_timeout: arguments.connect_timeout })
-            }
-            _ => Backend::Stdio(program),
-        },
-        share: Share::Room,
+        share: arguments.share.unwrap_or(share),
+        backend: backend(&arguments, program, environment)?,
         framing,
         incoming: arguments.incoming,
         notices,
@@ -110,6 +89,12 @@ pub(super) fn config(
         },
         rooms: arguments.rooms,
         oneshot: arguments.oneshot,
+        base: arguments.base,
+        default_room: arguments.default_room,
+        exit_idle: arguments.exit_idle,
+        exit_end: arguments.exit_end,
+        headers: arguments.headers,
+        warnings: Vec::new(),
         api: arguments.api,
         metrics: arguments.metrics,
         origin: arguments.origin,
@@ -119,26 +104,79 @@ pub(super) fn config(
     })
 }
 
+fn backend(
+    arguments: &Arguments,
+    program: Option<(OsString, Vec<OsString>)>,
+    environment: &Environment,
+) -> Result<Backend, Failure> {
+    let Some((name, program_arguments)) = program else {
+        return Ok(match &arguments.connect {
+            Some(destination) => Backend::Connect(destination.clone()),
+            None => Backend::Relay { to_sender: arguments.relay == Some(true) },
+        });
+    };
+    let passed: Vec<(OsString, OsString)> = arguments
+        .pass_environment
+        .iter()
+        .filter_map(|name| environment.get(name).map(|value| (OsString::from(name), value.to_owned())))
+        .collect();
+    let path = find_program(&name, environment.get("PATH"))?;
+    let passes_path = passed.iter().any(|(name, _)| name == "PATH");
+    if let Some(reason) = why_not_runnable(&path, environment.get("PATH").filter(|_| passes_path)) {
+        return Err(Failure::Start(format!("cannot run {}: {reason}", path.display())));
+    }
+    let program = Program {
+        name,
+        path,
+        arguments: program_arguments,
+        passed,
+        cgi_environment: arguments.cgi_environment,
+        stderr: arguments.stderr,
+        delay: arguments.delay,
+    };
+    Ok(match &arguments.tcp_ports {
+        Some(ports) if arguments.tcp => Backend::Tcp(
+            program,
+            TcpOptions { ports: ports.clone(), connect_timeout: arguments.connect_timeout },
+        ),
+        _ => Backend::Stdio(program),
+    })
+}
+
 fn unless_zero(time: Duration) -> Option<Duration> {
     (!time.is_zero()).then_some(time)
 }
 
 fn framing(arguments: &Arguments) -> Framing {
     let both = if arguments.json { Some(MessageFrame::Json) } else { arguments.frame };
+    if let Some(to_sender) = arguments.relay {
+        let json = both.is_some();
+        return Framing {
+            output: Output::Relay { to_sender, json },
+            input: Input::Relay { json },
+            partial: None,
+        };
+    }
+    let partial = arguments.partial;
     let input = match both.or(arguments.client_frame) {
         Some(MessageFrame::Json) => Input::Json,
+        Some(MessageFrame::Jsonl) => Input::Jsonl,
         Some(MessageFrame::Gwsocket) => Input::Gwsocket,
+        Some(MessageFrame::Lsp) => Input::Lsp,
         None if arguments.binary => Input::Raw,
+        None if arguments.null == Some(Null::Both) => Input::Nul,
         None => Input::Lines,
     };
     let json = match both.or(arguments.server_frame) {
-        Some(MessageFrame::Gwsocket) => return Framing { output: Output::Gwsocket, input },
+        Some(MessageFrame::Gwsocket) => return Framing { output: Output::Gwsocket, input, partial },
+        Some(MessageFrame::Jsonl) => return Framing { output: Output::Jsonl, input, partial },
+        Some(MessageFrame::Lsp) => return Framing { output: Output::Lsp, input, partial },
         Some(MessageFrame::Json) => true,
-        None if arguments.binary => return Framing { output: Output::Chunks, input },
+        None if arguments.binary => return Framing { output: Output::Chunks, input, partial },
         None => false,
     };
     let mut delimiters = arguments.delimiters.clone();
-    if arguments.null {
+    if arguments.null.is_some() {
         if !arguments.gave("delimiters") {
             delimiters.clear();
         }
@@ -147,7 +185,7 @@ fn framing(arguments: &Arguments) -> Framing {
         }
     }
     let strip_cr = delimiters == b"\n";
-    Framing { output: Output::Delimited { delimiters, strip_cr, json }, input }
+    Framing { output: Output::Delimited { delimiters, strip_cr, json }, input, partial }
 }
 
 /// What is written of a client that comes or goes: with `--json` there is something even if nothing was
@@ -210,7 +248,7 @@ fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> 
 mod tests {
     fn lines(set: &[u8], strip_cr: bool) -> Framing {
         let output = Output::Delimited { delimiters: set.to_vec(), strip_cr, json: false };
-        Framing { output, input: Input::Lines }
+        Framing { output, input: Input::Lines, partial: None }
     }
 
     use std::net::SocketAddr;
@@ -219,7 +257,7 @@ mod tests {
     use super::super::parse::tests::{config as meant, words};
     use super::*;
     use crate::config::{Address, LogFormat, Origin, Subprotocols};
-    use crate::recipe::{Incoming, Slow, Stderr};
+    use crate::recipe::{Destination, Incoming, Slow, Stderr};
 
     fn notices(join: Option<&str>, leave: Option<&str>, input: Input) -> Notices {
         Notices::Templates { join: join.map(Template::parse), leave: leave.map(Template::parse), input }
@@ -400,6 +438,63 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_and_an_address_take_the_place_of_a_program() {
+        let relay = meant(&["--relay"]).recipe;
+        assert!(matches!(relay.backend, Backend::Relay { to_sender: false }) && relay.share == Share::Room);
+        let framing = |to_sender, json| Framing {
+            output: Output::Relay { to_sender, json },
+            input: Input::Relay { json },
+            partial: None,
+        };
+        assert_eq!(relay.framing, framing(false, false));
+        assert_eq!(meant(&["--relay=all", "--json"]).recipe.framing, framing(true, true));
+        assert_eq!(meant(&["--relay", "--frame=json"]).recipe.framing, framing(false, true));
+        let connect = meant(&["--connect", "localhost:6600"]).recipe;
+        let Backend::Connect(destination) = &connect.backend else { panic!("{:?}", connect.backend) };
+        assert_eq!(*destination, Destination::Tcp(([127, 0, 0, 1], 6600).into()));
+        assert_eq!(connect.share, Share::Client);
+        assert_eq!(meant(&["--connect=unix:/x", "--share=room"]).recipe.share, Share::Room);
+        assert_eq!(meant(&["--share=server", "cat"]).recipe.share, Share::Server);
+    }
+
+    #[test]
+    fn the_later_options_arrive_where_they_belong() {
+        let config = meant(&[
+            "--defaultroom=lobby",
+            "--base=/a/b/",
+            "--header=X-A: 1",
+            "--header-ws",
+            "X-B:2",
+            "--header-http=X-C:",
+            "--exitidle=60",
+            "--exitend",
+            "-q",
+            "--passenv",
+            "+HOME,PATH",
+            "--partial=50",
+            "--null=both",
+            "cat",
+        ]);
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(config.default_room.as_deref(), Some("lobby"));
+        assert_eq!(config.base, "/a/b");
+        assert_eq!(config.headers.http, [field("X-A", "1"), field("X-C", "")]);
+        assert_eq!(config.headers.ws, [field("X-A", "1"), field("X-B", "2")]);
+        assert_eq!((config.exit_idle, config.exit_end), (Some(Duration::from_secs(60)), true));
+        assert_eq!(config.log.level, Level::Warn);
+        let program = config.recipe.program().expect("a program");
+        let names: Vec<_> = program.passed.iter().map(|(name, _)| name.to_str()).collect();
+        assert_eq!(names, [Some("PATH"), Some("LD_LIBRARY_PATH"), Some("HOME")]);
+        let framing = &config.recipe.framing;
+        assert_eq!((framing.partial, framing.input), (Some(Duration::from_millis(50)), Input::Nul));
+        assert_eq!(meant(&["cat"]).base, "");
+        for (frame, output, input) in [("jsonl", Output::Jsonl, Input::Jsonl)] {
+            let framing = meant(&[&format!("--frame={frame}"), "cat"]).recipe.framing.clone();
+            assert_eq!(framing, Framing { output, input, partial: None });
+        }
+    }
+
+    #[test]
     fn null_and_delimiters_make_one_set() {
         for (line, set, strips) in [
             (&["--null", "cat"] as &[&str], b"\0" as &[u8], false),
@@ -413,7 +508,7 @@ mod tests {
             let framing = lines(set, strips);
             assert_eq!(meant(line).recipe.framing, framing, "{line:?}");
         }
-        let chunks = Framing { output: Output::Chunks, input: Input::Raw };
+        let chunks = Framing { output: Output::Chunks, input: Input::Raw, partial: None };
         assert_eq!(meant(&["-b", "cat"]).recipe.framing, chunks);
     }
 
@@ -434,7 +529,8 @@ mod tests {
         ];
         for (words, output, input) in cases {
             let config = meant(&[words, &["cat"][..]].concat());
-            assert_eq!(config.recipe.framing, Framing { output: output.clone(), input }, "{words:?}");
+            let wanted = Framing { output: output.clone(), input, partial: None };
+            assert_eq!(config.recipe.framing, wanted, "{words:?}");
         }
         let told = meant(&["--json", "--leavemsg=gone", "cat"]);
         let join = "{\"t\":\"Join\",\"_from\":#ID}";

@@ -3,11 +3,11 @@
 //! Parser, `--help`, man page and completions follow; `man/scalesocket.1` is rendered anew with
 //! `cargo run -- --man > man/scalesocket.1`.
 
-use super::arguments::{MessageFrame, Print, Shell};
+use super::arguments::{MessageFrame, Null, Print, Shell};
 use super::flags::{Category, Default, Flag, Value};
 use super::{addresses, values};
 use crate::config::{LogFormat, Metrics};
-use crate::recipe::{Incoming, Slow, Stderr};
+use crate::recipe::{Incoming, Share, Slow, Stderr};
 
 const STDERR: [(&str, Stderr); 3] =
     [("log", Stderr::Log), ("inherit", Stderr::Inherit), ("null", Stderr::Null)];
@@ -23,14 +23,32 @@ const SLOW_WORDS: [&str; 3] = values::words(&SLOW);
 const LOG: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 const LOG_WORDS: [&str; 2] = values::words(&LOG);
 
-const FRAME: [(&str, MessageFrame); 2] = [("json", MessageFrame::Json), ("gwsocket", MessageFrame::Gwsocket)];
-const FRAME_WORDS: [&str; 2] = values::words(&FRAME);
+const FRAME: [(&str, MessageFrame); 4] = [
+    ("json", MessageFrame::Json),
+    ("jsonl", MessageFrame::Jsonl),
+    ("gwsocket", MessageFrame::Gwsocket),
+    ("lsp", MessageFrame::Lsp),
+];
+const FRAME_WORDS: [&str; 4] = values::words(&FRAME);
+
+const NULL: [(&str, Null); 2] = [("output", Null::Output), ("both", Null::Both)];
+const NULL_WORDS: [&str; 2] = values::words(&NULL);
+
+const RELAY: [(&str, bool); 2] = [("others", false), ("all", true)];
+const RELAY_WORDS: [&str; 2] = values::words(&RELAY);
+
+const SHARE: [(&str, Share); 3] =
+    [("room", Share::Room), ("client", Share::Client), ("server", Share::Server)];
+const SHARE_WORDS: [&str; 3] = values::words(&SHARE);
 
 const METRICS: [(&str, Metrics); 2] = [("rooms", Metrics::Rooms), ("global", Metrics::Global)];
 const METRICS_WORDS: [&str; 2] = values::words(&METRICS);
 
 const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 const SHELL_WORDS: [&str; 3] = values::words(&SHELLS);
+
+/// What `--passenv` passes when it is not given.
+const VARIABLES: &str = "PATH,LD_LIBRARY_PATH,DYLD_LIBRARY_PATH";
 
 /// Largest `--maxmessage` and `--maxline`: 1 GiB.
 const MAX_MESSAGE: u64 = 1 << 30;
@@ -108,10 +126,29 @@ pub(super) static FLAGS: &[Flag] = &[
     },
     Flag {
         name: "null",
-        value: Value::Switch(|arguments| arguments.null = true),
+        value: Value::Choice(&NULL_WORDS, |arguments, value| {
+            arguments.null = Some(values::choice(value, &NULL)?);
+            Ok(())
+        }),
+        equals_only: true,
+        bare: Some("output"),
         category: Category::Messages,
         summary: "A NUL byte ends a message of the program",
-        details: "It takes the place of the newline; with `--delimiters` it is added to that set.",
+        details: "It replaces the newline; with `--delimiters` it is added to that set. With `both`, a NUL byte also \
+            ends each message that is written to the program, so that a message may have several lines.",
+        ..PLAIN
+    },
+    Flag {
+        name: "partial",
+        value: Value::Text("MS", |arguments, value| {
+            arguments.partial = Some(values::milliseconds(value)?);
+            Ok(())
+        }),
+        conflicts: &["binary"],
+        category: Category::Messages,
+        summary: "Send output without an end as a message after this many milliseconds",
+        details: "For prompts and progress bars: what the program has printed without ending it is sent as a message \
+            when nothing more has come for this long.",
         ..PLAIN
     },
     Flag {
@@ -136,8 +173,9 @@ pub(super) static FLAGS: &[Flag] = &[
         conflicts: &["clientframe", "serverframe", "binary"],
         category: Category::Messages,
         summary: "Messages that say whom they are for and who they are from",
-        details: "`json`, which is meant without a value: one JSON object a line, with `_to` and `_from` \
-            in it. `gwsocket`: binary packets with a header. The manual's section on messages has both.",
+        details: "`json`, the default: one JSON object a line, with `_to` and `_from` in it. `jsonl`: JSON values, one \
+            a line, with nothing added and no key obeyed. `gwsocket`: binary packets with a header. `lsp`: text with \
+            `Content-Length` headers, as in the Language Server Protocol.",
         ..PLAIN
     },
     Flag {
@@ -253,6 +291,45 @@ pub(super) static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "relay",
+        value: Value::Choice(&RELAY_WORDS, |arguments, value| {
+            arguments.relay = Some(values::choice(value, &RELAY)?);
+            Ok(())
+        }),
+        equals_only: true,
+        bare: Some("others"),
+        conflicts: &["connect"],
+        category: Category::Program,
+        summary: "Run no program: send each client's messages to the other clients of its room",
+        details: "With `all`, to the sender too. Messages stay whole, text or binary. With `--json` or `--frame=json`, \
+            `_from` is added, and `_to` and `_except` are obeyed.",
+        ..PLAIN
+    },
+    Flag {
+        name: "connect",
+        value: Value::Raw("ADDRESS", |arguments, value| {
+            arguments.connect = Some(addresses::destination(value)?);
+            Ok(())
+        }),
+        category: Category::Program,
+        summary: "Run no program: connect to this address",
+        details: "`IP:PORT`, `[IPV6]:PORT`, `localhost:PORT`, which is 127.0.0.1, `HOST:PORT`, which is looked up at \
+            each connection, or `unix:PATH`. A client whose connection fails is closed with 1011.",
+        ..PLAIN
+    },
+    Flag {
+        name: "share",
+        value: Value::Choice(&SHARE_WORDS, |arguments, value| {
+            arguments.share = Some(values::choice(value, &SHARE)?);
+            Ok(())
+        }),
+        default: Default::Words("room, or client with --connect"),
+        category: Category::Program,
+        summary: "Which clients share a process or connection",
+        details: "`room`: all clients of a room. `client`: each client has its own. `server`: all clients of all rooms.",
+        ..PLAIN
+    },
+    Flag {
         name: "tcp",
         value: Value::Switch(|arguments| arguments.tcp = true),
         category: Category::Program,
@@ -307,13 +384,18 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag {
         name: "passenv",
         value: Value::Text("LIST", |arguments, value| {
-            arguments.pass_environment = values::variables(value)?;
+            match value.strip_prefix('+') {
+                Some(more) => {
+                    arguments.pass_environment = values::variables(&format!("{VARIABLES},{more}"))?;
+                }
+                None => arguments.pass_environment = values::variables(value)?,
+            }
             Ok(())
         }),
-        default: Default::Value("PATH,LD_LIBRARY_PATH,DYLD_LIBRARY_PATH"),
+        default: Default::Value(VARIABLES),
         category: Category::Program,
         summary: "Variables that the program gets from the server's environment",
-        details: "Names with commas between. Those that are not set are left out. `--passenv=` passes none.",
+        details: "Names with commas between. Those that are not set are left out. `--passenv +LIST` adds to the default; `--passenv=` passes none.",
         ..PLAIN
     },
     Flag {
@@ -477,6 +559,30 @@ pub(super) static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "defaultroom",
+        value: Value::Text("NAME", |arguments, value| {
+            arguments.default_room = Some(values::room(value)?);
+            Ok(())
+        }),
+        category: Category::Clients,
+        summary: "The room of clients whose path names none",
+        details: "Without it a websocket request for `/` is refused with 404.",
+        ..PLAIN
+    },
+    Flag {
+        name: "base",
+        value: Value::Text("PATH", |arguments, value| {
+            values::base(value)?.clone_into(&mut arguments.base);
+            Ok(())
+        }),
+        default: Default::Value("/"),
+        category: Category::Clients,
+        summary: "What all paths begin with",
+        details: "For a proxy that passes on a path such as `/chat/kitchen` as it is: with `--base /chat` that is the \
+            room `kitchen`. Other paths are refused with 404.",
+        ..PLAIN
+    },
+    Flag {
         name: "maxrooms",
         aliases: &["maxforks"],
         value: Value::Text("N", |arguments, value| {
@@ -497,6 +603,25 @@ pub(super) static FLAGS: &[Flag] = &[
         details: "The first one that is upgraded; plain requests do not count, and a second client is refused \
             with 503. The server exits with status 0 when that client and the program are gone, whatever the \
             program's status.",
+        ..PLAIN
+    },
+    Flag {
+        name: "exitidle",
+        value: Value::Text("SECS", |arguments, value| {
+            arguments.exit_idle = Some(values::positive_seconds(value)?);
+            Ok(())
+        }),
+        category: Category::Clients,
+        summary: "Exit after this long without a connection",
+        details: "For socket activation and `wait` services of inetd.",
+        ..PLAIN
+    },
+    Flag {
+        name: "exitend",
+        value: Value::Switch(|arguments| arguments.exit_end = true),
+        conflicts: &["oneshot"],
+        category: Category::Clients,
+        summary: "Exit when the first program exits, with its status",
         ..PLAIN
     },
     Flag {
@@ -617,6 +742,43 @@ pub(super) static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "header",
+        value: Value::Text("FIELD", |arguments, value| {
+            let field = values::header(value)?;
+            arguments.headers.http.push(field.clone());
+            arguments.headers.ws.push(field);
+            Ok(())
+        }),
+        repeatable: true,
+        category: Category::Files,
+        summary: "Add this header field to every response; may be given several times",
+        details: "`NAME: VALUE`, as in `--header 'X-Frame-Options: DENY'`. Fields that the server writes itself are \
+            refused.",
+        ..PLAIN
+    },
+    Flag {
+        name: "header-http",
+        value: Value::Text("FIELD", |arguments, value| {
+            arguments.headers.http.push(values::header(value)?);
+            Ok(())
+        }),
+        repeatable: true,
+        category: Category::Files,
+        summary: "The same for responses to plain requests only",
+        ..PLAIN
+    },
+    Flag {
+        name: "header-ws",
+        value: Value::Text("FIELD", |arguments, value| {
+            arguments.headers.ws.push(values::header(value)?);
+            Ok(())
+        }),
+        repeatable: true,
+        category: Category::Files,
+        summary: "The same for responses that open a websocket only",
+        ..PLAIN
+    },
+    Flag {
         name: "log",
         value: Value::Choice(&LOG_WORDS, |arguments, value| {
             arguments.log = values::choice(value, &LOG)?;
@@ -636,6 +798,15 @@ pub(super) static FLAGS: &[Flag] = &[
         category: Category::Log,
         summary: "Log more: plain requests, signals, decisions",
         details: "`-vv` logs everything.",
+        ..PLAIN
+    },
+    Flag {
+        name: "quiet",
+        short: Some('q'),
+        value: Value::Switch(|arguments| arguments.quiet = true),
+        conflicts: &["verbose"],
+        category: Category::Log,
+        summary: "Log warnings and errors only",
         ..PLAIN
     },
     Flag {

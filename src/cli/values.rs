@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::config::Subprotocols;
+use crate::http::route::RESERVED;
 use crate::http::subprotocol::is_token;
 use crate::recipe::Keep;
 
@@ -57,10 +58,79 @@ pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
         })
 }
 
+/// Header fields that the server writes itself, or that end or frame a response.
+const OWN_FIELDS: [&str; 15] = [
+    "accept-ranges",
+    "allow",
+    "connection",
+    "content-length",
+    "content-range",
+    "content-type",
+    "date",
+    "etag",
+    "keep-alive",
+    "last-modified",
+    "retry-after",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "www-authenticate",
+];
+
+/// A header field: name and value.
+pub(super) fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("allowed is NAME: VALUE")?;
+    let lower = name.to_ascii_lowercase();
+    let value = value.trim_matches([' ', '\t']);
+    if !is_token(name) {
+        Err(format!("{name:?} cannot be the name of a header field; allowed is NAME: VALUE"))
+    } else if OWN_FIELDS.contains(&&*lower) || lower.starts_with("sec-websocket-") {
+        Err(format!("the server itself decides on {name}"))
+    } else if value.contains(|c: char| c.is_control() && c != '\t') {
+        Err("the value must not have control characters".to_owned())
+    } else {
+        Ok((name.to_owned(), value.to_owned()))
+    }
+}
+
+/// The beginning of all paths, without the slash at its end.
+pub(super) fn base(text: &str) -> Result<&str, String> {
+    let base = text.strip_suffix('/').unwrap_or(text);
+    let bad = |c: char| !c.is_ascii_graphic() || "\"\\?#".contains(c);
+    let is_path =
+        text.starts_with('/') && !base.contains("//") && !base.ends_with('/') && !base.contains(bad);
+    if is_path {
+        Ok(base)
+    } else {
+        Err("allowed is a path that begins with a slash, such as /chat".to_owned())
+    }
+}
+
+/// A time in whole milliseconds.
+pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
+    whole(text)
+        .filter(|millis| (1..=60_000).contains(millis))
+        .map(Duration::from_millis)
+        .ok_or_else(|| "allowed are whole milliseconds from 1 to 60000".to_owned())
+}
+
+/// The name of one room.
+pub(super) fn room(text: &str) -> Result<String, String> {
+    if RESERVED.contains(&text) {
+        return Err(format!("{text} is a reserved name"));
+    }
+    match rooms(text)?.as_slice() {
+        [name] => Ok(name.clone()),
+        _ => Err("give the name of one room, without commas".to_owned()),
+    }
+}
+
 /// Names of rooms.
 pub(super) fn rooms(text: &str) -> Result<Vec<String>, String> {
     let names: Vec<String> = text.split(',').map(str::to_owned).collect();
-    let bad = |name: &String| name.is_empty() || name.contains(['/', ' ', '"', '\\']);
+    let bad = |name: &String| {
+        name.is_empty() || name.len() > 256 || name.contains(|c: char| "/ \"\\".contains(c) || c.is_control())
+    };
     match names.iter().find(|name| bad(name)) {
         Some(name) => {
             Err(format!("{name:?} can be no room's name: empty, or with a slash, space, quote or backslash"))
@@ -347,6 +417,39 @@ mod tests {
         assert_eq!(variables("PATH,HOME,PATH"), list(&["PATH", "HOME"]));
         for text in [",", "PATH,", "PATH, HOME", "A=b", " ", "A\nB"] {
             assert!(variables(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn header_fields_are_a_name_and_a_value_that_the_server_does_not_write_itself() {
+        let field = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(header("X-A:  b c "), field("X-A", "b c"));
+        assert_eq!(header("X:a:b"), field("X", "a:b"));
+        for text in ["", "X", ":v", "X : v", "X Y: v", "X: a\r\nY: b", "X: \0", "\u{fc}: v"] {
+            assert!(header(text).is_err(), "{text:?}");
+        }
+        for text in
+            ["Connection: x", "upgrade: x", "Sec-WebSocket-Protocol: x", "CONTENT-LENGTH: 1", "Date: x"]
+        {
+            assert!(header(text).is_err_and(|reason| reason.contains("server itself")), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_base_is_a_path_and_a_default_room_a_name() {
+        for (text, meant) in [("/", ""), ("/a", "/a"), ("/a/b/", "/a/b"), ("/%20", "/%20")] {
+            assert_eq!(base(text), Ok(meant), "{text}");
+        }
+        for text in ["", "a", "//", "/a//b", "/a//", "/a b", "/a?b", "/a#b", "/\"", "/\\", "/\u{fc}"] {
+            assert!(base(text).is_err(), "{text}");
+        }
+        assert_eq!(room("lobby"), Ok("lobby".to_owned()));
+        for text in ["", "a,b", "a/b", "api", "a b", "a\nb", &"x".repeat(257)] {
+            assert!(room(text).is_err(), "{text}");
+        }
+        assert_eq!(milliseconds("20"), Ok(Duration::from_millis(20)));
+        for text in ["", "0", "0.5", "60001", "-1"] {
+            assert!(milliseconds(text).is_err(), "{text}");
         }
     }
 

@@ -14,6 +14,14 @@ pub enum Input {
     Json,
     /// gwsocket's packets.
     Gwsocket,
+    /// The message and a NUL byte.
+    Nul,
+    /// JSON values, one a line, with nothing added.
+    Jsonl,
+    /// Messages behind a `Content-Length` header.
+    Lsp,
+    /// To the room's other clients; with `json`, as JSON objects with the client's number in `_from`.
+    Relay { json: bool },
 }
 
 /// What `_from` and its id take at most, in bytes.
@@ -29,7 +37,8 @@ pub fn parts<'a>(
     scratch: &'a mut Vec<u8>,
 ) -> Option<[&'a [u8]; 2]> {
     match input {
-        Input::Lines => Some([message, b"\n"]),
+        Input::Lines | Input::Jsonl | Input::Lsp => Some([message, b"\n"]),
+        Input::Nul => Some([message, b"\0"]),
         Input::Raw => Some([message, b""]),
         Input::Json => {
             scratch.clear();
@@ -37,7 +46,7 @@ pub fn parts<'a>(
             scratch.reserve_exact(message.len() + FROM);
             json::write_from(message, client, scratch).then_some([scratch, b"\n"])
         }
-        Input::Gwsocket => {
+        Input::Gwsocket | Input::Relay { .. } => {
             scratch.clear();
             scratch.extend_from_slice(&gwsocket::message(client, kind, message.len()));
             Some([scratch, message])
@@ -50,7 +59,8 @@ pub(super) fn notice(input: Input, message: &str) -> Vec<u8> {
     match input {
         // Nothing is added to what the program reads.
         Input::Raw => message.as_bytes().to_vec(),
-        Input::Lines | Input::Json | Input::Gwsocket => [message.as_bytes(), b"\n"].concat(),
+        Input::Nul => [message.as_bytes(), b"\0"].concat(),
+        _ => [message.as_bytes(), b"\n"].concat(),
     }
 }
 

@@ -24,4 +24,6 @@ pub struct Framing {
     pub output: output::Output,
     /// What it is told.
     pub input: input::Input,
+    /// After this long without more, what has no end yet is a message.
+    pub partial: Option<std::time::Duration>,
 }

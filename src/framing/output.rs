@@ -29,6 +29,13 @@ pub enum Output {
     Chunks,
     /// gwsocket's packets.
     Gwsocket,
+    /// JSON values, one a line, of which no key is obeyed.
+    Jsonl,
+    /// Messages behind a `Content-Length` header.
+    Lsp,
+    /// What clients say to each other; with `to_sender`, to the one who said it too; with `json`, messages may have
+    /// a JSON header.
+    Relay { to_sender: bool, json: bool },
 }
 
 /// What came out of some bytes beside the frames.
@@ -85,7 +92,10 @@ impl Decoder {
                 Self::Items(Splitter::new(delimiters, *strip_cr, limit, Overlong::Discard), *json)
             }
             Output::Chunks => Self::Chunks,
-            Output::Gwsocket => Self::Packets(gwsocket::Packets::new(limit)),
+            Output::Jsonl | Output::Lsp => {
+                Self::Items(Splitter::new(b"\n", true, limit, Overlong::Discard), false)
+            }
+            Output::Gwsocket | Output::Relay { .. } => Self::Packets(gwsocket::Packets::new(limit)),
         }
     }
 
