@@ -488,10 +488,8 @@ mod tests {
         let framing = &config.recipe.framing;
         assert_eq!((framing.partial, framing.input), (Some(Duration::from_millis(50)), Input::Nul));
         assert_eq!(meant(&["cat"]).base, "");
-        for (frame, output, input) in [("jsonl", Output::Jsonl, Input::Jsonl)] {
-            let framing = meant(&[&format!("--frame={frame}"), "cat"]).recipe.framing.clone();
-            assert_eq!(framing, Framing { output, input, partial: None });
-        }
+        let framing = meant(&["--frame=jsonl", "cat"]).recipe.framing.clone();
+        assert_eq!(framing, Framing { output: Output::Jsonl, input: Input::Jsonl, partial: None });
     }
 
     #[test]
