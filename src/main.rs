@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Ok(Action::Run(config)) => match server::run(*config) {
             Ok(RunResult::Done) => ExitCode::SUCCESS,
             Ok(RunResult::Cut | RunResult::NoListener) => ExitCode::FAILURE,
+            Ok(RunResult::Exit(exit)) => ExitCode::from(exit.as_status()),
             Err(e) => fail(&e, 1),
         },
         Err(failure) => fail(&failure, failure.status()),

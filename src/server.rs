@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_tcp_nodelay;
@@ -24,7 +24,7 @@ use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::descriptors;
 use crate::sys::limits::{self, Maps};
-use crate::sys::process::children_are_reaped_unseen;
+use crate::sys::process::{Exit, children_are_reaped_unseen};
 use crate::sys::reason;
 use crate::sys::signals::EndSignals;
 use crate::sys::threads::work;
@@ -92,6 +92,8 @@ pub enum RunResult {
     Cut,
     /// In an orderly way, because no listener was left.
     NoListener,
+    /// In an orderly way, with the exit of the first program.
+    Exit(Exit),
 }
 
 /// Where connections come from, once it is clear.
@@ -144,8 +146,9 @@ pub fn run(config: Config) -> Result<RunResult, ServeError> {
     for warning in &config.warnings {
         log.warn(warning).write();
     }
-    let service = service(config, log.clone(), &changed, files, descriptors);
-    let server = Server { service, acceptors: Vec::new(), signals, changed, ends_idle };
+    let first_exit = Arc::default();
+    let service = service(config, log.clone(), &changed, files, descriptors, &first_exit);
+    let server = Server { service, acceptors: Vec::new(), signals, changed, ends_idle, first_exit };
     let outcome = server.serve(source);
     log.flush();
     outcome
@@ -170,6 +173,7 @@ fn service(
     changed: &Arc<Bell>,
     files: Option<FileServer>,
     descriptors: u64,
+    first_exit: &Arc<OnceLock<Exit>>,
 ) -> Arc<Service> {
     let (possible, reason) = limits::connections(descriptors);
     let wanted = config.limits.clients;
@@ -189,7 +193,7 @@ fn service(
         counters: Arc::clone(&counters),
         maps: Arc::clone(&maps),
         processes: Arc::default(),
-        first_exit: Arc::default(),
+        first_exit: Arc::clone(first_exit),
     });
     let bounds = Bounds {
         only: config.rooms.clone(),
@@ -206,8 +210,10 @@ fn service(
 enum Cause {
     /// A signal, by name.
     Signal(&'static str),
-    /// Nothing is left to serve (inetd).
+    /// Nothing is left to serve (inetd), or there was nothing to serve for `--exitidle`.
     Idle,
+    /// The first program has exited (`--exitend`).
+    Exit(Exit),
     /// The only client is gone.
     Oneshot,
     /// All listeners are gone.
@@ -221,7 +227,8 @@ impl Cause {
     fn reason(self) -> &'static str {
         match self {
             Self::Signal(name) => name,
-            Self::Idle => "all connections have ended",
+            Self::Idle => "no connection is left",
+            Self::Exit(_) => "the program has exited",
             Self::Oneshot => "the only client has left",
             Self::NoListener => "no listener is left",
             Self::CannotStart => "cannot start",
@@ -236,6 +243,8 @@ struct Server {
     /// Rung by the signal handler, and when a connection or a program has ended.
     changed: Arc<Bell>,
     ends_idle: bool,
+    /// How the first program ended.
+    first_exit: Arc<OnceLock<Exit>>,
 }
 
 impl Server {
@@ -277,28 +286,41 @@ impl Server {
             .map_err(ServeError::System)
     }
 
-    /// Until a signal, or until the last listener is gone; with inetd also until everybody is gone who ever
-    /// came, with `--oneshot` until the only client is.
+    /// Until there is a reason to end.
     fn wait(&self) -> Cause {
+        let mut idle = Idle::new();
         loop {
-            if let Some(name) = self.signals.first() {
-                return Cause::Signal(name);
+            if let Some(cause) = self.cause() {
+                return cause;
             }
-            // Without a deadline: whoever rings, see `changed`.
-            self.changed.wait(Deadline::NEVER);
-            if !self.acceptors.is_empty() && self.acceptors.iter().all(Acceptor::is_over) {
-                return Cause::NoListener;
-            }
-            let connections = &self.service.connections;
-            if self.ends_idle && connections.served() > 0 && self.is_quiet() {
-                return Cause::Idle;
-            }
-            if self.service.config.oneshot
-                && connections.all_clients_gone()
-                && self.service.table.programs() == 0
-            {
-                return Cause::Oneshot;
-            }
+            let deadline = match self.service.config.exit_idle {
+                Some(limit) => match idle.deadline(limit, self.is_quiet(), self.service.connections.served())
+                {
+                    Some(deadline) if deadline.passed() => return Cause::Idle,
+                    deadline => deadline.unwrap_or(Deadline::NEVER),
+                },
+                None => Deadline::NEVER,
+            };
+            self.changed.wait(deadline);
+        }
+    }
+
+    /// Why the run is to end now, if it is.
+    fn cause(&self) -> Option<Cause> {
+        let (config, connections) = (&self.service.config, &self.service.connections);
+        let no_programs = || self.service.table.programs() == 0;
+        if let Some(name) = self.signals.first() {
+            Some(Cause::Signal(name))
+        } else if !self.acceptors.is_empty() && self.acceptors.iter().all(Acceptor::is_over) {
+            Some(Cause::NoListener)
+        } else if self.ends_idle && connections.served() > 0 && self.is_quiet() {
+            Some(Cause::Idle)
+        } else if config.oneshot && connections.all_clients_gone() && no_programs() {
+            Some(Cause::Oneshot)
+        } else if config.exit_end {
+            self.first_exit.get().copied().map(Cause::Exit)
+        } else {
+            None
         }
     }
 
@@ -353,7 +375,11 @@ impl Server {
         }
         log.settle();
         log.info("server ended").write();
-        if cause == Cause::NoListener { RunResult::NoListener } else { RunResult::Done }
+        match cause {
+            Cause::NoListener => RunResult::NoListener,
+            Cause::Exit(exit) => RunResult::Exit(exit),
+            _ => RunResult::Done,
+        }
     }
 
     /// A second signal: KILL to all, reap, go.
@@ -377,6 +403,31 @@ impl Server {
         }
         // Those that were just being started.
         killed + table.kill() > 0
+    }
+}
+
+/// Since when there is nothing to serve.
+struct Idle {
+    since: Option<Instant>,
+    served: u64,
+}
+
+impl Idle {
+    fn new() -> Self {
+        Self { since: None, served: 0 }
+    }
+
+    /// When it will have lasted for so long, if there is nothing to serve now; `served` counts the connections that
+    /// have come and gone.
+    fn deadline(&mut self, limit: Duration, quiet: bool, served: u64) -> Option<Deadline> {
+        if !quiet || served != self.served {
+            self.since = None;
+        }
+        self.served = served;
+        let since = quiet.then(|| *self.since.get_or_insert_with(Instant::now));
+        self.since = since;
+        // Beyond the range of the clock: never.
+        since.and_then(|since| since.checked_add(limit)).map(Deadline::at)
     }
 }
 

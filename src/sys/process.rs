@@ -30,6 +30,15 @@ impl Exit {
     pub fn success(self) -> bool {
         self == Self::Status(0)
     }
+
+    /// The status that a shell gives it: 128 and the number of the signal that killed it.
+    pub fn as_status(self) -> u8 {
+        match self {
+            Self::Status(status) => status.to_le_bytes()[0],
+            Self::Signal(signal) => 128u8.wrapping_add(signal.to_le_bytes()[0]),
+            Self::Unknown => 1,
+        }
+    }
 }
 
 impl fmt::Display for Exit {
