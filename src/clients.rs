@@ -54,6 +54,13 @@ impl Uptake {
     }
 }
 
+/// Messages of a client, and bytes of their payload.
+#[derive(Debug, Default)]
+pub struct Received {
+    pub messages: AtomicU64,
+    pub bytes: AtomicU64,
+}
+
 /// A client that has been upgraded, for as long as anybody knows it.
 #[derive(Debug)]
 pub struct Client {
@@ -71,10 +78,12 @@ pub struct Client {
     pub sink: Sink,
     /// The socket: the connection's thread reads from it.
     pub stream: Arc<Stream>,
-    /// Bytes of its messages.
-    pub received: AtomicU64,
+    /// Its messages that were for the program, and bytes of them.
+    pub received: Received,
     /// Messages for it that were dropped because it was slow.
     pub dropped: AtomicU64,
+    /// The close frame that the server has queued: code and reason.
+    closed: Mutex<Option<(u16, Box<str>)>>,
     /// Its join has been told to the program.
     joined: AtomicBool,
     /// Its leave has been told to the program.
@@ -103,7 +112,8 @@ impl Client {
             since: Instant::now(),
             sink: Sink::to_client(Arc::clone(&stream), queue),
             stream,
-            received: AtomicU64::new(0),
+            received: Received::default(),
+            closed: Mutex::default(),
             dropped: AtomicU64::new(0),
             joined: AtomicBool::new(false),
             left: Mutex::new(false),
@@ -120,7 +130,16 @@ impl Client {
 
     /// Queues the close frame (RFC 6455 §7.4); the sink takes nothing more.
     pub fn close(&self, code: u16, reason: &str, ending: CloseOrder) -> WriteResult {
-        self.sink.close(&frames::close(code, reason), ending)
+        let result = self.sink.close(&frames::close(code, reason), ending);
+        if result != WriteResult::Refused {
+            *lock(&self.closed) = Some((code, reason.into()));
+        }
+        result
+    }
+
+    /// Code and reason of the close frame that the server has queued, if it has.
+    pub fn closed(&self) -> Option<(u16, Box<str>)> {
+        lock(&self.closed).clone()
     }
 
     /// Whether the server still sends to it and listens to it.

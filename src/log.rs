@@ -216,6 +216,14 @@ impl<'a> Entry<'a> {
         self.number(key, format_args!("{}.{:03}", time.as_secs(), time.subsec_millis()))
     }
 
+    /// A field of JSON lines alone, whose value stands in the message already.
+    pub fn json_field(self, key: &str, value: impl Display) -> Self {
+        match self.log.inner.shape.format {
+            LogFormat::Json => self.field(key, value),
+            LogFormat::Text => self,
+        }
+    }
+
     fn push(&mut self, key: &str, value: &dyn Display, quoted: bool) {
         if let Some(draft) = &mut self.draft {
             draft.push(key, value, quoted);

@@ -28,7 +28,7 @@ use crate::sys::process::{Exit, children_are_reaped_unseen};
 use crate::sys::reason;
 use crate::sys::signals::EndSignals;
 use crate::sys::threads::work;
-use crate::ws::connection;
+use crate::ws::serve::serve;
 
 /// What a shutdown may take beside `--inputgrace` and twice `--grace`: what is still said, and the closes.
 const SHUTDOWN: Duration = Duration::from_secs(1).saturating_add(SHUTDOWN_CLOSE_TIMEOUT);
@@ -282,8 +282,7 @@ impl Server {
         let stream = Arc::new(Stream::Socket(socket));
         // There is always a slot for the only one.
         let Ok(slot) = service.connections.admit(&stream) else { return Ok(()) };
-        work("conn", 64 * 1024, move || connection::serve(&service, &stream, peer, &slot))
-            .map_err(ServeError::System)
+        work("conn", 64 * 1024, move || serve(&service, &stream, peer, &slot)).map_err(ServeError::System)
     }
 
     /// Until there is a reason to end.
@@ -432,5 +431,5 @@ impl Idle {
 }
 
 fn announce(log: &Log, address: &Announced) {
-    log.info(&format!("listening on {address}")).field("listening", address).write();
+    log.info(&format!("listening on {address}")).json_field("listening", address).write();
 }

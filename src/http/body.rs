@@ -156,25 +156,26 @@ mod tests {
     use std::cell::Cell;
     use std::fs::File;
     use std::io::Read as _;
-    use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
     use std::rc::Rc;
 
     use super::*;
     use crate::http::files::testing::Directory;
     use crate::http::send::Peer;
+    use crate::sink::Stream;
     use crate::sys::deadline::Cutoff;
 
     /// What a peer gets of a response with that body, and how sending it ended.
     fn receive(body: Body, knows_chunks: bool) -> (io::Result<()>, Vec<u8>) {
         let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        let ours = Stream::Socket(ours.into());
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || {
                 let mut received = Vec::new();
                 theirs.read_to_end(&mut received).expect("read");
                 received
             });
-            let peer = Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() };
+            let peer = Peer { stream: &ours, cutoff: &Cutoff::new() };
             let length = body.length(knows_chunks);
             let result = body.send(&mut Sender::new(peer), b"head".to_vec(), length);
             drop(ours);

@@ -11,7 +11,6 @@ use super::head::{Head, Version};
 use super::respond::{Manner, Reply, send};
 use super::route::{METHODS, Plain, nothing_here};
 use super::send::Peer;
-use crate::sys::socket::end_gently;
 
 /// How long a connection waits for its next request.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -61,14 +60,14 @@ pub fn answer(peer: Peer<'_>, head: &Head, reply: Reply, last: bool) -> io::Resu
     if send(peer, reply, manner)? {
         return Ok(Next::KeepAlive);
     }
-    end_gently(peer.socket, LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
+    peer.stream.end_gently(LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
     Ok(Next::Close)
 }
 
 /// Answers where there is no head to go by, and ends the connection gently.
 pub fn answer_and_end(peer: Peer<'_>, reply: Reply) -> io::Result<()> {
     send(peer, reply, Manner { version: Version::Http10, goes_on: false, without_body: false })?;
-    end_gently(peer.socket, LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
+    peer.stream.end_gently(LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
     Ok(())
 }
 
@@ -76,7 +75,6 @@ pub fn answer_and_end(peer: Peer<'_>, reply: Reply) -> io::Result<()> {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::Shutdown;
-    use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -86,14 +84,15 @@ mod tests {
     use crate::http::receive::receive;
     use crate::http::respond::{busy, refuse};
     use crate::http::route::{Offers, Route, route};
+    use crate::sink::Stream;
     use crate::sys::deadline::{Cutoff, Deadline};
 
     /// A connection's life as its thread lives it: requests until it ends. Upgrades are refused.
-    fn connection(socket: &UnixStream, files: Option<&FileServer>, most: usize) -> io::Result<usize> {
-        let (socket, mut rest) = (socket.as_fd(), Vec::new());
-        let peer = Peer { socket, cutoff: &Cutoff::new() };
+    fn connection(stream: &Stream, files: Option<&FileServer>, most: usize) -> io::Result<usize> {
+        let mut rest = Vec::new();
+        let peer = Peer { stream, cutoff: &Cutoff::new() };
         for number in 1.. {
-            let head = match receive(socket, rest, Deadline::after(Duration::from_secs(30))) {
+            let head = match receive(stream, rest, Deadline::after(Duration::from_secs(30))) {
                 Ok((head, behind)) => {
                     rest = behind;
                     head
@@ -126,7 +125,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
         let server = std::thread::Builder::new()
             .stack_size(64 * 1024)
-            .spawn(move || connection(&ours, files.as_ref(), most))
+            .spawn(move || connection(&Stream::Socket(ours.into()), files.as_ref(), most))
             .expect("thread");
         theirs.write_all(request).expect("write");
         theirs.shutdown(Shutdown::Write).expect("shutdown");
@@ -201,8 +200,9 @@ mod tests {
     fn a_peer_that_is_gone_is_an_error_and_not_a_signal() {
         let (ours, theirs) = UnixStream::pair().expect("socketpair");
         drop(theirs);
+        let ours = Stream::Socket(ours.into());
         let (head, _) = Head::parse(b"GET / HTTP/1.0\r\n\r\n").expect("good").expect("complete");
-        let peer = Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() };
+        let peer = Peer { stream: &ours, cutoff: &Cutoff::new() };
         assert!(answer(peer, &head, refuse(404, "Not found"), false).is_err());
         assert!(!busy("Full").is_empty());
     }

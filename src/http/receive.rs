@@ -1,14 +1,13 @@
-//! One request head from a socket, under a deadline and a size bound.
+//! One request head from a stream, under a deadline and a size bound.
 //!
 //! What came behind the head belongs to the caller: the next request, or websocket frames that
 //! were sent in the same packet as the upgrade.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 
 use super::head::{Head, HeadError, MAX_HEAD};
+use crate::sink::Stream;
 use crate::sys::deadline::Deadline;
-use crate::sys::socket::recv_by;
 
 /// How much is read at a time, in bytes. A usual head fits.
 const CHUNK: usize = 1024;
@@ -22,11 +21,7 @@ const MAX_EMPTY: usize = 16;
 /// A caller that allows a longer wait for the first byte than for the rest waits for the first
 /// byte with [`crate::sys::poll::ready`], unless there is `input`.
 #[inline(never)]
-pub fn receive(
-    socket: BorrowedFd<'_>,
-    input: Vec<u8>,
-    deadline: Deadline,
-) -> Result<(Head, Vec<u8>), HeadError> {
+pub fn receive(stream: &Stream, input: Vec<u8>, deadline: Deadline) -> Result<(Head, Vec<u8>), HeadError> {
     let mut buffer = input;
     let mut empty = 0;
     let mut parse = !buffer.is_empty();
@@ -46,7 +41,7 @@ pub fn receive(
         }
         let mut chunk = [0; CHUNK];
         let most = CHUNK.min(MAX_HEAD - had);
-        match recv_by(socket, &mut chunk[..most], deadline) {
+        match stream.read_by(&mut chunk[..most], deadline) {
             Ok(0) if had == 0 => return Err(HeadError::Closed),
             Ok(0) => return Err(HeadError::Truncated),
             Ok(received) => buffer.extend_from_slice(&chunk[..received]),
@@ -77,7 +72,6 @@ fn drop_empty_lines(buffer: &mut Vec<u8>) -> usize {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::os::fd::{AsFd, OwnedFd};
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
@@ -93,22 +87,29 @@ mod tests {
 
     /// Receives from a peer that sends `bytes` and then closes.
     fn from(bytes: &[u8]) -> Result<(Head, Vec<u8>), HeadError> {
-        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        let (ours, mut theirs) = pair();
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 // The receiver may have had enough before the end.
                 let _ = theirs.write_all(bytes);
             });
-            let result = receive(ours.as_fd(), Vec::new(), far());
+            let result = receive(&ours, Vec::new(), far());
             drop(ours);
             result
         })
     }
 
     /// A pair that keeps packets apart, so that each `recv` gets exactly what one `send` sent.
-    fn packets() -> (OwnedFd, OwnedFd) {
+    fn packets() -> (Stream, Stream) {
         let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);
-        rustix::net::socketpair(kind.0, kind.1, SocketFlags::CLOEXEC, None).expect("socketpair")
+        rustix::net::socketpair(kind.0, kind.1, SocketFlags::CLOEXEC, None)
+            .map(|(ours, theirs)| (Stream::Socket(ours), Stream::Socket(theirs)))
+            .expect("socketpair")
+    }
+
+    fn pair() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("socketpair");
+        (Stream::Socket(ours.into()), theirs)
     }
 
     #[test]
@@ -117,22 +118,21 @@ mod tests {
         for byte in [b"\r\n\n", REQUEST].concat() {
             rustix::net::send(&theirs, &[byte], SendFlags::empty()).expect("send");
         }
-        let (head, rest) = receive(ours.as_fd(), Vec::new(), far()).expect("a head");
+        let (head, rest) = receive(&ours, Vec::new(), far()).expect("a head");
         assert_eq!((head.path(), head.query(), rest.len()), ("/room", Some("q"), 0));
     }
 
     #[test]
     fn what_came_behind_the_head_is_handed_on_and_taken_up_again() {
-        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        let (ours, mut theirs) = pair();
         let frame = b"\x81\x80\x01\x02\x03\x04";
         theirs
             .write_all(&[b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n\r\n", REQUEST, frame].concat())
             .expect("write");
-        let (first, rest) = receive(ours.as_fd(), Vec::new(), far()).expect("the first");
+        let (first, rest) = receive(&ours, Vec::new(), far()).expect("the first");
         assert_eq!(first.path(), "/1");
         // Nothing more comes: the second is in what was left over.
-        let (second, rest) =
-            receive(ours.as_fd(), rest, Deadline::after(Duration::ZERO)).expect("the second");
+        let (second, rest) = receive(&ours, rest, Deadline::after(Duration::ZERO)).expect("the second");
         assert_eq!(second.path(), "/room");
         assert_eq!(rest, frame);
     }
@@ -140,12 +140,12 @@ mod tests {
     #[test]
     fn silence_and_half_a_request_are_told_apart() {
         let soon = || Deadline::after(Duration::ZERO);
-        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
-        assert!(matches!(receive(ours.as_fd(), Vec::new(), soon()), Err(HeadError::Idle)));
+        let (ours, mut theirs) = pair();
+        assert!(matches!(receive(&ours, Vec::new(), soon()), Err(HeadError::Idle)));
         theirs.write_all(b"\r\n").expect("write");
-        assert!(matches!(receive(ours.as_fd(), Vec::new(), soon()), Err(HeadError::Idle)));
+        assert!(matches!(receive(&ours, Vec::new(), soon()), Err(HeadError::Idle)));
         theirs.write_all(b"GET / HT").expect("write");
-        assert!(matches!(receive(ours.as_fd(), Vec::new(), soon()), Err(HeadError::TimedOut)));
+        assert!(matches!(receive(&ours, Vec::new(), soon()), Err(HeadError::TimedOut)));
         assert!(matches!(from(b""), Err(HeadError::Closed)));
         assert!(matches!(from(b"\r\n"), Err(HeadError::Closed)));
         assert!(matches!(from(b"GET / HTTP/1.1\r\nHost: h\r\n"), Err(HeadError::Truncated)));
@@ -154,9 +154,9 @@ mod tests {
     #[test]
     fn nonsense_is_refused_at_its_first_bytes() {
         // The peer keeps the connection open and sends no line end: only the first bytes can tell.
-        let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        let (ours, mut theirs) = pair();
         theirs.write_all(b"\x16\x03\x01\x00\xa5").expect("write");
-        assert!(matches!(receive(ours.as_fd(), Vec::new(), far()), Err(HeadError::Malformed(_))));
+        assert!(matches!(receive(&ours, Vec::new(), far()), Err(HeadError::Malformed(_))));
     }
 
     #[test]
@@ -174,8 +174,8 @@ mod tests {
         assert!(matches!(from(&b"\r\n".repeat(9)), Err(HeadError::Malformed(_))));
         assert!(from(&[&b"\r\n".repeat(8), REQUEST].concat()).is_ok());
         // The same when all of it was read before.
-        let (ours, _theirs) = UnixStream::pair().expect("socketpair");
-        let large = receive(ours.as_fd(), sized(MAX_HEAD + 1), far());
+        let (ours, _theirs) = pair();
+        let large = receive(&ours, sized(MAX_HEAD + 1), far());
         assert!(matches!(large, Err(HeadError::TooLarge)));
     }
 }

@@ -186,10 +186,10 @@ fn header(name: &str, value: &str) -> Option<Header> {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::sink::Stream;
     use crate::sys::deadline::Cutoff;
 
     /// The head as text, its date replaced by `-`.
@@ -202,7 +202,8 @@ mod tests {
 
     fn sent(reply: Reply, without_body: bool) -> String {
         let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
-        let peer = Peer { socket: ours.as_fd(), cutoff: &Cutoff::new() };
+        let ours = Stream::Socket(ours.into());
+        let peer = Peer { stream: &ours, cutoff: &Cutoff::new() };
         let manner = Manner { version: Version::Http11, goes_on: true, without_body };
         assert!(send(peer, reply, manner).expect("sent"));
         drop(ours);

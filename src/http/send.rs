@@ -1,16 +1,17 @@
 //! Sends one response, to a peer that may be slow, stalled or hostile, and until the server ends.
 
 use std::io::{self, IoSlice};
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use crate::sink::Stream;
 use crate::sys::deadline::{Cutoff, Deadline};
 use crate::sys::poll::ready;
 use crate::sys::progress::{LeastRate, Pace, Progress, TRY_AGAIN};
-use crate::sys::socket::{reset_on_close, send_now};
+use crate::sys::socket::reset_on_close;
 use crate::sys::tcp::unacknowledged;
 
 /// How long a peer may take nothing of a response.
@@ -22,8 +23,7 @@ const LEAST: LeastRate = LeastRate { bytes: 30 * 2048, window: Duration::from_se
 /// Whom a response goes to.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer<'a> {
-    /// Its socket.
-    pub socket: BorrowedFd<'a>,
+    pub stream: &'a Stream,
     /// When every response must be over; set when the server shuts down.
     pub cutoff: &'a Cutoff,
 }
@@ -55,7 +55,7 @@ impl<'a> Sender<'a> {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the server is shutting down"));
             }
             tried = true;
-            let sent = match send_now(self.peer.socket, &[IoSlice::new(bytes)]) {
+            let sent = match self.peer.stream.write(&[IoSlice::new(bytes)]) {
                 Ok(sent) => Some(sent),
                 Err(Errno::AGAIN) => None,
                 Err(e) => return Err(e.into()),
@@ -69,7 +69,7 @@ impl<'a> Sender<'a> {
                 self.judge(now)?;
                 let again = Deadline::at(now + TRY_AGAIN);
                 let until = cutoff.map_or(again, |at| again.min(Deadline::at(at)));
-                ready(self.peer.socket, PollFlags::OUT, until)?;
+                ready(self.peer.stream.as_fd(), PollFlags::OUT, until)?;
             }
         }
         Ok(())
@@ -77,7 +77,7 @@ impl<'a> Sender<'a> {
 
     /// Bytes that the peer has taken: its kernel has acknowledged them.
     fn taken(&self) -> u64 {
-        self.accepted.saturating_sub(unacknowledged(self.peer.socket).unwrap_or(0))
+        self.accepted.saturating_sub(unacknowledged(self.peer.stream.as_fd()).unwrap_or(0))
     }
 
     fn judge(&self, now: Instant) -> io::Result<()> {
@@ -90,7 +90,7 @@ impl<'a> Sender<'a> {
             }
         };
         // What it has not taken until now must not stay in the kernel's memory for minutes more.
-        reset_on_close(self.peer.socket);
+        reset_on_close(self.peer.stream.as_fd());
         Err(io::Error::new(io::ErrorKind::TimedOut, reason))
     }
 }
@@ -98,7 +98,6 @@ impl<'a> Sender<'a> {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -106,10 +105,11 @@ mod tests {
     #[test]
     fn a_peer_that_takes_nothing_has_until_the_cutoff_also_when_it_comes_meanwhile() {
         let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
+        let ours = Stream::Socket(ours.into());
         let cutoff = Cutoff::new();
         let error = std::thread::scope(|scope| {
             let sender = scope.spawn(|| {
-                Sender::new(Peer { socket: ours.as_fd(), cutoff: &cutoff }).send_all(&vec![b'x'; 16 << 20])
+                Sender::new(Peer { stream: &ours, cutoff: &cutoff }).send_all(&vec![b'x'; 16 << 20])
             });
             // It has begun, and cannot end.
             theirs.read_exact(&mut [0]).expect("the first byte");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, Shutdown, SocketAddrAny, SocketFlags, sockopt};
+use rustix::net::{SocketAddrAny, SocketFlags, sockopt};
 
 use super::Listener;
 use crate::counters::Count;
@@ -25,9 +25,8 @@ use crate::sys::deadline::Deadline;
 use crate::sys::descriptors;
 use crate::sys::poll::{Waker, poll};
 use crate::sys::reason;
-use crate::sys::socket::send_now;
 use crate::sys::threads::{thread, work};
-use crate::ws::connection;
+use crate::ws::serve::serve;
 
 /// Stack of a connection's thread, in bytes; a test runs the deepest path on it in a debug build.
 const STACK: usize = 64 * 1024;
@@ -103,7 +102,7 @@ impl Acceptor {
 /// A connection that is told to go, once it has begun to ask: there are clients that take an answer which
 /// comes before their question for a broken connection.
 struct Refusal {
-    socket: Arc<Stream>,
+    stream: Arc<Stream>,
     until: Instant,
     /// What is still to be said.
     answer: Option<Vec<u8>>,
@@ -112,7 +111,7 @@ struct Refusal {
 impl Refusal {
     /// Reads away what came and answers; says whether there may be more to read.
     fn goes_on(&mut self) -> bool {
-        let more = discard(&self.socket);
+        let more = discard(&self.stream);
         self.say();
         more
     }
@@ -121,8 +120,8 @@ impl Refusal {
     /// overtake the answer.
     fn say(&mut self) {
         if let Some(answer) = self.answer.take() {
-            let _ = send_now(self.socket.as_fd(), &[io::IoSlice::new(&answer)]);
-            let _ = rustix::net::shutdown(self.socket.as_fd(), Shutdown::Write);
+            let _ = self.stream.write(&[io::IoSlice::new(&answer)]);
+            let _ = self.stream.end_writing();
         }
     }
 }
@@ -199,7 +198,7 @@ impl Accept {
             PollFd::from_borrowed_fd(self.listener.socket.as_fd(), PollFlags::IN)
         });
         for refusal in &self.refusals {
-            fds.push(PollFd::from_borrowed_fd(refusal.socket.as_fd(), PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(refusal.stream.as_fd(), PollFlags::IN));
         }
         // Without a deadline: woken by a connection, or by `Acceptor::stop`.
         poll(&mut fds, deadline)?;
@@ -268,8 +267,7 @@ impl Accept {
         let served = Arc::clone(&stream);
         let started = work("conn", STACK, move || {
             // A panic ends this connection, not the server. Its room is left by `Member`'s drop.
-            let outcome =
-                catch_unwind(AssertUnwindSafe(|| connection::serve(&service, &served, peer, &slot)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| serve(&service, &served, peer, &slot)));
             if outcome.is_err() {
                 service.log.error("internal error in a connection").write();
             }
@@ -289,7 +287,7 @@ impl Accept {
             self.refusals.pop_front();
         }
         self.refusals.push_back(Refusal {
-            socket: Arc::clone(stream),
+            stream: Arc::clone(stream),
             until: Instant::now() + REFUSAL_TIME,
             answer: Some(respond::busy(text)),
         });
@@ -321,12 +319,10 @@ impl Accept {
 }
 
 /// Reads away what a refused client sends; says whether there may be more.
-fn discard(socket: &Stream) -> bool {
-    let mut scrap = [0; 4096];
-    match rustix::net::recv(socket, &mut scrap, RecvFlags::DONTWAIT) {
-        Ok((_, 0)) => false,
-        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => true,
-        Err(_) => false,
+fn discard(stream: &Stream) -> bool {
+    match stream.read_by(&mut [0; 4096], Deadline::after(Duration::ZERO)) {
+        Ok(read) => read > 0,
+        Err(e) => e.kind() == io::ErrorKind::TimedOut,
     }
 }
 

@@ -9,7 +9,6 @@
 //!
 //! Nothing waits, spawns, writes or signals while it holds the room's lock: that comes after.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -92,19 +91,6 @@ impl Room {
                 child.tell(&notice);
             }
         });
-        if let Some(table) = self.table.upgrade() {
-            table
-                .log()
-                .info("client left")
-                .room(&self.name)
-                .client(client.id)
-                .field("address", &client.address)
-                .seconds("duration", client.since.elapsed())
-                .number("received", client.received.load(Ordering::Relaxed))
-                .number("sent", client.sink.taken())
-                .number("dropped", client.dropped.load(Ordering::Relaxed))
-                .write();
-        }
         if present {
             self.vacate(|state| state.leaving.retain(|leaving| leaving.id != client.id));
         }

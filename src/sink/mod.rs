@@ -9,11 +9,12 @@
 
 mod ledger;
 mod queue;
+mod stream;
 mod turns;
 
 use std::io::IoSlice;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,10 +24,11 @@ use rustix::net::Shutdown;
 
 use self::ledger::Ledger;
 use self::queue::Queue;
-pub use self::queue::{Batch, Control};
+pub use self::queue::{Batch, Control, Sent};
+pub use self::stream::Stream;
 use self::turns::Turns;
+use crate::sys::lock;
 use crate::sys::tcp::unacknowledged;
-use crate::sys::{lock, socket};
 
 /// Data handed to one `writev`.
 const MAX_WRITE: usize = 64 * 1024;
@@ -39,46 +41,6 @@ const ROUNDS: usize = 16;
 
 /// How often a thread that waits for its turn asks whether it still should.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// The descriptor of a sink. A stream with a layer in between (TLS) will be one more variant.
-#[derive(Debug)]
-pub enum Stream {
-    /// A stream socket.
-    Socket(OwnedFd),
-    /// The write end of a pipe, in non-blocking mode.
-    Pipe(OwnedFd),
-    /// A stream socket that somebody else reads from: its end is told, for its last reference may live on.
-    Stream(OwnedFd),
-}
-
-impl Stream {
-    /// Reads, blocking for as long as the descriptor's mode and receive time-out say.
-    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        match self {
-            Self::Socket(fd) | Self::Pipe(fd) | Self::Stream(fd) => rustix::io::read(fd, buffer),
-        }
-    }
-
-    fn write(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        match self {
-            Self::Socket(fd) | Self::Stream(fd) => socket::send_now(fd.as_fd(), slices),
-            Self::Pipe(fd) => loop {
-                match rustix::io::writev(fd, slices) {
-                    Err(Errno::INTR) => {}
-                    result => return result,
-                }
-            },
-        }
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Socket(fd) | Self::Pipe(fd) | Self::Stream(fd) => fd.as_fd(),
-        }
-    }
-}
 
 /// How far a sink is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,11 +216,11 @@ impl Sink {
         for part in parts {
             let skip = written.min(part.len());
             written -= skip;
+            // Where the part breaks off, if it does, in the middle of a frame or between two.
+            state.queue.note_direct_write(&batch.bytes[part.clone()], skip);
             if skip == part.len() {
                 continue;
             }
-            // Where the part breaks off, in the middle of a frame or between two.
-            state.queue.note_direct_write(&batch.bytes[part.clone()], skip);
             let rest = part.start + skip..part.end;
             match overflow {
                 Overflow::Queue => state.queue.push_shared(batch, rest),
@@ -522,9 +484,9 @@ impl Sink {
             .then(|| (state.taken.cast_signed() - owed.unwrap_or(0).cast_signed(), owed.is_some()))
     }
 
-    /// Bytes that the kernel took since the beginning.
-    pub fn taken(&self) -> u64 {
-        lock(&self.state).taken
+    /// Messages that the kernel took to their end since the beginning.
+    pub fn sent(&self) -> Sent {
+        lock(&self.state).queue.sent()
     }
 }
 

@@ -71,6 +71,13 @@ impl Piece {
     }
 }
 
+/// Messages, and the bytes of their payload.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    pub messages: u64,
+    pub bytes: u64,
+}
+
 /// The queue of one sink.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -85,10 +92,10 @@ pub(super) struct Queue {
     replay: usize,
     /// Bytes of the message that was queued last.
     newest: usize,
-    /// Whether the bytes are websocket frames, so that `begun` is kept.
+    /// Whether the bytes are websocket frames, so that `frames` is kept.
     framed: bool,
-    /// Bytes still to be written of the frame that is half-written.
-    begun: usize,
+    /// Where in the frames the writer is.
+    frames: Frames,
     /// A control frame, or the handshake, in the writer's hand and how much of it is written.
     hand: Option<(Control, usize)>,
     ping: Option<Control>,
@@ -108,7 +115,7 @@ impl Queue {
             replay: 0,
             newest: 0,
             framed,
-            begun: 0,
+            frames: Frames::default(),
             hand: None,
             ping: None,
             pong: None,
@@ -134,7 +141,7 @@ impl Queue {
 
     /// Whether a frame has been written in part and not to its end.
     pub(super) fn is_inside_frame(&self) -> bool {
-        self.begun > 0
+        self.frames.begun > 0
     }
 
     /// Appends a part of a batch, which ends where a message ends: shared, or copied out where the part is small
@@ -207,8 +214,13 @@ impl Queue {
     /// last of them perhaps in part.
     pub(super) fn note_direct_write(&mut self, bytes: &[u8], written: usize) {
         if self.framed {
-            walk(&mut self.begun, bytes, written);
+            self.frames.walk(bytes, written);
         }
+    }
+
+    /// Messages that have been written to their end; of frames only.
+    pub(super) fn sent(&self) -> Sent {
+        self.frames.sent
     }
 
     /// What goes ahead of all frames, for a queue that nothing has gone through yet.
@@ -249,14 +261,16 @@ impl Queue {
         self.clear_pieces();
         for piece in pieces {
             let rest = &piece.bytes()[at..];
-            self.push_copy(&rest[..rest.len().min(self.begun - self.left)]);
+            self.push_copy(&rest[..rest.len().min(self.frames.begun - self.left)]);
             at = 0;
         }
     }
 
     /// Drops everything.
     pub(super) fn clear(&mut self) {
+        let sent = self.frames.sent;
         *self = Self::new(self.framed);
+        self.frames.sent = sent;
     }
 
     fn clear_pieces(&mut self) {
@@ -270,7 +284,7 @@ impl Queue {
     /// What to write next, at most `limit` bytes of data (but always some). Follow with
     /// [`Queue::advance`].
     pub(super) fn next<'a>(&'a mut self, limit: usize, slices: &mut Vec<IoSlice<'a>>) {
-        if self.hand.is_none() && self.begun == 0 && (!self.data_is_due || self.pieces.is_empty()) {
+        if self.hand.is_none() && self.frames.begun == 0 && (!self.data_is_due || self.pieces.is_empty()) {
             self.hand = self.pong.take().or_else(|| self.ping.take()).map(|control| (control, 0));
         }
         if let Some((control, at)) = &self.hand {
@@ -279,8 +293,8 @@ impl Queue {
         // Somebody waits for the end of this frame: go no further than that.
         let overtaken = self.hand.is_none() && (self.ping.is_some() || self.pong.is_some());
         let mut left = match self.pieces.front() {
-            Some(first) if overtaken && self.begun == 0 => frame_length(&first.bytes()[self.at..]),
-            Some(_) if overtaken => self.begun,
+            Some(first) if overtaken && self.frames.begun == 0 => frame_length(&first.bytes()[self.at..]),
+            Some(_) if overtaken => self.frames.begun,
             _ => limit,
         };
         for (index, piece) in self.pieces.iter().enumerate().take(SLICES) {
@@ -311,7 +325,7 @@ impl Queue {
             let rest = &first.bytes()[self.at..];
             let step = written.min(rest.len());
             if self.framed {
-                walk(&mut self.begun, rest, step);
+                self.frames.walk(rest, step);
             }
             self.data_is_due = false;
             self.at += step;
@@ -330,17 +344,47 @@ impl Queue {
     }
 }
 
-/// Goes `written` bytes on through the frames in `bytes`; `begun` is what is left of the current one.
-fn walk(begun: &mut usize, bytes: &[u8], written: usize) {
-    let mut at = 0;
-    while at < written {
-        if *begun == 0 {
-            *begun = frame_length(&bytes[at..]);
+/// Where a writer is in a stream of frames.
+#[derive(Debug, Default)]
+struct Frames {
+    /// Bytes still to be written of the frame that is half-written.
+    begun: usize,
+    /// Bytes of payload of that frame; none if it is a control frame.
+    payload: Option<usize>,
+    /// Messages that have been written to their end.
+    sent: Sent,
+}
+
+impl Frames {
+    /// Goes `written` bytes on through the frames in `bytes`.
+    fn walk(&mut self, bytes: &[u8], written: usize) {
+        let mut at = 0;
+        while at < written {
+            if self.begun == 0 {
+                self.begun = frame_length(&bytes[at..]);
+                self.payload = payload_length(&bytes[at..], self.begun);
+            }
+            let step = self.begun.min(written - at);
+            self.begun -= step;
+            at += step;
+            if self.begun == 0
+                && let Some(payload) = self.payload
+            {
+                self.sent.messages += 1;
+                self.sent.bytes += payload as u64;
+            }
         }
-        let step = (*begun).min(written - at);
-        *begun -= step;
-        at += step;
     }
+}
+
+/// Length of the payload of a frame of this length; none for control frames, which have the opcodes from 8 on.
+fn payload_length(bytes: &[u8], frame: usize) -> Option<usize> {
+    let head = match bytes.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    bytes.first().filter(|&first| first & 0x0f < 8).map(|_| frame.saturating_sub(head))
 }
 
 /// Length of the unmasked frame at the start of `bytes`, head included (RFC 6455 §5.2). The head

@@ -50,16 +50,13 @@ pub fn recv_by(fd: BorrowedFd<'_>, buffer: &mut [u8], deadline: Deadline) -> io:
 /// Bytes a second that a peer has to take, on the whole, of what was sent before the end of a stream.
 const LEAST_RATE: u64 = 2 * 1024;
 
-/// Ends a stream so that what was sent arrives: no more to come, then read and throw away what the
-/// peer still sends, for a bounded time and size. Closing with bytes unread would send a reset, and
-/// that may overtake, at the peer, what it has not read yet (RFC 1122 §4.2.2.13).
+/// Reads and throws away what the peer still sends behind the end of our direction, for a bounded time and size, so
+/// that what was sent arrives: closing with bytes unread would send a reset, and that may overtake, at the peer, what
+/// it has not read yet (RFC 1122 §4.2.2.13).
 ///
 /// On a slow link much of what was sent may be on its way still: as long as the peer's kernel goes on to
 /// acknowledge it, the time begins anew. With no time at all, or once `hurries` says so, it is left to the kernel.
-pub fn end_gently(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize, hurries: impl Fn() -> bool) {
-    if rustix::net::shutdown(fd, Shutdown::Write).is_err() {
-        return;
-    }
+pub fn read_to_end(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize, hurries: impl Fn() -> bool) {
     let started = Instant::now();
     let mut owed = None;
     let mut until = started + time;

@@ -4,12 +4,15 @@ use std::io;
 use std::ops::Range;
 
 use super::pieces::{Need, Pieces};
-use super::socket_reader::READ_BUFFER;
+
+/// What tungstenite reads at a time, and holds for each client, in bytes; with musl's own it is 1008, which is
+/// one of its sizes.
+pub(super) const READ_BUFFER: usize = 1000;
 
 /// What is read at a time of a client that sends much, in bytes.
 const AHEAD: usize = 64 * 1024;
 
-/// WriteResult so many small reads in a row a client sends much no more.
+/// After so many small reads in a row a client no longer counts as one that sends much.
 const SMALL_READS: u32 = 16;
 
 /// From the socket to tungstenite: what was read ahead, and what becomes of it.

@@ -9,6 +9,7 @@ use crate::clients::Client;
 use crate::counters::Count;
 use crate::framing::frames::Kind;
 use crate::framing::input;
+use crate::log::Entry;
 use crate::recipe::Incoming;
 use crate::room::Member;
 use crate::service::Service;
@@ -43,8 +44,6 @@ pub(super) struct Inbound<'a> {
     /// For the framing of one message.
     scratch: Vec<u8>,
     hung_up: Option<Instant>,
-    lost: u64,
-    refused: u64,
 }
 
 /// Whether the connection's thread had to wait for the program.
@@ -65,8 +64,6 @@ impl<'a> Inbound<'a> {
             payload: 0,
             scratch: Vec::new(),
             hung_up: None,
-            lost: 0,
-            refused: 0,
         }
     }
 
@@ -88,12 +85,9 @@ impl<'a> Inbound<'a> {
         let framing = self.service.config.recipe.framing.input;
         let client = self.member.client().id;
         let Some(parts) = input::parts(framing, client, kind, message, &mut self.scratch) else {
-            self.refused += 1;
             self.received(1);
             self.service.counters.one(Count::DroppedNotJson);
-            if self.refused == 1 {
-                self.service.log.debug("message dropped: not a JSON object").client(client).write();
-            }
+            self.log_dropped("message dropped: not a JSON object").write();
             return Waited::No;
         };
         if self.ends.is_empty() && (!more || message.len() >= ALONE) {
@@ -150,24 +144,17 @@ impl<'a> Inbound<'a> {
         let refused = (messages - pushed.taken) as u64;
         counters.add(Count::MessagesPassed, pushed.taken as u64);
         counters.add(Count::DroppedUnread, refused);
-        if refused > 0 && self.lost == 0 {
-            let log = &self.service.log;
-            log.debug("message dropped: the program reads no more").client(self.member.client().id).write();
+        if refused > 0 {
+            self.log_dropped("messages dropped: the program reads no more")
+                .number("messages", refused)
+                .write();
         }
-        self.lost += refused;
         if pushed.waited { Waited::Yes } else { Waited::No }
     }
 
-    /// The last word on what was dropped.
-    pub(super) fn report(&self) {
-        let told = [
-            (self.lost, "messages dropped: the program read no more"),
-            (self.refused, "messages dropped: not JSON objects"),
-        ];
-        for (messages, text) in told.into_iter().filter(|&(messages, _)| messages > 0) {
-            let line = self.service.log.warn(text).client(self.member.client().id);
-            line.number("messages", messages).write();
-        }
+    fn log_dropped<'l>(&'l self, message: &'l str) -> Entry<'l> {
+        let client = self.member.client();
+        self.service.log.warn(message).room(&client.room).client(client.id)
     }
 }
 

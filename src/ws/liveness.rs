@@ -1,9 +1,26 @@
-//! When to ping a client, when it is gone, when it has been idle for too long. Pure but for the clock.
+//! When to ping a client, when it is gone, when it has been idle for too long. [`Liveness`] decides, and is pure;
+//! [`Clock`] asks it between two reads and acts.
 
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use crate::clients::GONE_AFTER;
+use rustix::event::PollFlags;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use super::close::Leave;
+use super::socket_reader::SocketReader;
+use crate::clients::{CLOSE_TIMEOUT, GONE_AFTER, Uptake};
 use crate::config::Times;
+use crate::counters::Count;
+use crate::framing::frames;
+use crate::room::Member;
+use crate::service::Service;
+use crate::sink::CloseOrder;
+use crate::sys::deadline::Deadline;
+use crate::sys::poll::ready;
+
+/// A client that sent much and then nothing for so long has its buffers taken away.
+const LULL: Duration = Duration::from_secs(1);
 
 /// What the clock says about a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +93,87 @@ impl Liveness {
             return Verdict::Ping;
         }
         Verdict::Wait([idle, ping].into_iter().flatten().min())
+    }
+}
+
+/// When a client is to be pinged, is gone, or has been idle for too long.
+pub(super) struct Clock {
+    pub(super) liveness: Liveness,
+    uptake: Uptake,
+    /// A verdict was deferred once, to read what is in the socket first.
+    put_off: bool,
+    /// The socket's receive time-out.
+    timeout: Option<Duration>,
+}
+
+impl Clock {
+    pub(super) fn new(service: &Service) -> Self {
+        let now = Instant::now();
+        let liveness = Liveness::new(&service.config.times, now);
+        Self { liveness, uptake: Uptake::new(now), put_off: false, timeout: None }
+    }
+
+    /// Looks at the clock before a read and sets the read's time-out; pings where that is due.
+    pub(super) fn look(
+        &mut self,
+        service: &Service,
+        member: &Member,
+        stream: &mut SocketReader<'_>,
+    ) -> Option<Leave> {
+        let client = member.client();
+        self.liveness.lives(stream.heard());
+        let wait = loop {
+            let now = Instant::now();
+            let verdict = self.liveness.judge(now);
+            if let Verdict::Wait(wait) = verdict {
+                self.put_off = false;
+                break wait;
+            }
+            if !client.is_open() {
+                // A close is on its way, and the reader of the room sees to its end.
+                self.liveness.stood_still(now);
+                break Some(CLOSE_TIMEOUT);
+            }
+            if matches!(verdict, Verdict::Ping | Verdict::Gone) {
+                // Acknowledged data counts as a sign of life; an acknowledged ping alone does not.
+                let takes = self.uptake.observe(client, now) > frames::ping().len() as u64;
+                if self.liveness.lives(if takes { now } else { client.sink.status().moved }) {
+                    continue;
+                }
+            }
+            if verdict == Verdict::Ping {
+                member.mind(client.sink.ping(frames::ping()));
+                continue;
+            }
+            // This process may have been stopped until now: what has come meanwhile is looked at first.
+            let unread = ready(client.stream.as_fd(), PollFlags::IN, Deadline::after(Duration::ZERO));
+            if unread.unwrap_or(false) && !std::mem::replace(&mut self.put_off, true) {
+                return None;
+            }
+            if verdict == Verdict::Gone {
+                return Some(Leave::Silent);
+            }
+            service.counters.one(Count::ClosedIdle);
+            let _ = client.close(1008, "idle for too long", CloseOrder::DropQueue);
+            member.see_through();
+        };
+        stream.look_at(wait.and_then(|wait| Instant::now().checked_add(wait)));
+        let wait = if stream.is_busy() { Some(wait.map_or(LULL, |wait| wait.min(LULL))) } else { wait };
+        // A time-out that strikes early costs one more turn; only one that would strike late, or none
+        // where one is due, is worth a system call.
+        let early_enough = match (self.timeout, wait) {
+            (Some(set), Some(wait)) => set <= wait && set.saturating_mul(4) >= wait,
+            (None, None) => true,
+            _ => false,
+        };
+        if !early_enough {
+            // Rounded up: the kernel counts in ticks of up to 10 ms and would strike before its time.
+            let set = wait.map(|wait| wait.max(Duration::from_millis(1)));
+            if set_socket_timeout(&client.stream, Timeout::Recv, set).is_ok() {
+                self.timeout = wait;
+            }
+        }
+        None
     }
 }
 

@@ -384,8 +384,8 @@ mod tests {
 
     use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
 
+    use super::super::ahead::READ_BUFFER;
     use super::super::ahead::{Came, Given, Inlet};
-    use super::super::socket_reader::READ_BUFFER;
     use super::*;
 
     /// A simple generator (xorshift64), so that each run is the same.

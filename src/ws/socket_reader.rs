@@ -20,10 +20,6 @@ const PONG: u8 = 0x8a;
 /// "Bad gateway": registered with IANA after RFC 6455, and unknown to tungstenite, which hands it over as 1002.
 const BAD_GATEWAY: u16 = 1014;
 
-/// What tungstenite reads at a time, and holds for each client, in bytes; with musl's own it is 1008, which is
-/// one of its sizes.
-pub(super) const READ_BUFFER: usize = 1000;
-
 /// Memory maps that large messages take: the one that is read, the one that is put together, and the line that is
 /// made of it.
 const BUFFER_MAPS: u64 = 3;

@@ -339,7 +339,9 @@ fn with_drop_each_client_gets_what_was_said_to_it_or_it_is_counted() {
     for (index, (got, address)) in got.iter().enumerate() {
         // Those for all, and those for one: the ids are in the order of joining.
         let said = (0..LINES).filter(|line| [0, index + 1].contains(&(line % (PEERS + 1)))).count();
-        let dropped = field(&server.wait_for_line(&["client left", address]), "dropped");
+        let left = server.wait_for_line(&["client left", address]);
+        let dropped = field(&left, "dropped");
+        assert_eq!(field(&left, "sent"), *got, "{left}");
         assert_eq!(got + dropped, said, "client {}: {got} came and {dropped} were dropped", index + 1);
         all_dropped += dropped as u64;
     }

@@ -27,7 +27,7 @@ fn a_client_that_answers_no_ping_is_gone_after_three_times_that_and_one_that_ans
     let time = start.elapsed();
     assert!(time >= Duration::from_secs(3), "gone after {time:?}");
     assert!(pings >= 2, "{pings} pings");
-    server.wait_for_line(&["client gone", "ping"]);
+    server.wait_for_line(&["client left", "reason=\"no answer to a ping\""]);
     let mut seen = 0;
     loop {
         match dead.recv() {

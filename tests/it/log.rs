@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::process::{self, forking};
 use crate::support::raw::Address;
 use crate::support::server::{BINARY, Log};
-use crate::support::{Client, Scratch, Server, wait_until};
+use crate::support::{Client, Event, Scratch, Server, wait_until};
 
 /// Names and queries that a client may send, as unpleasant as they can be.
 const HOSTILE: [&str; 6] = [
@@ -80,7 +80,12 @@ fn text_lines_say_time_level_room_and_client() {
     assert!(time.len() == 24 && time.ends_with('Z') && &time[10..11] == "T", "{time}");
     assert!(rest.starts_with("INFO  [room 1] client joined"), "{rest}");
     let line = server.wait_for_line(&["INFO", "[room 1] client left"]);
-    assert!(line.contains(" received=5"), "{line}");
+    let end = " received=1 received_bytes=5 sent=1 sent_bytes=5 dropped=0";
+    assert!(line.contains(" code=1000 reason=\"closed by the client\" duration=0."), "{line}");
+    assert!(line.ends_with(end), "{line}");
+    // The address once.
+    let line = server.wait_for_line(&["INFO", "listening on "]);
+    assert_eq!(line.matches("127.0.0.1:").count() + line.matches("listening").count(), 2, "{line}");
     server.wait_for_line(&["INFO", "[room] program started", "pid="]);
     server.wait_for_line(&["INFO", "[room] program ended", "exit=\"exit status 0\""]);
 }
@@ -112,7 +117,19 @@ fn json_lines_are_one_object_each_with_numbers_as_numbers() {
         assert!(
             ["error", "warn", "info", "debug", "trace"].contains(&object["level"].as_str().expect("a level"))
         );
-        for name in ["pid", "client", "messages", "code", "received", "sent", "dropped", "status", "lines"] {
+        for name in [
+            "pid",
+            "client",
+            "messages",
+            "code",
+            "received",
+            "received_bytes",
+            "sent",
+            "sent_bytes",
+            "dropped",
+            "status",
+            "lines",
+        ] {
             let value = &object[name];
             assert!(value.is_null() || value.is_number(), "{name} in {object}");
         }
@@ -124,6 +141,84 @@ fn json_lines_are_one_object_each_with_numbers_as_numbers() {
         assert_eq!(joined["room"], room);
     }
     assert!(objects.iter().any(|object| object["listening"].is_string()));
+}
+
+#[test]
+fn one_line_says_why_a_client_left_and_what_went_both_ways() {
+    type Act = fn(&mut Client);
+    let none = "received=0 received_bytes=0 sent=0 sent_bytes=0";
+    let answered = "received=1 received_bytes=8 sent=2 sent_bytes=10";
+    let cases: [(&str, &str, Act, &str, &str); 7] = [
+        (
+            "9",
+            "cat",
+            |client| client.send_close(4000, "why"),
+            "code=4000 reason=\"closed by the client\"",
+            none,
+        ),
+        (
+            "9",
+            "cat",
+            |client| client.raw.end_sending(),
+            "reason=\"connection ended without a close frame\"",
+            none,
+        ),
+        ("9", "cat", |client| client.send([0xff; 20]), "code=1002 reason=\"protocol error\"", none),
+        ("9", "cat", |client| client.send_text("0123456789"), "code=1009 reason=\"message too large\"", none),
+        (
+            "9",
+            "read -r line; echo \"$line\"; echo 12; exit 3",
+            |client| client.send_text("12345678"),
+            "code=1011 reason=\"exit status 3\"",
+            answered,
+        ),
+        (
+            "9",
+            "read -r line; echo \"$line\"; echo 12",
+            |client| client.send_text("12345678"),
+            "code=1000 reason=\"program ended\"",
+            answered,
+        ),
+        ("0.3", "cat", |_| {}, "code=1008 reason=\"idle for too long\"", none),
+    ];
+    for (idle, script, act, why, counts) in cases {
+        let server = Server::with(&["--maxmessage=9", "--idle", idle]).sh(script);
+        let mut client = server.join("/room");
+        act(&mut client);
+        while !matches!(client.recv(), Event::End | Event::Reset) {}
+        let line = server.wait_for_line(&["client left", "[room 1]"]);
+        assert!(line.contains(&format!(" {why} duration=")), "{why}: {line}");
+        assert!(line.ends_with(&format!(" {counts} dropped=0")), "{why}: {line}");
+        for other in ["client closed", "client gone"] {
+            assert_eq!(server.log.times(&[other]), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn what_is_dropped_is_logged_when_it_happens_and_not_when_the_client_leaves() {
+    let mut server = Server::with(&["--frame=json"]).cat();
+    let mut client = server.join("/room");
+    for message in ["no json", "[1]", "{\"a\":1}"] {
+        client.send_text(message);
+    }
+    client.expect_text("{\"_from\":1,\"a\":1}");
+    for _ in 0..2 {
+        server.wait_for_line(&["WARN", "[room 1] message dropped: not a JSON object"]);
+    }
+    assert_eq!(server.log.times(&["message dropped: not a JSON object"]), (2, 2));
+    client.leave();
+    server.stop();
+    assert_eq!(server.log.times(&["dropped: not"]), (2, 2));
+}
+
+#[test]
+fn a_connection_that_asked_is_not_said_to_have_asked_nothing() {
+    let server = Server::with(&["-v"]).cat();
+    assert_eq!(server.ask("GET", "/health", "").status, 200);
+    drop(server.raw());
+    server.wait_for_line(&["connection without a request", "reason=\"Closed before a request\""]);
+    assert_eq!(server.log.times(&["connection without a request"]), (1, 1));
 }
 
 #[test]

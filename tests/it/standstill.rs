@@ -28,7 +28,7 @@ fn clients_that_answer_stay_after_the_server_stood_still_for_longer_than_they_ma
             });
         }
     });
-    let gone = server.log.lines().into_iter().find(|line| line.contains("client gone"));
+    let gone = server.log.lines().into_iter().find(|line| line.contains("client left"));
     assert_eq!(gone, None);
 }
 
@@ -49,5 +49,5 @@ fn a_client_that_does_not_answer_is_gone_also_when_the_server_stood_still_meanwh
             other => panic!("{other:?}"),
         }
     }
-    server.wait_for_line(&["client gone", "ping"]);
+    server.wait_for_line(&["client left", "reason=\"no answer to a ping\""]);
 }

@@ -1,0 +1,86 @@
+//! The thread of one connection: requests, until one of them is an upgrade or the connection ends.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use rustix::event::PollFlags;
+
+use super::close;
+use super::connection::{Connection, log_left};
+use super::converse::converse;
+use super::plain;
+use super::upgrade::upgrade;
+use crate::http::head::HeadError;
+use crate::http::plain::{KEEP_ALIVE, MAX_REQUESTS, Next, answer, answer_and_end};
+use crate::http::receive::receive;
+use crate::http::respond::refuse;
+use crate::http::route::{Offers, Route, route};
+use crate::service::Service;
+use crate::sink::Stream;
+use crate::slots::ConnectionSlot;
+use crate::sys::deadline::Deadline;
+use crate::sys::poll::ready;
+
+/// Serves one connection to its end. `peer` is missing on a unix socket.
+pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAddr>, slot: &ConnectionSlot) {
+    let connection = Connection { service, stream, peer, slot };
+    let offers = Offers { api: service.config.api, metrics: service.config.metrics.is_some() };
+    let mut rest = Vec::new();
+    for number in 1..=MAX_REQUESTS {
+        // The first request has the handshake's time in all; a later one may come later.
+        if number > 1
+            && rest.is_empty()
+            && !ready(stream.as_fd(), PollFlags::IN, Deadline::after(KEEP_ALIVE)).unwrap_or(false)
+        {
+            return;
+        }
+        let deadline = Deadline::after(service.config.times.handshake);
+        let head = match receive(stream, rest, deadline) {
+            Ok((head, behind)) => {
+                rest = behind;
+                head
+            }
+            Err(e) => return refuse_head(&connection, &e, number),
+        };
+        slot.has_asked();
+        let reply = match route(&head, offers) {
+            Ok(Route::Upgrade(request)) => {
+                let member = upgrade(&connection, &head, request);
+                // A client may stay for days and needs nothing of its request.
+                drop(head);
+                if let Some(member) = member {
+                    let leave = converse(service, &member, rest);
+                    let client = Arc::clone(member.client());
+                    // The room first: it must not wait for the closing handshake that follows.
+                    drop(member);
+                    log_left(service, &client, leave);
+                    close::see_out(service, &client, leave);
+                }
+                return;
+            }
+            Ok(Route::Plain(what)) => plain::reply(service, &head, &what),
+            Err(refusal) => refusal,
+        };
+        connection.log_request(&head, &reply);
+        let http = connection.http();
+        let last = number == MAX_REQUESTS || http.cutoff.get().is_some();
+        match answer(http, &head, reply, last) {
+            Ok(Next::KeepAlive) => {}
+            Ok(Next::Close) => return,
+            Err(e) => return connection.log_unsent(&head, &e),
+        }
+    }
+}
+
+/// What came is no request, or nothing came.
+fn refuse_head(connection: &Connection<'_>, error: &HeadError, number: usize) {
+    let reason = error.to_string();
+    if let Some(status) = error.status() {
+        connection.log_refusal("", status, &reason);
+        // The peer may be gone.
+        let _ = answer_and_end(connection.http(), refuse(status, &reason));
+    } else if number == 1 || !matches!(error, HeadError::Closed | HeadError::Idle) {
+        connection.log_silence(&reason);
+    }
+}
