@@ -7,12 +7,12 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use scalesocket::framing::frames::Kind;
+use scalesocket::framing::batch::Batch;
+use scalesocket::framing::heads::Kind;
 use scalesocket::framing::input::Input;
 use scalesocket::framing::input::parts;
 use scalesocket::framing::output::Output;
 use scalesocket::framing::output::{Decoded, Decoder};
-use scalesocket::sink::Batch;
 
 const MESSAGES: usize = 20_000;
 const ROUNDS: usize = 31;

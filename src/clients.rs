@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::framing::frames;
-use crate::sink::{CloseOrder, Sink, Stream, WriteResult};
+use crate::framing::heads;
+use crate::sink::{CloseOrder, Outbox, Stream, WriteResult};
 use crate::sys::{lock, socket};
 
 pub use crate::sys::progress::TRY_AGAIN;
@@ -75,7 +75,7 @@ pub struct Client {
     /// When it was upgraded.
     pub since: Instant,
     /// What goes out.
-    pub sink: Sink,
+    pub sink: Outbox,
     /// The socket: the connection's thread reads from it.
     pub stream: Arc<Stream>,
     /// Its messages that were for the program, and bytes of them.
@@ -110,7 +110,7 @@ impl Client {
             address,
             query,
             since: Instant::now(),
-            sink: Sink::to_client(Arc::clone(&stream), queue),
+            sink: Outbox::new(Arc::clone(&stream), queue),
             stream,
             received: Received::default(),
             closed: Mutex::default(),
@@ -130,7 +130,7 @@ impl Client {
 
     /// Queues the close frame (RFC 6455 §7.4); the sink takes nothing more.
     pub fn close(&self, code: u16, reason: &str, ending: CloseOrder) -> WriteResult {
-        let result = self.sink.close(&frames::close(code, reason), ending);
+        let result = self.sink.close(&heads::close(code, reason), ending);
         if result != WriteResult::Refused {
             *lock(&self.closed) = Some((code, reason.into()));
         }

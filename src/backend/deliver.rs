@@ -11,9 +11,10 @@ use super::backlog::Backlog;
 use super::room_side::{RoomSide, Shared};
 use crate::clients::Client;
 use crate::counters::Count;
+use crate::framing::batch::Batch;
 use crate::framing::output::{Decoded, Decoder, Output};
 use crate::recipe::{Recipe, Slow};
-use crate::sink::{Batch, CloseState, Overflow, WriteResult};
+use crate::sink::{CloseState, Overflow, WriteResult};
 use crate::sys::pipe::{PIPE, PIPE_WIDE, Wide, widen};
 
 /// Bytes of one read: more than a pipe holds at first, so that a full one shows.
@@ -192,8 +193,7 @@ impl Delivery {
     fn keep_spare(&mut self, mut batch: Arc<Batch>) {
         self.spare = match Arc::get_mut(&mut batch) {
             Some(own) if own.memory() <= MAX_SPARE => {
-                own.bytes.clear();
-                own.ends.clear();
+                own.clear();
                 batch
             }
             _ => Arc::default(),

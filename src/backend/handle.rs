@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::clients::{Client, GONE_AFTER, Uptake};
-use crate::framing::frames;
-use crate::sink::{Messages, Pushed, Sink, WriteResult};
+use crate::framing::heads;
+use crate::sink::{Messages, Pushed, Stdin, WriteResult};
 use crate::sys::lock;
 use crate::sys::poll::Waker;
 use crate::sys::tcp::unacknowledged;
@@ -15,7 +15,7 @@ use crate::sys::tcp::unacknowledged;
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Handle {
-    pub(super) stdin: Sink,
+    pub(super) stdin: Stdin,
     /// How often a client is pinged whose messages it does not take.
     probe: Option<Duration>,
     /// Wakes the writer.
@@ -41,7 +41,7 @@ pub(super) struct Orders {
 
 impl Handle {
     /// Of a backend that takes its input here; a client that waits for it is pinged every `probe`.
-    pub(super) fn new(stdin: Sink, probe: Option<Duration>) -> io::Result<Self> {
+    pub(super) fn new(stdin: Stdin, probe: Option<Duration>) -> io::Result<Self> {
         Ok(Self {
             stdin,
             probe,
@@ -55,7 +55,7 @@ impl Handle {
 
     /// Bytes held by what waits for it.
     pub fn queued(&self) -> usize {
-        self.stdin.status().bytes_held
+        self.stdin.bytes_held()
     }
 
     /// Messages of clients that it has not read.
@@ -133,9 +133,9 @@ impl Handle {
                 } else {
                     uptake = Uptake::new(now);
                 }
-                self.mind(client, client.sink.ping(frames::ping()));
+                self.mind(client, client.sink.ping(heads::ping()));
             }
-            stay(self.stdin.status().moved)
+            stay(self.stdin.moved())
         };
         let pushed = self.stdin.push_in_turn(client.id, messages, counted, stay, taken);
         self.taken(pushed.after);
@@ -156,7 +156,7 @@ impl Handle {
 
     /// Begins the kill sequence: these last lines, then the end of its input. Takes no input after that.
     pub fn stop(&self, last: impl FnOnce() -> Vec<u8>) {
-        let after = self.stdin.end_with(last);
+        let after = self.stdin.close_input(last);
         self.taken(after);
         lock(&self.orders).stop = true;
         self.reader.wake();

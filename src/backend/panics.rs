@@ -8,6 +8,7 @@ use super::{Departed, Outcome, RoomSide, Shared, StartContext, start_backend};
 use crate::clients::Client;
 use crate::config::{Level, LogConfig, LogFormat};
 use crate::framing::Framing;
+use crate::framing::batch::Batch;
 use crate::framing::input::Input;
 use crate::framing::notices::Notices;
 use crate::framing::output::{Decoded, Output};
@@ -15,7 +16,6 @@ use crate::log::Log;
 use crate::recipe::{
     Backend, HistoryOptions, Incoming, Keep, Program, Recipe, RoomTimes, Share, Slow, Stderr,
 };
-use crate::sink::Batch;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::limits::Maps;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::clients::Client;
 use crate::counters::Counters;
+use crate::framing::batch::Batch;
 use crate::framing::output::Decoded;
 use crate::log::Log;
-use crate::sink::Batch;
 use crate::sys::limits::Maps;
 use crate::sys::process::{Exit, Processes};
 

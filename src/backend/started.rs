@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::ending::AtEnd;
 use super::log_pipe::LogPipe;
-use crate::sink::Sink;
+use crate::sink::Stdin;
 use crate::sys::process::Process;
 use crate::sys::reason;
 
@@ -97,7 +97,7 @@ impl std::error::Error for StartError {
 
 /// A backend that runs: our ends of it, all in non-blocking mode.
 pub(super) struct Started {
-    pub(super) input: Sink,
+    pub(super) input: Stdin,
     pub(super) source: Source,
 }
 

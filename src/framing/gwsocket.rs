@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use super::frames::Kind;
+use super::heads::Kind;
 
 /// Bytes of the header.
 const HEADER: usize = 12;

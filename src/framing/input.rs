@@ -1,6 +1,6 @@
 //! A client's message as the program gets it. Pure.
 
-use super::frames::Kind;
+use super::heads::Kind;
 use super::{gwsocket, json};
 
 /// How clients' messages are written to the program.

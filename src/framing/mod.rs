@@ -4,11 +4,12 @@
 //! - [`lines`], [`json`], [`gwsocket`]: the framings
 //! - [`notices`], [`template`]: what it is told of clients that come and leave
 //! - [`metadata`]: what a program says of its room
-//! - [`address`]: who a message is for; [`frames`]: messages as websocket frames
+//! - [`address`]: who a message is for; [`heads`], [`batch`]: messages as websocket frames
 
 pub mod address;
-pub mod frames;
+pub mod batch;
 pub mod gwsocket;
+pub mod heads;
 pub mod input;
 pub mod json;
 pub mod lines;

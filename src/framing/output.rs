@@ -1,15 +1,14 @@
 //! The program's output as messages: cut, addressed, encoded for the websocket. Pure.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use super::address::{Address, Addresses, KEPT};
-use super::frames::{self, Kind};
+use super::batch::Batch;
 use super::gwsocket;
+use super::heads::{self, Kind};
 use super::json::{self, Header};
 use super::lines::{Overlong, Splitter};
 use super::metadata;
-use crate::sink::Batch;
 
 /// How the program's output is cut into messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,14 +106,14 @@ impl Decoder {
                 decoded.overlong += splitter.take_overlong();
             }
             Self::Chunks => {
-                frames::encode(batch, Kind::Binary, bytes);
+                heads::encode(batch, Kind::Binary, bytes);
             }
             Self::Packets(packets) => {
                 let result = packets.push(bytes, |packet| {
                     if packet.client != 0 {
                         decoded.addresses.set(batch.ends.len(), Address::Only(vec![packet.client].into()));
                     }
-                    decoded.bad_text += u64::from(frames::encode(batch, packet.kind, packet.payload));
+                    decoded.bad_text += u64::from(heads::encode(batch, packet.kind, packet.payload));
                 });
                 decoded.broken = result.err();
             }
@@ -144,7 +143,7 @@ fn add_item(item: &[u8], json: bool, batch: &mut Batch, decoded: &mut Decoded) {
                 }
             }
             Header::Meta => {
-                let text = frames::text(item);
+                let text = heads::text(item);
                 decoded.bad_text += u64::from(matches!(text, Cow::Owned(_)));
                 match metadata::of(&text) {
                     Some(metadata) => decoded.metadata = Some(metadata),
@@ -158,21 +157,17 @@ fn add_item(item: &[u8], json: bool, batch: &mut Batch, decoded: &mut Decoded) {
             }
         }
     }
-    decoded.bad_text += u64::from(frames::encode(batch, Kind::Text, item));
-}
-
-/// Where message number `index` of a batch stands.
-pub fn range(batch: &Batch, index: usize) -> Range<usize> {
-    let start = index.checked_sub(1).map_or(0, |before| batch.ends[before]);
-    start..batch.ends[index]
+    decoded.bad_text += u64::from(heads::encode(batch, Kind::Text, item));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     fn payloads(batch: &Batch) -> Vec<&[u8]> {
-        (0..batch.ends.len()).map(|index| &batch.bytes[range(batch, index)][2..]).collect()
+        (0..batch.ends.len()).map(|index| &batch.bytes[batch.range(index)][2..]).collect()
     }
 
     fn parts(decoded: &Decoded, batch: &Batch, id: u64) -> Vec<Range<usize>> {
@@ -196,8 +191,8 @@ mod tests {
         assert_eq!(decoded.malformed, 1);
         let sees = |id| -> usize { parts(&decoded, &batch, id).iter().map(Range::len).sum() };
         let all = batch.bytes.len();
-        assert_eq!(sees(1), all - range(&batch, 1).len());
-        assert_eq!(sees(2), all - range(&batch, 3).len());
+        assert_eq!(sees(1), all - batch.range(1).len());
+        assert_eq!(sees(2), all - batch.range(3).len());
         decoded.clear();
         assert!(decoded.addresses.is_plain() && decoded.tagged.is_empty());
     }
@@ -227,6 +222,6 @@ mod tests {
         assert_eq!([batch.bytes[0], batch.bytes[batch.ends[0]]], [0x81, 0x82]);
         assert_eq!(decoded.bad_text, 1);
         assert!(decoded.broken.is_some());
-        assert_eq!(parts(&decoded, &batch, 1), [range(&batch, 0)]);
+        assert_eq!(parts(&decoded, &batch, 1), [batch.range(0)]);
     }
 }

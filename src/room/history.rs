@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::framing::output::{Decoded, range};
+use crate::framing::batch::Batch;
+use crate::framing::output::Decoded;
 use crate::recipe::Keep;
-use crate::sink::Batch;
 
 /// What an entry costs beside its bytes.
 const ENTRY: usize = 64;
@@ -56,12 +56,12 @@ impl History {
                 let mut last: Vec<_> = public.take(most).collect();
                 last.reverse();
                 for index in last {
-                    self.push(&batch.bytes[range(batch, index)], most);
+                    self.push(&batch.bytes[batch.range(index)], most);
                 }
             }
             Keep::Tagged(most) => {
                 for &index in decoded.tagged.iter().filter(|&&index| decoded.addresses.is_public(index)) {
-                    self.push(&batch.bytes[range(batch, index)], most);
+                    self.push(&batch.bytes[batch.range(index)], most);
                 }
             }
         }
@@ -75,8 +75,7 @@ impl History {
             full.ends.shrink_to_fit();
             self.chunks.push_back(Arc::new(full));
         }
-        self.tail.bytes.extend_from_slice(frame);
-        self.tail.ends.push(self.tail.bytes.len());
+        self.tail.push_frame(frame);
         self.frames += 1;
         self.bytes_held += frame.len() + ENTRY;
         while self.frames > most || (self.bytes_held > self.bound && self.frames > 1) {
@@ -86,7 +85,7 @@ impl History {
 
     fn drop_oldest(&mut self) {
         let oldest = self.chunks.front().map_or(&self.tail, |chunk| &**chunk);
-        self.bytes_held -= range(oldest, self.expired).len() + ENTRY;
+        self.bytes_held -= oldest.range(self.expired).len() + ENTRY;
         self.frames -= 1;
         self.expired += 1;
         if self.expired == oldest.ends.len() {
@@ -99,10 +98,7 @@ impl History {
 
     /// All that is kept, in order, for one who joins: parts of batches.
     pub(super) fn replay(&self) -> impl Iterator<Item = (Arc<Batch>, Range<usize>)> {
-        let tail = (!self.tail.ends.is_empty()).then(|| {
-            let Batch { bytes, ends } = &self.tail;
-            Arc::new(Batch { bytes: bytes.clone(), ends: ends.clone() })
-        });
+        let tail = (!self.tail.ends.is_empty()).then(|| Arc::new(self.tail.clone()));
         self.chunks.iter().cloned().chain(tail).enumerate().map(|(index, batch)| {
             let expired = if index == 0 { self.expired } else { 0 };
             let from = expired.checked_sub(1).map_or(0, |last| batch.ends[last]);
@@ -139,7 +135,7 @@ mod tests {
         let mut texts = Vec::new();
         for (batch, part) in history.replay() {
             let kept =
-                (0..batch.ends.len()).map(|index| range(&batch, index)).filter(|at| at.start >= part.start);
+                (0..batch.ends.len()).map(|index| batch.range(index)).filter(|at| at.start >= part.start);
             texts.extend(kept.map(|at| String::from_utf8(batch.bytes[at][2..].to_vec()).expect("text")));
         }
         assert_eq!(texts.len(), history.frames);

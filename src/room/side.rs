@@ -10,9 +10,9 @@ use super::room::Room;
 use super::state::Phase;
 use crate::backend::{Departed, Outcome, RoomSide};
 use crate::clients::Client;
+use crate::framing::batch::Batch;
 use crate::framing::output::Decoded;
 use crate::recipe::Keep;
-use crate::sink::Batch;
 use crate::sys::lock;
 
 impl Room {

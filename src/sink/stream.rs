@@ -18,15 +18,13 @@ pub enum Stream {
     Socket(OwnedFd),
     /// The write end of a pipe, in non-blocking mode.
     Pipe(OwnedFd),
-    /// A stream socket that somebody else reads from: its end is told, for its last reference may live on.
-    Stream(OwnedFd),
 }
 
 impl Stream {
     /// Reads, blocking for as long as the descriptor's mode and receive time-out say.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
-            Self::Socket(fd) | Self::Pipe(fd) | Self::Stream(fd) => rustix::io::read(fd, buffer),
+            Self::Socket(fd) | Self::Pipe(fd) => rustix::io::read(fd, buffer),
         }
     }
 
@@ -36,16 +34,14 @@ impl Stream {
     /// `TimedOut` when the deadline has passed; the system's otherwise. `Ok(0)` is the end of the stream.
     pub fn read_by(&self, buffer: &mut [u8], deadline: Deadline) -> io::Result<usize> {
         match self {
-            Self::Socket(fd) | Self::Pipe(fd) | Self::Stream(fd) => {
-                socket::recv_by(fd.as_fd(), buffer, deadline)
-            }
+            Self::Socket(fd) | Self::Pipe(fd) => socket::recv_by(fd.as_fd(), buffer, deadline),
         }
     }
 
     /// Writes without blocking, whatever the mode of a socket.
     pub fn write(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         match self {
-            Self::Socket(fd) | Self::Stream(fd) => socket::send_now(fd.as_fd(), slices),
+            Self::Socket(fd) => socket::send_now(fd.as_fd(), slices),
             Self::Pipe(fd) => loop {
                 match rustix::io::writev(fd, slices) {
                     Err(Errno::INTR) => {}
@@ -58,9 +54,7 @@ impl Stream {
     /// Ends our direction of a socket; the other one can still be read.
     pub fn end_writing(&self) -> Result<(), Errno> {
         match self {
-            Self::Socket(fd) | Self::Pipe(fd) | Self::Stream(fd) => {
-                rustix::net::shutdown(fd, Shutdown::Write)
-            }
+            Self::Socket(fd) | Self::Pipe(fd) => rustix::net::shutdown(fd, Shutdown::Write),
         }
     }
 
@@ -75,7 +69,7 @@ impl Stream {
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Socket(fd) | Self::Pipe(fd) | Self::Stream(fd) => fd.as_fd(),
+            Self::Socket(fd) | Self::Pipe(fd) => fd.as_fd(),
         }
     }
 }

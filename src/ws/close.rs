@@ -8,7 +8,7 @@ use rustix::event::PollFlags;
 
 use crate::clients::{CLOSE_TIMEOUT, Client, SHUTDOWN_CLOSE_TIMEOUT, TRY_AGAIN, Uptake};
 use crate::counters::Count;
-use crate::framing::frames;
+use crate::framing::heads;
 use crate::service::Service;
 use crate::sink::{CloseOrder, CloseState, WriteResult};
 use crate::sys::deadline::Deadline;
@@ -46,7 +46,7 @@ pub(super) fn see_out(service: &Service, client: &Arc<Client>, leave: Leave) {
     }
     let _ = match leave {
         Leave::Closed(code) => {
-            let frame = code.map_or_else(frames::close_without_code, |code| frames::close(code, ""));
+            let frame = code.map_or_else(heads::close_without_code, |code| heads::close(code, ""));
             client.sink.close(&frame, CloseOrder::DropQueue)
         }
         // It may have ended only its own direction.

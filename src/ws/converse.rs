@@ -13,7 +13,7 @@ use super::close::Leave;
 use super::inbound::{Inbound, Waited};
 use super::liveness::Clock;
 use super::socket_reader::SocketReader;
-use crate::framing::frames::Kind;
+use crate::framing::heads::Kind;
 use crate::room::Member;
 use crate::service::Service;
 

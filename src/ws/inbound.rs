@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::clients::Client;
 use crate::counters::Count;
-use crate::framing::frames::Kind;
+use crate::framing::heads::Kind;
 use crate::framing::input;
 use crate::log::Entry;
 use crate::recipe::Incoming;

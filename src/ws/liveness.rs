@@ -12,7 +12,7 @@ use super::socket_reader::SocketReader;
 use crate::clients::{CLOSE_TIMEOUT, GONE_AFTER, Uptake};
 use crate::config::Times;
 use crate::counters::Count;
-use crate::framing::frames;
+use crate::framing::heads;
 use crate::room::Member;
 use crate::service::Service;
 use crate::sink::CloseOrder;
@@ -136,13 +136,13 @@ impl Clock {
             }
             if matches!(verdict, Verdict::Ping | Verdict::Gone) {
                 // Acknowledged data counts as a sign of life; an acknowledged ping alone does not.
-                let takes = self.uptake.observe(client, now) > frames::ping().len() as u64;
+                let takes = self.uptake.observe(client, now) > heads::ping().len() as u64;
                 if self.liveness.lives(if takes { now } else { client.sink.status().moved }) {
                     continue;
                 }
             }
             if verdict == Verdict::Ping {
-                member.mind(client.sink.ping(frames::ping()));
+                member.mind(client.sink.ping(heads::ping()));
                 continue;
             }
             // This process may have been stopped until now: what has come meanwhile is looked at first.

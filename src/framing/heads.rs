@@ -1,4 +1,4 @@
-//! Messages encoded once as websocket frames, for however many receivers.
+//! Messages as websocket frames (RFC 6455 §5): heads, pings and closes. Pure.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,10 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control as ControlCode, Da
 use tungstenite::protocol::frame::{FrameHeader, Utf8Bytes};
 use tungstenite::protocol::{CloseFrame, frame::Frame};
 
-use crate::sink::{Batch, Control};
+use super::batch::Batch;
+
+/// A control frame, whole: at most 2 bytes of head and 125 of payload (RFC 6455 §5.5).
+pub type Control = Vec<u8>;
 
 /// The kind of a message on the websocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +28,11 @@ pub fn encode(batch: &mut Batch, kind: Kind, payload: &[u8]) -> bool {
         Kind::Binary => (Data::Binary, Cow::Borrowed(payload)),
     };
     let header = FrameHeader { opcode: OpCode::Data(opcode), ..FrameHeader::default() };
-    // Writing to a Vec cannot fail.
-    let _ = header.format(payload.len() as u64, &mut batch.bytes);
-    batch.bytes.extend_from_slice(&payload);
-    batch.ends.push(batch.bytes.len());
+    batch.push(payload.len(), |bytes| {
+        // Writing to a Vec cannot fail.
+        let _ = header.format(payload.len() as u64, bytes);
+        bytes.extend_from_slice(&payload);
+    });
     matches!(payload, Cow::Owned(_))
 }
 
