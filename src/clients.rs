@@ -130,9 +130,11 @@ impl Client {
 
     /// Queues the close frame (RFC 6455 §7.4); the sink takes nothing more.
     pub fn close(&self, code: u16, reason: &str, ending: CloseOrder) -> WriteResult {
+        // Held while the frame is written: the client may answer it at once.
+        let mut closed = lock(&self.closed);
         let result = self.sink.close(&heads::close(code, reason), ending);
         if result != WriteResult::Refused {
-            *lock(&self.closed) = Some((code, reason.into()));
+            *closed = Some((code, reason.into()));
         }
         result
     }

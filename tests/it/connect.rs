@@ -56,7 +56,8 @@ fn a_room_shares_one_connection_where_that_is_asked_for() {
 fn names_and_unix_sockets_are_addresses_too() {
     let address = service(echo);
     let named = address.replace("127.0.0.1", "localhost");
-    let mut client = connect(&named, &[]).join("/room");
+    let server = connect(&named, &[]);
+    let mut client = server.join("/room");
     client.send_text("by name");
     client.expect_text("by name");
     let scratch = Scratch::new();
@@ -67,7 +68,8 @@ fn names_and_unix_sockets_are_addresses_too() {
         let mut reading = stream.try_clone().expect("another descriptor");
         let _ = std::io::copy(&mut reading, &mut stream);
     });
-    let mut client = connect(&format!("unix:{}", path.display()), &[]).join("/room");
+    let server = connect(&format!("unix:{}", path.display()), &[]);
+    let mut client = server.join("/room");
     client.send_text("over a file");
     client.expect_text("over a file");
 }
@@ -102,7 +104,8 @@ fn the_end_of_the_connection_closes_behind_what_was_said() {
     let address = service(|mut stream| {
         let _ = stream.write_all(b"hello\nand goodbye");
     });
-    let mut client = connect(&address, &[]).join("/room");
+    let server = connect(&address, &[]);
+    let mut client = server.join("/room");
     assert_eq!(client.texts_to_close(1000), ["hello", "and goodbye"]);
 }
 
