@@ -196,7 +196,6 @@ fn service(
         first_exit: Arc::clone(first_exit),
     });
     let bounds = Bounds {
-        only: config.rooms.clone(),
         rooms: config.limits.rooms,
         room_clients: config.limits.room_clients,
         oneshot: config.oneshot,

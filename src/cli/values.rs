@@ -7,9 +7,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::config::Subprotocols;
-use crate::http::route::RESERVED;
 use crate::http::subprotocol::is_token;
 use crate::recipe::Keep;
+use crate::site;
 
 /// Longest time that can be asked for: a year.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -116,7 +116,7 @@ pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
 
 /// The name of one room.
 pub(super) fn room(text: &str) -> Result<String, String> {
-    if RESERVED.contains(&text) {
+    if site::RESERVED.contains(&text) {
         return Err(format!("{text} is a reserved name"));
     }
     match rooms(text)?.as_slice() {
@@ -128,8 +128,10 @@ pub(super) fn room(text: &str) -> Result<String, String> {
 /// Names of rooms.
 pub(super) fn rooms(text: &str) -> Result<Vec<String>, String> {
     let names: Vec<String> = text.split(',').map(str::to_owned).collect();
+    // A reserved name is allowed here and does no harm.
     let bad = |name: &String| {
-        name.is_empty() || name.len() > 256 || name.contains(|c: char| "/ \"\\".contains(c) || c.is_control())
+        let valid = site::check_name(name);
+        name.is_empty() || name.contains('/') || !matches!(valid, Ok(()) | Err(site::NoRoom::Reserved))
     };
     match names.iter().find(|name| bad(name)) {
         Some(name) => {

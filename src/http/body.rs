@@ -175,7 +175,7 @@ mod tests {
                 theirs.read_to_end(&mut received).expect("read");
                 received
             });
-            let peer = Peer { stream: &ours, cutoff: &Cutoff::new() };
+            let peer = Peer { stream: &ours, cutoff: &Cutoff::new(), more: &[] };
             let length = body.length(knows_chunks);
             let result = body.send(&mut Sender::new(peer), b"head".to_vec(), length);
             drop(ours);

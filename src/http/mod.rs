@@ -4,7 +4,6 @@
 //! - [`receive`]: one head from a socket, under a deadline and a size bound
 //! - [`head`]: a head that has been read, as data
 //! - [`route`]: what a head asks for; pure
-//! - [`origin`]: which pages may connect; pure
 //! - [`subprotocol`]: which subprotocol is spoken; pure
 //! - [`plain`]: answers a request that is not an upgrade and says whether the connection goes on
 //! - [`respond`]: a response, printed
@@ -21,7 +20,6 @@ pub mod cgi;
 pub mod files;
 pub mod head;
 pub mod metrics;
-pub mod origin;
 pub mod plain;
 pub mod receive;
 pub mod respond;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::body::Body;
 use super::files::FileServer;
 use super::head::{Head, Version};
-use super::respond::{Manner, Reply, send};
-use super::route::{METHODS, Plain, nothing_here};
+use super::respond::{Manner, Reply, refuse, send};
+use super::route::{METHODS, Plain};
 use super::send::Peer;
 
 /// How long a connection waits for its next request.
@@ -34,17 +34,14 @@ pub enum Next {
 }
 
 /// The answer to a plain request about methods, health or a file.
-pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>) -> Reply {
+pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>, base: &str) -> Reply {
     match (plain, files) {
         (Plain::Options, _) => Reply::empty(204).with("Allow", METHODS),
         (Plain::Health, _) => {
             Reply::new(200, "application/json", Body::Bytes(br#"{"status":"ok"}"#.to_vec()))
         }
-        (Plain::File, Some(files)) => {
-            let reply = files.reply(head);
-            if reply.status == 404 { nothing_here(head, true) } else { reply }
-        }
-        _ => nothing_here(head, false),
+        (Plain::File, Some(files)) => files.reply(head, base),
+        _ => refuse(404, "Not found"),
     }
 }
 
@@ -78,19 +75,18 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::config::Origin;
     use crate::http::files::testing::Directory;
     use crate::http::head::HeadError;
     use crate::http::receive::receive;
-    use crate::http::respond::{busy, refuse};
-    use crate::http::route::{Offers, Route, route};
+    use crate::http::respond::print;
+    use crate::http::route::{BadRequest, Offers, Route, route};
     use crate::sink::Stream;
     use crate::sys::deadline::{Cutoff, Deadline};
 
     /// A connection's life as its thread lives it: requests until it ends. Upgrades are refused.
     fn connection(stream: &Stream, files: Option<&FileServer>, most: usize) -> io::Result<usize> {
         let mut rest = Vec::new();
-        let peer = Peer { stream, cutoff: &Cutoff::new() };
+        let peer = Peer { stream, cutoff: &Cutoff::new(), more: &[] };
         for number in 1.. {
             let head = match receive(stream, rest, Deadline::after(Duration::from_secs(30))) {
                 Ok((head, behind)) => {
@@ -104,13 +100,11 @@ mod tests {
                     return Ok(number - 1);
                 }
             };
-            let reply = match route(&head, Offers::default()) {
-                Ok(Route::Plain(plain)) => reply(&head, &plain, files),
-                Ok(Route::Upgrade(_)) => {
-                    crate::http::origin::check(&Origin::SameHost, &head).expect("no origin");
-                    refuse(503, "Full")
-                }
-                Err(refusal) => refusal,
+            let reply = match route(&head, Some(head.path()), Offers::default()) {
+                Ok(Route::Plain(plain)) => reply(&head, &plain, files, ""),
+                Ok(Route::Upgrade(_)) => refuse(503, "Full"),
+                Err(BadRequest::Version) => refuse(426, "Version"),
+                Err(_) => refuse(405, "Method"),
             };
             if answer(peer, &head, reply, number == most)? == Next::Close {
                 return Ok(number);
@@ -202,8 +196,8 @@ mod tests {
         drop(theirs);
         let ours = Stream::Socket(ours.into());
         let (head, _) = Head::parse(b"GET / HTTP/1.0\r\n\r\n").expect("good").expect("complete");
-        let peer = Peer { stream: &ours, cutoff: &Cutoff::new() };
+        let peer = Peer { stream: &ours, cutoff: &Cutoff::new(), more: &[] };
         assert!(answer(peer, &head, refuse(404, "Not found"), false).is_err());
-        assert!(!busy("Full").is_empty());
+        assert!(!print(&refuse(503, "Full"), &[]).is_empty());
     }
 }

@@ -65,15 +65,15 @@ impl PartialEq for Reply {
 pub fn refuse(status: u16, text: &str) -> Reply {
     match status {
         // What was full may be free at once.
-        503 => refuse_for(text, Duration::from_secs(1)),
+        503 => refuse_for(503, text, Duration::from_secs(1)),
         _ => plain_text(status, text),
     }
 }
 
-/// A 503 that says when to come again (RFC 9110 §10.2.3), in whole seconds.
-pub fn refuse_for(text: &str, time: Duration) -> Reply {
+/// The same, and when to come again (RFC 9110 §10.2.3), in whole seconds.
+pub fn refuse_for(status: u16, text: &str, time: Duration) -> Reply {
     let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
-    plain_text(503, text).with("Retry-After", seconds.max(1).to_string())
+    plain_text(status, text).with("Retry-After", seconds.max(1).to_string())
 }
 
 fn plain_text(status: u16, text: &str) -> Reply {
@@ -81,25 +81,27 @@ fn plain_text(status: u16, text: &str) -> Reply {
     Reply::new(status, "text/plain; charset=utf-8", body)
 }
 
-/// A whole 503 for a peer whose request was not even read. The caller closes.
-pub fn busy(text: &str) -> Vec<u8> {
-    let reply = refuse(503, text);
-    let mut bytes = print_head(&reply, reply.body.length(true), false);
+/// A whole response of known length for a peer whose request was not even read. The caller closes.
+pub fn print(reply: &Reply, more: &[(String, String)]) -> Vec<u8> {
+    let mut bytes = print_head(reply, more, reply.body.length(true), false);
     if let Body::Bytes(body) = &reply.body {
         bytes.extend_from_slice(body);
     }
     bytes
 }
 
-/// The answer to a handshake (RFC 6455 §4.2.2), with the subprotocol that was chosen, which is a token; no
-/// extension.
-pub fn switching_protocols(accept: &str, protocol: Option<&str>) -> Vec<u8> {
+/// The answer to a handshake (RFC 6455 §4.2.2), with the subprotocol that was chosen, which is a token, and `more`
+/// fields; no extension.
+pub fn switching_protocols(accept: &str, protocol: Option<&str>, more: &[(String, String)]) -> Vec<u8> {
     let mut head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n"
     );
     if let Some(protocol) = protocol {
         head.extend(["Sec-WebSocket-Protocol: ", protocol, "\r\n"]);
+    }
+    for (name, value) in more {
+        head.extend([name, ": ", value, "\r\n"]);
     }
     head.push_str("\r\n");
     head.into_bytes()
@@ -120,7 +122,7 @@ pub struct Manner {
 pub fn send(peer: Peer<'_>, reply: Reply, manner: Manner) -> io::Result<bool> {
     let length = reply.body.length(manner.version == Version::Http11);
     let goes_on = manner.goes_on && length != Length::UntilEnd;
-    let head = print_head(&reply, length, goes_on);
+    let head = print_head(&reply, peer.more, length, goes_on);
     let mut sender = Sender::new(peer);
     if manner.without_body {
         sender.send_all(&head)?;
@@ -131,9 +133,13 @@ pub fn send(peer: Peer<'_>, reply: Reply, manner: Manner) -> io::Result<bool> {
 }
 
 /// The head of a response, empty line included. It says HTTP/1.1 to an HTTP/1.0 request too
-/// (RFC 9110 §2.5), so that `Connection` always tells what happens.
-pub fn print_head(reply: &Reply, length: Length, goes_on: bool) -> Vec<u8> {
-    let headers = reply.fields.iter().filter_map(|(name, value)| header(name, value)).collect();
+/// (RFC 9110 §2.5), so that `Connection` always tells what happens. A field of `more` takes the place of the reply's
+/// own.
+fn print_head(reply: &Reply, more: &[(String, String)], length: Length, goes_on: bool) -> Vec<u8> {
+    let own = reply.fields.iter().map(|(name, value)| (*name, value));
+    let own = own.filter(|(name, _)| !more.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
+    let more = more.iter().map(|(name, value)| (name.as_str(), value));
+    let headers = own.chain(more).filter_map(|(name, value)| header(name, value)).collect();
     let response = Response::new(StatusCode(reply.status), headers, io::empty(), Some(0), None);
     let mut printed = Vec::with_capacity(512);
     // Writing to a vector cannot fail.
@@ -194,7 +200,7 @@ mod tests {
 
     /// The head as text, its date replaced by `-`.
     fn printed(reply: &Reply, goes_on: bool) -> String {
-        let head = String::from_utf8(print_head(reply, reply.body.length(true), goes_on)).expect("text");
+        let head = String::from_utf8(print_head(reply, &[], reply.body.length(true), goes_on)).expect("text");
         let date = head.lines().find_map(|line| line.strip_prefix("Date: ")).expect("a date");
         assert!(httpdate::parse_http_date(date).is_ok(), "{date}");
         head.replace(date, "-")
@@ -203,7 +209,7 @@ mod tests {
     fn sent(reply: Reply, without_body: bool) -> String {
         let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
         let ours = Stream::Socket(ours.into());
-        let peer = Peer { stream: &ours, cutoff: &Cutoff::new() };
+        let peer = Peer { stream: &ours, cutoff: &Cutoff::new(), more: &[] };
         let manner = Manner { version: Version::Http11, goes_on: true, without_body };
         assert!(send(peer, reply, manner).expect("sent"));
         drop(ours);
@@ -259,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_503_says_when_to_come_back_even_before_a_request() {
-        let bytes = String::from_utf8(busy("Too many connections")).expect("text");
+        let bytes = String::from_utf8(print(&refuse(503, "Too many connections"), &[])).expect("text");
         assert!(bytes.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{bytes}");
         assert!(bytes.contains("Retry-After: 1\r\n") && bytes.contains("Connection: close\r\n"), "{bytes}");
         assert!(bytes.ends_with("\r\n\r\nToo many connections\n"), "{bytes}");
@@ -268,7 +274,7 @@ mod tests {
     #[test]
     fn the_101_is_exact() {
         for (protocol, line) in [(None, ""), (Some("mcp"), "Sec-WebSocket-Protocol: mcp\r\n")] {
-            let head = switching_protocols("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", protocol);
+            let head = switching_protocols("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", protocol, &[]);
             assert_eq!(
                 String::from_utf8(head).expect("text"),
                 format!(

@@ -26,6 +26,8 @@ pub struct Peer<'a> {
     pub stream: &'a Stream,
     /// When every response must be over; set when the server shuts down.
     pub cutoff: &'a Cutoff,
+    /// Header fields that each response has: name and value.
+    pub more: &'a [(String, String)],
 }
 
 /// Sends the parts of one response, and watches how the peer takes all of it.
@@ -109,7 +111,8 @@ mod tests {
         let cutoff = Cutoff::new();
         let error = std::thread::scope(|scope| {
             let sender = scope.spawn(|| {
-                Sender::new(Peer { stream: &ours, cutoff: &cutoff }).send_all(&vec![b'x'; 16 << 20])
+                Sender::new(Peer { stream: &ours, cutoff: &cutoff, more: &[] })
+                    .send_all(&vec![b'x'; 16 << 20])
             });
             // It has begun, and cannot end.
             theirs.read_exact(&mut [0]).expect("the first byte");

@@ -17,6 +17,7 @@ use rustix::net::{SocketAddrAny, SocketFlags, sockopt};
 
 use super::Listener;
 use crate::counters::Count;
+use crate::gate::Refusal;
 use crate::http::respond;
 use crate::service::Service;
 use crate::sink::Stream;
@@ -101,14 +102,14 @@ impl Acceptor {
 
 /// A connection that is told to go, once it has begun to ask: there are clients that take an answer which
 /// comes before their question for a broken connection.
-struct Refusal {
+struct Refused {
     stream: Arc<Stream>,
     until: Instant,
     /// What is still to be said.
     answer: Option<Vec<u8>>,
 }
 
-impl Refusal {
+impl Refused {
     /// Reads away what came and answers; says whether there may be more to read.
     fn goes_on(&mut self) -> bool {
         let more = discard(&self.stream);
@@ -126,7 +127,7 @@ impl Refusal {
     }
 }
 
-impl Drop for Refusal {
+impl Drop for Refused {
     fn drop(&mut self) {
         self.say();
     }
@@ -143,7 +144,7 @@ struct Accept {
     service: Arc<Service>,
     listener: Listener,
     waker: Arc<Waker>,
-    refusals: VecDeque<Refusal>,
+    refusals: VecDeque<Refused>,
     /// When a failure that goes on was last logged, and how often it struck since.
     failing: Option<(Instant, u64)>,
     _over: Over,
@@ -259,8 +260,9 @@ impl Accept {
         let slot = match self.service.connections.admit(&stream) {
             Ok(slot) => slot,
             Err(full) => {
-                self.complain_of("connection refused", &full.to_string());
-                return self.refuse(&stream, "Too many connections");
+                let refusal = Refusal::from(full);
+                self.complain_of("connection refused", &refusal.reason);
+                return self.refuse(&stream, &refusal);
             }
         };
         let service = Arc::clone(&self.service);
@@ -276,20 +278,20 @@ impl Accept {
         });
         if let Err(e) = started {
             self.complain("cannot start a thread", &e);
-            self.refuse(&stream, "Out of threads");
+            self.refuse(&stream, &Refusal::no_thread());
         }
     }
 
     /// Answers 503 without a thread.
-    fn refuse(&mut self, stream: &Arc<Stream>, text: &str) {
-        self.service.counters.one(Count::RefusedLimit);
+    fn refuse(&mut self, stream: &Arc<Stream>, refusal: &Refusal) {
+        self.service.counters.one(refusal.count);
         if self.refusals.len() >= REFUSALS {
             self.refusals.pop_front();
         }
-        self.refusals.push_back(Refusal {
+        self.refusals.push_back(Refused {
             stream: Arc::clone(stream),
             until: Instant::now() + REFUSAL_TIME,
-            answer: Some(respond::busy(text)),
+            answer: Some(respond::print(&refusal.reply(), &self.service.config.headers.http)),
         });
     }
 

@@ -20,8 +20,6 @@ use crate::sys::lock;
 /// Which rooms there may be, and how many may be in them.
 #[derive(Debug, Clone, Default)]
 pub struct Bounds {
-    /// These alone.
-    pub only: Option<Vec<String>>,
     /// So many at once.
     pub rooms: Option<usize>,
     /// So many clients in each.
@@ -33,8 +31,6 @@ pub struct Bounds {
 /// Why there is no place in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReserveError {
-    /// It is not one of the rooms there may be.
-    NotAllowed,
     /// There are as many rooms as there may be.
     TooManyRooms,
     /// All ports that programs may listen on are in use.
@@ -55,7 +51,6 @@ impl fmt::Display for ReserveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Failing(times, _) => return write!(f, "The program failed {times} times in a row"),
-            Self::NotAllowed => "This room is not one of those that --rooms allows",
             Self::TooManyRooms => "Too many rooms",
             Self::NoPort => "No port left for the program",
             Self::RoomFull => "Room is full",
@@ -145,9 +140,6 @@ impl Table {
         let mut rooms = lock(&self.rooms);
         if rooms.shutting_down {
             return Err(ReserveError::ShuttingDown);
-        }
-        if self.bounds.only.as_ref().is_some_and(|only| !only.iter().any(|allowed| allowed == name)) {
-            return Err(ReserveError::NotAllowed);
         }
         if self.bounds.oneshot && rooms.taken {
             return Err(ReserveError::Oneshot);

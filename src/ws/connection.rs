@@ -9,6 +9,7 @@ use super::close::Leave;
 use crate::clients::Client;
 use crate::config::Level;
 use crate::counters::Count;
+use crate::gate::Refusal;
 use crate::http::head::Head;
 use crate::http::respond::Reply;
 use crate::http::send::Peer;
@@ -34,7 +35,11 @@ impl Connection<'_> {
 
     /// For responses.
     pub(super) fn http(&self) -> Peer<'_> {
-        Peer { stream: self.stream, cutoff: self.service.connections.cutoff() }
+        Peer {
+            stream: self.stream,
+            cutoff: self.service.connections.cutoff(),
+            more: &self.service.config.headers.http,
+        }
     }
 
     fn line<'l>(&'l self, level: Level, message: &'l str) -> Entry<'l> {
@@ -55,9 +60,15 @@ impl Connection<'_> {
         if reply.status >= 400 { line.field("reason", reply.reason()) } else { line }.write();
     }
 
-    /// `room` is empty where none is known.
-    pub(super) fn log_refusal(&self, room: &str, status: u16, reason: &str) {
-        self.line(Level::Warn, "refused").room(room).number("status", status).field("reason", reason).write();
+    /// Counts and logs what is refused; `room` is empty where none is known.
+    pub(super) fn note_refusal(&self, head: Option<&Head>, room: &str, refusal: &Refusal) {
+        self.service.counters.one(refusal.count);
+        let line = self.line(Level::Warn, "refused").room(room);
+        let line = match head {
+            Some(head) if room.is_empty() => line.field("path", head.path()),
+            _ => line,
+        };
+        line.number("status", refusal.status).field("reason", &refusal.reason).write();
     }
 
     /// Nothing was asked.

@@ -2,20 +2,26 @@
 
 use crate::config::{Metrics, Origin};
 use crate::counters::Count;
+use crate::gate::{Refusal, origin};
 use crate::http::api::{self, RoomFacts};
 use crate::http::head::Head;
 use crate::http::metrics::{self, Gauges, Series};
-use crate::http::respond::Reply;
+use crate::http::plain;
+use crate::http::respond::{Reply, refuse};
 use crate::http::route::Plain;
-use crate::http::{origin, plain};
 use crate::room::Facts;
 use crate::service::Service;
+use crate::site::{self, NoRoom};
 
 /// The answer to a plain request.
 #[inline(never)]
 pub(super) fn reply(service: &Service, head: &Head, what: &Plain) -> Reply {
     match what {
-        Plain::Options | Plain::Health | Plain::File => plain::reply(head, what, service.files.as_ref()),
+        Plain::OutsideBase => Refusal::from(NoRoom::OutsideBase(service.config.base.clone())).reply(),
+        Plain::Options | Plain::Health | Plain::File => {
+            let reply = plain::reply(head, what, service.files.as_ref(), &service.config.base);
+            if reply.status == 404 { nothing_here(service, head) } else { reply }
+        }
         Plain::Metrics => metrics(service),
         Plain::Api(ask) => {
             let table = &service.table;
@@ -26,6 +32,16 @@ pub(super) fn reply(service: &Service, head: &Head, what: &Plain) -> Reply {
             allow_origin(service, head, reply)
         }
     }
+}
+
+/// The answer where a plain request finds nothing. One that was to be a websocket is told why it is none.
+fn nothing_here(service: &Service, head: &Head) -> Reply {
+    let is_room = || service.files.is_none() && site::room(&service.config, head.path()).is_ok();
+    if head.is_handshake() || is_room() {
+        let hint = "This is a websocket address; a proxy must pass on Upgrade and Connection, in HTTP/1.1";
+        return refuse(404, hint);
+    }
+    refuse(404, "Not found")
 }
 
 fn room_facts(facts: Facts) -> RoomFacts {

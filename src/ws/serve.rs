@@ -11,13 +11,14 @@ use super::connection::{Connection, log_left};
 use super::converse::converse;
 use super::plain;
 use super::upgrade::upgrade;
+use crate::gate::Refusal;
 use crate::http::head::HeadError;
 use crate::http::plain::{KEEP_ALIVE, MAX_REQUESTS, Next, answer, answer_and_end};
 use crate::http::receive::receive;
-use crate::http::respond::refuse;
 use crate::http::route::{Offers, Route, route};
 use crate::service::Service;
 use crate::sink::Stream;
+use crate::site;
 use crate::slots::ConnectionSlot;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
@@ -44,7 +45,8 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
             Err(e) => return refuse_head(&connection, &e, number),
         };
         slot.has_asked();
-        let reply = match route(&head, offers) {
+        let path = site::below(&service.config.base, head.path());
+        let reply = match route(&head, path, offers) {
             Ok(Route::Upgrade(request)) => {
                 let member = upgrade(&connection, &head, request);
                 // A client may stay for days and needs nothing of its request.
@@ -60,7 +62,7 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
                 return;
             }
             Ok(Route::Plain(what)) => plain::reply(service, &head, &what),
-            Err(refusal) => refusal,
+            Err(e) => Refusal::from(e).reply(),
         };
         connection.log_request(&head, &reply);
         let http = connection.http();
@@ -75,12 +77,11 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
 
 /// What came is no request, or nothing came.
 fn refuse_head(connection: &Connection<'_>, error: &HeadError, number: usize) {
-    let reason = error.to_string();
-    if let Some(status) = error.status() {
-        connection.log_refusal("", status, &reason);
+    if let Some(refusal) = Refusal::of_head(error) {
+        connection.note_refusal(None, "", &refusal);
         // The peer may be gone.
-        let _ = answer_and_end(connection.http(), refuse(status, &reason));
+        let _ = answer_and_end(connection.http(), refusal.reply());
     } else if number == 1 || !matches!(error, HeadError::Closed | HeadError::Idle) {
-        connection.log_silence(&reason);
+        connection.log_silence(&error.to_string());
     }
 }

@@ -1,6 +1,5 @@
-//! From a request for a room to a member of it: the checks before the 101, and the joining after it.
+//! From a request for a room to a member of it: the checks before the 101, and the joining behind it.
 
-use std::fmt::Display;
 use std::sync::Arc;
 
 use super::close;
@@ -8,71 +7,73 @@ use super::connection::Connection;
 use super::inbound::still_there;
 use crate::clients::Client;
 use crate::counters::Count;
+use crate::gate::{self, Refusal, Visit};
 use crate::http::head::Head;
-use crate::http::respond::{Reply, refuse, refuse_for, switching_protocols};
+use crate::http::respond::switching_protocols;
 use crate::http::route::UpgradeRequest;
-use crate::http::{cgi, origin, plain, subprotocol};
-use crate::room::{JoinError, Member, ReserveError, Room};
+use crate::http::{cgi, plain, subprotocol};
+use crate::room::{JoinError, Member, Room, RoomSlot};
 use crate::sink::CloseOrder;
+use crate::site::{self, Target};
 use crate::sys::threads::set_name;
 
-/// A request for a room: checked, given a slot, switched over, joined. Not in line, as what comes after it: the
-/// deepest of them decides how many pages of its stack each client keeps.
+/// A request for a room: checked, given a slot, switched over, joined.
+///
+/// Not inlined, as what comes after it: the deepest of them decides how many pages of its stack each client keeps.
 #[inline(never)]
 pub(super) fn upgrade(connection: &Connection<'_>, head: &Head, request: UpgradeRequest) -> Option<Member> {
-    let Connection { service, stream, peer, slot: connection_slot } = *connection;
-    let refuse_with = |reply: Reply, reason: &dyn Display, count: Count| {
-        // First of all: whoever reads the refusal may come again at once.
-        connection_slot.give_address_back();
-        service.counters.one(count);
-        connection.log_refusal(&request.room, reply.status, &reason.to_string());
-        let _ = plain::answer(connection.http(), head, reply, true);
-        None
-    };
-    if let Err(refused) = origin::check(&service.config.origin, head) {
-        return refuse_with(refuse(403, "Origin not allowed"), &refused, Count::RefusedOrigin);
-    }
-    if let (Some(most), Some(peer)) = (service.config.limits.address_clients, peer)
-        && !connection_slot.claim_address(peer.ip(), most)
-    {
-        let reason = "Too many clients from this address";
-        return refuse_with(refuse(429, reason), &reason, Count::RefusedLimit);
-    }
-    let slot = match service.table.reserve(&request.room) {
-        Ok(slot) => slot,
-        Err(e @ ReserveError::NotAllowed) => {
-            return refuse_with(refuse(400, &e.to_string()), &e, Count::RefusedBad);
+    match admit(connection, head) {
+        Ok((target, slot)) => join(connection, head, request, &target, slot),
+        Err(refusal) => {
+            // First of all: who reads the refusal may come again at once.
+            connection.slot.give_address_back();
+            let room = site::room(&connection.service.config, head.path()).unwrap_or_default();
+            connection.note_refusal(Some(head), room, &refusal);
+            let _ = plain::answer(connection.http(), head, refusal.reply(), true);
+            None
         }
-        Err(e) => {
-            let reply = match e {
-                ReserveError::Failing(_, pause) => refuse_for(&e.to_string(), pause),
-                _ => refuse(503, &e.to_string()),
-            };
-            return refuse_with(reply, &e, Count::RefusedLimit);
-        }
-    };
-    let address = connection.address();
+    }
+}
+
+/// Everything that can refuse a request, in this order: its name, the gate, the room.
+fn admit(connection: &Connection<'_>, head: &Head) -> Result<(Target, RoomSlot), Refusal> {
+    let Connection { service, peer, slot, .. } = *connection;
+    let name = site::room(&service.config, head.path())?;
+    gate::check(&mut Visit { config: &service.config, head, peer, slot })?;
+    let target = site::target(&service.config, name)?;
+    let slot = service.table.reserve(name)?;
+    Ok((target, slot))
+}
+
+/// The 101, and the way into the room. From here on what fails is said in a close frame.
+fn join(
+    connection: &Connection<'_>,
+    head: &Head,
+    request: UpgradeRequest,
+    target: &Target,
+    slot: RoomSlot,
+) -> Option<Member> {
+    let Connection { service, stream, peer, .. } = *connection;
     let protocol = subprotocol::choose(&request.protocols, &service.config.protocols);
-    let answer = switching_protocols(&request.accept, protocol);
-    connection_slot.is_upgraded();
+    let answer = switching_protocols(&request.accept, protocol, &service.config.headers.ws);
+    connection.slot.is_upgraded();
     let client = || {
-        let id = service.next_id();
         let client = Client::new(
-            id,
-            request.room.as_str().into(),
-            address,
+            service.next_id(),
+            Arc::clone(&target.room),
+            connection.address(),
             request.query,
             Arc::clone(stream),
-            service.config.recipe.max_queue,
+            target.recipe.max_queue,
         );
-        // It leaves when the client is on the room's list, so that it misses nothing that is said once it
+        // It leaves when the client is on the room's list, so that the client misses nothing that is said once it
         // knows that it is in.
         client.sink.queue_handshake(answer);
         Arc::new(client)
     };
     let mut hung_up = None;
     let cgi = || {
-        if service.config.recipe.program().is_some_and(|program| program.cgi_environment) {
+        if target.recipe.program().is_some_and(|program| program.cgi_environment) {
             cgi::variables(head, peer)
         } else {
             Vec::new()
@@ -80,10 +81,9 @@ pub(super) fn upgrade(connection: &Connection<'_>, head: &Head, request: Upgrade
     };
     let stay = |client: &Arc<Client>, moved| still_there(client, &mut hung_up, moved);
     let (client, joined) = Room::join(slot, client, &cgi, stay);
-    let id = client.id;
     let e = match joined {
         Ok(member) => {
-            set_name(&format!("conn {id}"));
+            set_name(&format!("conn {}", client.id));
             return Some(member);
         }
         Err(e) => e,
@@ -98,8 +98,8 @@ pub(super) fn upgrade(connection: &Connection<'_>, head: &Head, request: Upgrade
     service
         .log
         .warn("client refused")
-        .room(&request.room)
-        .client(id)
+        .room(&client.room)
+        .client(client.id)
         .field("address", &client.address)
         .number("code", code)
         .field("reason", e)

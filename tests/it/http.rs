@@ -176,7 +176,11 @@ fn every_refusal_says_why_in_its_body_and_in_the_log() {
         (&[][..], handshake("/", ""), 404, a_room),
         (&[], handshake("/?token=secret", ""), 404, a_room),
         (&files, handshake("/", ""), 404, a_room),
-        (&[], handshake("/app/room", ""), 404, "does a proxy leave its prefix on?"),
+        (&[], handshake("/", ""), 404, "--defaultroom NAME"),
+        (&[], handshake("/app/room", ""), 404, "does a proxy leave its prefix on? --base PATH"),
+        (&["--base=/app"], handshake("/room", ""), 404, "such as /app/kitchen"),
+        (&["--base=/app"], handshake("/app", ""), 404, "such as /app/kitchen; --defaultroom"),
+        (&["--base=/app"], handshake("/app/a/b", ""), 404, "such as /app/kitchen; does a proxy"),
         (&[], handshake("//room", ""), 404, one_segment),
         (&[], handshake("/api", ""), 400, "reserved"),
         (&[], handshake("/favicon.ico?token=secret", ""), 400, "reserved"),
@@ -205,8 +209,10 @@ fn every_refusal_says_why_in_its_body_and_in_the_log() {
     let server = Server::cat();
     assert_eq!(refusal(&server, &plain("/")), (404, "Not found\n".to_owned()));
     assert_eq!(refusal(&server, &plain("/favicon.ico")), (404, "Not found\n".to_owned()));
+    let server = Server::with(&["-v"]).cat();
     let (status, text) = refusal(&server, &plain("/room"));
     assert!(status == 404 && text.contains(pass_on), "{text}");
+    server.wait_for_line(&["DEBUG", "request", "path=/room status=404", pass_on]);
     assert!(!server.log.lines().iter().any(|line| line.contains("refused")));
 }
 
@@ -413,4 +419,108 @@ fn the_request_of_a_handshake_may_come_byte_by_byte() {
         raw.send([byte]);
     }
     Client::shake_hands(raw).expect("let in").expect_text("hello");
+}
+
+#[test]
+fn every_path_begins_with_the_base_and_a_404_names_it() {
+    let scratch = Scratch::new();
+    scratch.file("index.html", "home");
+    std::fs::create_dir(scratch.path("sub")).expect("a directory");
+    let files =
+        ["--base=/app/x/", "--api", "--metrics", "--staticdir", scratch.root().to_str().expect("text")];
+    let server = Server::with(&files).sh("echo \"$ROOM\"; cat");
+    let mut client = server.join("/app/x/room");
+    client.expect_text("room");
+    for (target, text) in [
+        ("/app/x/health", "{\"status\":\"ok\"}"),
+        ("/app/x/api/rooms/", "[{\"connections\":1,\"metadata\":null,\"name\":\"room\"}]"),
+        ("/app/x/api/room/connections", "1"),
+        ("/app/x/", "home"),
+    ] {
+        let response = server.ask("GET", target, "");
+        assert_eq!((response.status, response.text()), (200, text), "{target}");
+    }
+    assert!(server.ask("GET", "/app/x/metrics", "").text().ends_with("# EOF\n"));
+    for (target, location) in
+        [("/app/x", "/app/x/"), ("/app/x?q", "/app/x/?q"), ("/app/x/sub", "/app/x/sub/")]
+    {
+        let response = server.ask("GET", target, "");
+        assert_eq!((response.status, response.field("location")), (301, Some(location)), "{target}");
+    }
+    for target in
+        ["/health", "/metrics", "/api/rooms/", "/", "/app", "/app/xroom", "/app/y/health", "/index.html"]
+    {
+        let response = server.ask("GET", target, "");
+        assert!(
+            response.status == 404 && response.text().contains("/app/x"),
+            "{target}: {}",
+            response.text()
+        );
+    }
+    // Load balancers ask for these without knowing more.
+    assert_eq!(server.ask("OPTIONS", "/", "").status, 204);
+}
+
+#[test]
+fn the_path_without_a_name_is_the_default_room() {
+    let server = Server::with(&["--defaultroom=lobby"]).sh("echo \"$ROOM\"; cat");
+    let mut first = server.join("/");
+    first.expect_text("lobby");
+    let mut second = server.join("/lobby");
+    let mut third = server.join("/?query");
+    third.send_text("hello");
+    for client in [&mut first, &mut second, &mut third] {
+        client.expect_text("hello");
+    }
+    assert_eq!(server.refused("//", "").status, 404);
+    let server = Server::with(&["--base=/app", "--defaultroom=lobby"]).sh("echo \"$ROOM\"; cat");
+    for target in ["/app", "/app/"] {
+        server.join(target).expect_text("lobby");
+    }
+}
+
+#[test]
+fn a_process_for_each_client_needs_no_name_of_a_room() {
+    for share in ["client", "server"] {
+        let server = Server::with(&["--share", share]).cat();
+        for target in ["/", "/?query"] {
+            let mut client = server.join(target);
+            client.send_text("hello");
+            client.expect_text("hello");
+            client.leave();
+        }
+        assert_eq!(server.refused("/a/b", "").status, 404);
+    }
+}
+
+#[test]
+fn header_fields_are_on_every_response_of_their_kind() {
+    let options =
+        ["--header=X-All: a, b", "--header-http=X-Http: h", "--header-ws=X-Ws: w", "--maxclients=2"];
+    let files = ["--header=Cache-Control: private", "--api"];
+    let server = Server::with(&[&options[..], &files].concat()).cat();
+    let fields = |response: &crate::support::raw::Response| {
+        ["x-all", "x-http", "x-ws"].map(|name| response.field(name).map(str::to_owned))
+    };
+    let of = |values: [Option<&str>; 3]| values.map(|value| value.map(str::to_owned));
+    let (http, ws) = (of([Some("a, b"), Some("h"), None]), of([Some("a, b"), None, Some("w")]));
+    let mut raw = server.raw();
+    for (target, status) in [("/health", 200), ("/nothing/at/all", 404), ("/api/rooms/", 200)] {
+        let response = raw.ask("GET", target, "");
+        assert_eq!((response.status, fields(&response)), (status, http.clone()), "{target}");
+    }
+    let response = raw.ask("GET", "/api/rooms/", "");
+    assert_eq!(response.field("cache-control"), Some("private"), "in place of the server's own");
+    raw.send(handshake("/room", ""));
+    let response = raw.response("GET");
+    assert_eq!((response.status, fields(&response)), (101, ws));
+    let refused = server.refused("/api", "");
+    assert_eq!((refused.status, fields(&refused)), (400, http.clone()));
+    let mut bad = server.raw();
+    bad.send("nonsense\r\n\r\n");
+    assert_eq!(fields(&bad.response("GET")), http);
+    // A third connection, which is refused before it is read.
+    let _second = server.join("/room");
+    let response = server.ask("GET", "/health", "");
+    assert_eq!((response.status, fields(&response)), (503, http));
 }

@@ -41,9 +41,13 @@ impl FileServer {
         Ok(Self { root: rustix::fs::open(directory, flags, Mode::empty())? })
     }
 
-    /// The answer to a GET or HEAD.
-    pub fn reply(&self, head: &Head) -> Reply {
-        let wanted = match Wanted::parse(head.path()) {
+    /// The answer to a GET or HEAD whose path begins with `base`.
+    pub fn reply(&self, head: &Head, base: &str) -> Reply {
+        let path = head.path().strip_prefix(base).unwrap_or_default();
+        if path.is_empty() {
+            return to_directory(base, head.query());
+        }
+        let wanted = match Wanted::parse(path) {
             Ok(wanted) => wanted,
             Err(path::Bad::Malformed) => return refuse(400, "Bad path"),
             Err(path::Bad::Hidden) => return refuse(404, "Not found"),
@@ -54,7 +58,9 @@ impl FileServer {
         }
         match self.find(&name) {
             Ok(Decoded::File(file)) => file.reply(head, media_type::of(&name)),
-            Ok(Decoded::Directory) if !wanted.is_directory() => to_directory(&wanted, head.query()),
+            Ok(Decoded::Directory) if !wanted.is_directory() => {
+                to_directory(&[base, &wanted.encoded()].concat(), head.query())
+            }
             Ok(Decoded::Directory | Decoded::Other) => refuse(404, "Not found"),
             Err(error) => refuse_for(error),
         }
@@ -134,10 +140,10 @@ fn validators(size: u64, seconds: i64, nanoseconds: u64) -> Validators {
 }
 
 /// Sends the client to the same path with a slash, so that a page's relative links work.
-fn to_directory(wanted: &Wanted, query: Option<&str>) -> Reply {
+fn to_directory(path: &str, query: Option<&str>) -> Reply {
     let location = match query {
-        Some(query) => format!("{}/?{}", wanted.encoded(), path::encode(query)),
-        None => format!("{}/", wanted.encoded()),
+        Some(query) => format!("{path}/?{}", path::encode(query)),
+        None => format!("{path}/"),
     };
     refuse(301, "Moved permanently").with("Location", location)
 }
@@ -195,7 +201,7 @@ mod tests {
     fn get(files: &FileServer, path: &str, fields: &str) -> Reply {
         let text = format!("GET {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         let (head, _) = Head::parse(text.as_bytes()).expect(path).expect("complete");
-        files.reply(&head)
+        files.reply(&head, "")
     }
 
     fn field<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {

@@ -5,9 +5,10 @@
 
 use std::fmt;
 
-use super::authority::Authority;
-use super::head::Head;
+use super::{Refusal, Visit};
 use crate::config::Origin;
+use crate::http::authority::Authority;
+use crate::http::head::Head;
 
 /// Why a page may not connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,12 @@ impl fmt::Display for ForeignOrigin {
     }
 }
 
-/// Whether the page that asks may connect. A refusal is a 403.
+/// Refuses the pages of other hosts.
+pub(super) fn admit(visit: &mut Visit<'_>) -> Result<(), Refusal> {
+    Ok(check(&visit.config.origin, visit.head)?)
+}
+
+/// Whether the page that asks may connect.
 pub fn check(allowed: &Origin, head: &Head) -> Result<(), ForeignOrigin> {
     if *allowed == Origin::Any || head.field("origin").is_none() {
         return Ok(());
