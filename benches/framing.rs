@@ -10,7 +10,7 @@ use std::time::Instant;
 use scalesocket::framing::batch::Batch;
 use scalesocket::framing::heads::Kind;
 use scalesocket::framing::input::Input;
-use scalesocket::framing::input::parts;
+use scalesocket::framing::input::{Sender, parts};
 use scalesocket::framing::output::Output;
 use scalesocket::framing::output::{Decoded, Decoder};
 
@@ -40,12 +40,14 @@ fn main() {
 }
 
 fn write(json: bool) -> f64 {
-    let input = if json { Input::Json } else { Input::Lines };
+    let input = if json { Input::Json { room: false } } else { Input::Lines };
     let (mut scratch, mut out) = (Vec::new(), Vec::with_capacity(MESSAGES * (MESSAGE.len() + 32)));
     let start = Instant::now();
     for id in 0..MESSAGES {
         let message = black_box(MESSAGE.as_bytes());
-        for part in parts(input, id as u64, Kind::Text, message, &mut scratch).expect("an object") {
+        for part in parts(input, Sender { id: id as u64, room: "lobby" }, Kind::Text, message, &mut scratch)
+            .expect("an object")
+        {
             out.extend_from_slice(part);
         }
     }
@@ -54,7 +56,7 @@ fn write(json: bool) -> f64 {
 }
 
 fn read(json: bool) -> f64 {
-    let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json };
+    let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json, room: false };
     let mut decoder = Decoder::new(&output, 1 << 20);
     let stream = [MESSAGE, "\n"].concat().repeat(MESSAGES);
     let (mut batch, mut decoded, mut parts) = (Batch::default(), Decoded::default(), Vec::new());

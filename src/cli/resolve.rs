@@ -158,8 +158,9 @@ fn framing(arguments: &Arguments) -> Framing {
         };
     }
     let partial = arguments.partial;
+    let room = arguments.share == Some(Share::Server);
     let input = match both.or(arguments.client_frame) {
-        Some(MessageFrame::Json) => Input::Json,
+        Some(MessageFrame::Json) => Input::Json { room },
         Some(MessageFrame::Jsonl) => Input::Jsonl,
         Some(MessageFrame::Gwsocket) => Input::Gwsocket,
         Some(MessageFrame::Lsp) => Input::Lsp,
@@ -185,7 +186,7 @@ fn framing(arguments: &Arguments) -> Framing {
         }
     }
     let strip_cr = delimiters == b"\n";
-    Framing { output: Output::Delimited { delimiters, strip_cr, json }, input, partial }
+    Framing { output: Output::Delimited { delimiters, strip_cr, json, room }, input, partial }
 }
 
 /// What is written of a client that comes or goes: with `--json` there is something even if nothing was
@@ -247,7 +248,7 @@ fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> 
 #[cfg(test)]
 mod tests {
     fn lines(set: &[u8], strip_cr: bool) -> Framing {
-        let output = Output::Delimited { delimiters: set.to_vec(), strip_cr, json: false };
+        let output = Output::Delimited { delimiters: set.to_vec(), strip_cr, json: false, room: false };
         Framing { output, input: Input::Lines, partial: None }
     }
 
@@ -488,8 +489,12 @@ mod tests {
         let framing = &config.recipe.framing;
         assert_eq!((framing.partial, framing.input), (Some(Duration::from_millis(50)), Input::Nul));
         assert_eq!(meant(&["cat"]).base, "");
-        let framing = meant(&["--frame=jsonl", "cat"]).recipe.framing.clone();
-        assert_eq!(framing, Framing { output: Output::Jsonl, input: Input::Jsonl, partial: None });
+        for (frame, output, input) in
+            [("jsonl", Output::Jsonl, Input::Jsonl), ("lsp", Output::Lsp, Input::Lsp)]
+        {
+            let framing = meant(&[&format!("--frame={frame}"), "cat"]).recipe.framing.clone();
+            assert_eq!(framing, Framing { output, input, partial: None });
+        }
     }
 
     #[test]
@@ -514,14 +519,14 @@ mod tests {
     fn message_frames_hold_for_the_directions_they_were_given_for() {
         let (lines, json) = (
             lines(b"\n", true).output,
-            Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true },
+            Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true, room: false },
         );
         let cases: [(&[&str], &Output, Input); 7] = [
-            (&["--json"], &json, Input::Json),
-            (&["--frame"], &json, Input::Json),
-            (&["--frame=json"], &json, Input::Json),
+            (&["--json"], &json, Input::Json { room: false }),
+            (&["--frame"], &json, Input::Json { room: false }),
+            (&["--frame=json"], &json, Input::Json { room: false }),
             (&["--frame=gwsocket"], &Output::Gwsocket, Input::Gwsocket),
-            (&["--clientframe=json"], &lines, Input::Json),
+            (&["--clientframe=json"], &lines, Input::Json { room: false }),
             (&["--serverframe=json"], &json, Input::Lines),
             (&["--clientframe=gwsocket", "--serverframe=json"], &json, Input::Gwsocket),
         ];
@@ -532,8 +537,11 @@ mod tests {
         }
         let told = meant(&["--json", "--leavemsg=gone", "cat"]);
         let join = "{\"t\":\"Join\",\"_from\":#ID}";
-        assert_eq!(told.recipe.notices, notices(Some(join), Some("gone"), Input::Json));
-        assert_eq!(meant(&["--frame", "cat"]).recipe.notices, notices(None, None, Input::Json));
+        assert_eq!(told.recipe.notices, notices(Some(join), Some("gone"), Input::Json { room: false }));
+        assert_eq!(
+            meant(&["--frame", "cat"]).recipe.notices,
+            notices(None, None, Input::Json { room: false })
+        );
         assert_eq!(meant(&["--frame=gwsocket", "cat"]).recipe.notices, Notices::Gwsocket);
     }
 }

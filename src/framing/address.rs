@@ -24,6 +24,12 @@ impl Ids {
         self
     }
 
+    /// Those for which `keep` says yes.
+    #[must_use]
+    pub fn filtered(&self, mut keep: impl FnMut(u64) -> bool) -> Self {
+        Self(self.0.iter().copied().filter(|&id| keep(id)).collect())
+    }
+
     /// Those of them that are in `present`, which is in order. Costs the shorter of the two, times the
     /// logarithm of the longer.
     fn among<'a>(&'a self, present: &'a [u64]) -> impl Iterator<Item = u64> + 'a {
@@ -75,6 +81,11 @@ impl Addresses {
     pub fn clear(&mut self) {
         self.special.clear();
         self.special.shrink_to(KEPT);
+    }
+
+    /// The messages that are not for everybody, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &(usize, Address)> {
+        self.special.iter()
     }
 
     /// Whether every message is for everybody.

@@ -1,37 +1,37 @@
 //! JSON framing: whom a message of the program is for, who a message of a client is from. Pure.
 //!
 //! Messages are scanned, not parsed: no tree is built, nothing recurses, and every byte that is not a
-//! header of ours stays as it was: the order of members, the spelling of numbers, unknown escapes. The
+//! key of ours stays as it was: the order of members, the spelling of numbers, unknown escapes. The
 //! scanner holds to RFC 8259, so that what the program gets is JSON whatever the client sent.
 
 use std::io::Write as _;
-use std::ops::Range;
 
 use super::address::{Address, Ids};
-
-/// How deep a message may be nested. More is no message but an attack on the program's parser; and one of the
-/// program whose header is out of reach.
-pub const DEEPEST: usize = 128;
+use super::rooms::Rooms;
+use super::scan::{Refused, members};
 
 /// What a message of the program says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Header {
-    /// It is to be sent. `keep`: it is marked for the history (`_cache`).
+    /// It is to be sent.
     Send {
-        /// Whom it is for.
+        /// The clients that it is for.
         to: Address,
-        /// Whether it is marked for the history.
+        /// The rooms that it is for, if it names any.
+        rooms: Option<Rooms>,
+        /// Whether it is marked for the history (`_cache`).
         keep: bool,
     },
-    /// It describes the room (`_meta`) and is sent to nobody.
+    /// It describes the room (`_meta`) and is sent to no client.
     Meta,
-    /// Its header cannot be understood: it is sent to nobody, for it may be private.
+    /// Its header cannot be understood: it is sent to no client, for it may be private.
     Malformed,
 }
 
-/// Reads the header of a message of the program. What is no JSON object has none: it is for everybody.
-pub fn header(message: &[u8]) -> Header {
-    let plain = Header::Send { to: Address::ALL, keep: false };
+/// Reads the header of a message of the program; `_room` is a key only with `room`. What is no JSON object has no
+/// header: it is for everybody.
+pub fn header(message: &[u8], room: bool) -> Header {
+    let plain = Header::Send { to: Address::ALL, rooms: None, keep: false };
     // Most messages hold no name of ours, not even an escaped one.
     let start = message.iter().position(|byte| !byte.is_ascii_whitespace());
     let maybe = start.is_some_and(|at| message[at] == b'{')
@@ -39,15 +39,16 @@ pub fn header(message: &[u8]) -> Header {
     if !maybe {
         return plain;
     }
-    let (mut to, mut except, mut meta, mut keep) = (Ok(None), Ok(None), Some(false), false);
+    let (mut recipients, mut rooms) = (Recipients::default(), Ok(None));
+    let (mut meta, mut keep) = (Some(false), false);
     let scanned = members(message, |member| {
         let value = &message[member.value.clone()];
         match name(&message[member.name.clone()]) {
-            Some(Name::To) => to = ids(value),
-            Some(Name::Except) => except = ids(value),
+            Some(name @ (Name::To | Name::Except)) => recipients.note(name, value),
+            Some(Name::Room) if room => rooms = names(value),
             Some(Name::Meta) => meta = flag(value),
             Some(Name::Cache) => keep = flag(value).unwrap_or(false),
-            Some(Name::From | Name::Join | Name::Leave) | None => {}
+            Some(Name::From | Name::Join | Name::Leave | Name::Room) | None => {}
         }
     });
     match scanned {
@@ -56,32 +57,46 @@ pub fn header(message: &[u8]) -> Header {
         Err(Refused::TooDeep) => return Header::Malformed,
         Err(Refused::NoObject) => return plain,
     }
-    let (Ok(to), Ok(except), Some(meta)) = (to, except, meta) else {
+    let (Ok(to), Ok(rooms), Some(meta)) = (recipients.address(None), rooms, meta) else {
         return Header::Malformed;
     };
-    if meta {
-        return Header::Meta;
-    }
-    // Sorted once, here: a message may have many of these members, of which the last one counts.
-    let except = Ids::from(except.unwrap_or_default());
-    let to = match to {
-        Some(to) => Address::Only(Ids::from(to).without(&except)),
-        None => Address::AllBut(except),
-    };
-    Header::Send { to, keep }
+    if meta { Header::Meta } else { Header::Send { to, rooms, keep } }
 }
 
-/// Writes a client's message as one line, without its end: `_from` first, any `_from`, `_join` and `_leave` of
-/// the client's own left out, line breaks between tokens as spaces. Says no, and writes nothing, if it is no
-/// JSON object.
-pub fn write_from(message: &[u8], id: u64, out: &mut Vec<u8>) -> bool {
+/// Whom a client's message is for that is relayed to the other clients: `_to` and `_except` are obeyed, and no other
+/// key. Without `_to`, `but` is left out. `None` if that cannot be understood.
+pub fn relayed(message: &[u8], but: Option<u64>) -> Option<Address> {
+    let mut recipients = Recipients::default();
+    let scanned = members(message, |member| {
+        if let Some(name) = name(&message[member.name.clone()]) {
+            recipients.note(name, &message[member.value.clone()]);
+        }
+    });
+    match scanned {
+        Ok(()) => recipients.address(but).ok(),
+        Err(Refused::TooDeep) => None,
+        Err(Refused::NoObject) => Recipients::default().address(but).ok(),
+    }
+}
+
+/// Writes a client's message as one line, without its end: `_from` first, then `_room` if there is one; the client's
+/// own of these, and its `_join` and `_leave`, left out; line breaks between tokens as spaces. Says no, and writes
+/// nothing, if it is no JSON object.
+pub fn write_from(message: &[u8], id: u64, room: Option<&str>, out: &mut Vec<u8>) -> bool {
     let before = out.len();
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"_from\":{id}");
+    if let Some(room) = room {
+        out.extend_from_slice(b",\"_room\":\"");
+        escape(room, out);
+        out.push(b'"');
+    }
     let body = members(message, |member| {
-        // What tells who is speaking, who came and who left is only ever the server's word.
-        if let Some(Name::From | Name::Join | Name::Leave) = name(&message[member.name.clone()]) {
-            return;
+        // Who is speaking, who came and who left: a client must not be able to forge these.
+        match name(&message[member.name.clone()]) {
+            Some(Name::From | Name::Join | Name::Leave) => return,
+            Some(Name::Room) if room.is_some() => return,
+            _ => {}
         }
         out.push(b',');
         // The white space before a member goes with it.
@@ -92,13 +107,61 @@ pub fn write_from(message: &[u8], id: u64, out: &mut Vec<u8>) -> bool {
         return false;
     }
     out.push(b'}');
-    for byte in &mut out[before..] {
-        // Between tokens only: a string that holds one is no JSON.
+    join_lines(&mut out[before..]);
+    true
+}
+
+/// Turns line breaks of JSON into spaces. They stand between tokens only: a string that holds one is no JSON.
+pub(super) fn join_lines(json: &mut [u8]) {
+    for byte in json {
         if matches!(byte, b'\n' | b'\r') {
             *byte = b' ';
         }
     }
-    true
+}
+
+/// A text as what stands between the quotes of a JSON string.
+fn escape(text: &str, out: &mut Vec<u8>) {
+    for &byte in text.as_bytes() {
+        if matches!(byte, b'"' | b'\\' | 0..0x20) {
+            let _ = write!(out, "\\u{byte:04x}");
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
+/// `_to` and `_except`; of several of a kind the last one counts.
+struct Recipients {
+    to: Result<Option<Vec<u64>>, Misfit>,
+    except: Result<Option<Vec<u64>>, Misfit>,
+}
+
+impl Default for Recipients {
+    fn default() -> Self {
+        Self { to: Ok(None), except: Ok(None) }
+    }
+}
+
+impl Recipients {
+    fn note(&mut self, name: Name, value: &[u8]) {
+        match name {
+            Name::To => self.to = ids(value),
+            Name::Except => self.except = ids(value),
+            _ => {}
+        }
+    }
+
+    /// The clients; without `_to`, `but` is none of them.
+    fn address(self, but: Option<u64>) -> Result<Address, Misfit> {
+        // Sorted once, here: a message may have many of these members.
+        let mut except = self.except?.unwrap_or_default();
+        if let Some(to) = self.to? {
+            return Ok(Address::Only(Ids::from(to).without(&except.into())));
+        }
+        except.extend(but);
+        Ok(Address::AllBut(except.into()))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,11 +173,12 @@ pub(super) enum Name {
     Except,
     Meta,
     Cache,
+    Room,
 }
 
 /// Which of our names a member's name is, escapes undone; `raw` is what stands between the quotes.
 pub(super) fn name(raw: &[u8]) -> Option<Name> {
-    const NAMES: [(&[u8], Name); 7] = [
+    const NAMES: [(&[u8], Name); 8] = [
         (b"_from", Name::From),
         (b"_join", Name::Join),
         (b"_leave", Name::Leave),
@@ -122,6 +186,7 @@ pub(super) fn name(raw: &[u8]) -> Option<Name> {
         (b"_except", Name::Except),
         (b"_meta", Name::Meta),
         (b"_cache", Name::Cache),
+        (b"_room", Name::Room),
     ];
     // The longest of them with each letter as \uXXXX; a longer name is none of ours.
     if raw.len() > 7 * 6 || !matches!(raw.first(), Some(b'_' | b'\\')) {
@@ -160,19 +225,20 @@ fn flag(value: &[u8]) -> Option<bool> {
     }
 }
 
-/// A value that is neither an id nor a list of ids.
-struct NoIds;
+/// A value that a key of ours cannot have.
+#[derive(Debug)]
+struct Misfit;
 
 /// An id or a list of ids; `null` is as if absent.
-fn ids(value: &[u8]) -> Result<Option<Vec<u64>>, NoIds> {
+fn ids(value: &[u8]) -> Result<Option<Vec<u64>>, Misfit> {
     if value == b"null" {
         return Ok(None);
     }
-    let text = std::str::from_utf8(value).map_err(|_| NoIds)?;
+    let text = std::str::from_utf8(value).map_err(|_| Misfit)?;
     let id = |text: &str| {
         let text = text.trim_matches([' ', '\t', '\n', '\r']);
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u64>().ok().filter(|_| digits).ok_or(NoIds)
+        text.parse::<u64>().ok().filter(|_| digits).ok_or(Misfit)
     };
     match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         None => Ok(Some(vec![id(text)?])),
@@ -181,225 +247,75 @@ fn ids(value: &[u8]) -> Result<Option<Vec<u64>>, NoIds> {
     }
 }
 
-/// Where a member of the outermost object stands.
-#[derive(Debug)]
-pub(super) struct MemberSpan {
-    /// From behind the brace or comma before it to the end of its value.
-    pub(super) all: Range<usize>,
-    /// Its name, between the quotes.
-    pub(super) name: Range<usize>,
-    /// Its value.
-    pub(super) value: Range<usize>,
+/// A name or a list of names; `null` is as if absent.
+fn names(value: &[u8]) -> Result<Option<Rooms>, Misfit> {
+    let text = std::str::from_utf8(value).map_err(|_| Misfit)?;
+    if text == "null" {
+        return Ok(None);
+    }
+    let mut names = Vec::new();
+    let Some(list) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) else {
+        let (name, rest) = string(text).ok_or(Misfit)?;
+        return if rest.is_empty() { Ok(Some(vec![name].into())) } else { Err(Misfit) };
+    };
+    let space = [' ', '\t', '\n', '\r'];
+    let mut list = list.trim_matches(space);
+    while !list.is_empty() {
+        let (name, rest) = string(list).ok_or(Misfit)?;
+        names.push(name);
+        let rest = rest.trim_start_matches(space);
+        list = rest.strip_prefix(',').unwrap_or(rest).trim_start_matches(space);
+    }
+    Ok(Some(names.into()))
 }
 
-/// Why a message is not taken for a JSON object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// It is none.
-    NoObject,
-    /// It is nested deeper than [`DEEPEST`]; whether it is one was not looked into.
-    TooDeep,
-}
-
-/// Scans a JSON object and gives each of its members, until it turns out to be none.
-pub(super) fn members(bytes: &[u8], each: impl FnMut(&MemberSpan)) -> Result<(), Refused> {
-    let mut scan = Scan { bytes, at: 0, too_deep: false };
-    let scanned = scan.object(each);
-    scanned.ok_or(if scan.too_deep { Refused::TooDeep } else { Refused::NoObject })
-}
-
-struct Scan<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    too_deep: bool,
-}
-
-impl Scan<'_> {
-    /// All of it: an object and nothing else.
-    fn object(&mut self, mut each: impl FnMut(&MemberSpan)) -> Option<()> {
-        self.space();
-        self.expect(b'{')?;
-        self.space();
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-        } else {
-            let mut from = self.at;
+/// The string at the start of valid JSON, escapes undone, and what follows it. Half of a surrogate pair is U+FFFD.
+fn string(json: &str) -> Option<(String, &str)> {
+    let mut rest = json.strip_prefix('"')?;
+    let mut out = String::new();
+    loop {
+        let at = rest.find(['"', '\\'])?;
+        out.push_str(&rest[..at]);
+        let escape = rest[at..].strip_prefix('\\');
+        rest = &rest[at + 1..];
+        if escape.is_none() {
+            return Some((out, rest));
+        }
+        let kind = rest.chars().next()?;
+        if kind == 'u' {
+            let mut units = Vec::new();
+            rest = &rest[1..];
             loop {
-                self.space();
-                let name = self.string()?;
-                self.space();
-                self.expect(b':')?;
-                self.space();
-                let start = self.at;
-                self.value()?;
-                let end = self.at;
-                each(&MemberSpan { all: from..end, name, value: start..end });
-                self.space();
-                match self.next()? {
-                    b',' => from = self.at,
-                    b'}' => break,
-                    _ => return None,
+                units.push(u16::from_str_radix(rest.get(..4)?, 16).ok()?);
+                rest = &rest[4..];
+                match rest.strip_prefix("\\u") {
+                    Some(more) => rest = more,
+                    None => break,
                 }
             }
-        }
-        self.space();
-        (self.at == self.bytes.len()).then_some(())
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn next(&mut self) -> Option<u8> {
-        let byte = self.peek()?;
-        self.at += 1;
-        Some(byte)
-    }
-
-    fn expect(&mut self, wanted: u8) -> Option<()> {
-        (self.next()? == wanted).then_some(())
-    }
-
-    fn space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.at += 1;
-        }
-    }
-
-    /// A string; gives what stands between its quotes.
-    fn string(&mut self) -> Option<Range<usize>> {
-        self.expect(b'"')?;
-        let from = self.at;
-        loop {
-            match self.next()? {
-                b'"' => return Some(from..self.at - 1),
-                b'\\' => match self.next()? {
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                    b'u' => {
-                        for _ in 0..4 {
-                            self.next()?.is_ascii_hexdigit().then_some(())?;
-                        }
-                    }
-                    _ => return None,
-                },
-                0..0x20 => return None,
-                _ => {}
-            }
-        }
-    }
-
-    fn digits(&mut self) -> Option<()> {
-        let from = self.at;
-        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
-        }
-        (self.at > from).then_some(())
-    }
-
-    fn number(&mut self) -> Option<()> {
-        if self.peek() == Some(b'-') {
-            self.at += 1;
-        }
-        if self.peek() == Some(b'0') {
-            self.at += 1;
+            out.push_str(&String::from_utf16_lossy(&units));
         } else {
-            self.digits()?;
+            out.push(match kind {
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                other => other,
+            });
+            rest = &rest[kind.len_utf8()..];
         }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
-        Some(())
-    }
-
-    fn word(&mut self, word: &[u8]) -> Option<()> {
-        self.bytes[self.at..].starts_with(word).then(|| self.at += word.len())
-    }
-
-    /// A value of any kind. What is open is kept as one bit a level, so nothing recurses.
-    fn value(&mut self) -> Option<()> {
-        // A set bit is an object, a clear one a list.
-        let (mut open, mut depth) = (0u128, 0usize);
-        loop {
-            // A value begins here.
-            match self.peek()? {
-                opening @ (b'{' | b'[') => {
-                    self.at += 1;
-                    // The outermost object counts too.
-                    if depth + 1 >= DEEPEST {
-                        self.too_deep = true;
-                        return None;
-                    }
-                    depth += 1;
-                    open = open << 1 | u128::from(opening == b'{');
-                    self.space();
-                    if self.peek()? == opening + 2 {
-                        self.at += 1;
-                        depth -= 1;
-                        open >>= 1;
-                    } else {
-                        if opening == b'{' {
-                            self.member_name()?;
-                        }
-                        continue;
-                    }
-                }
-                b'"' => {
-                    self.string()?;
-                }
-                b't' => self.word(b"true")?,
-                b'f' => self.word(b"false")?,
-                b'n' => self.word(b"null")?,
-                _ => self.number()?,
-            }
-            // A value has ended: so may those around it.
-            loop {
-                if depth == 0 {
-                    return Some(());
-                }
-                self.space();
-                let object = open & 1 == 1;
-                match self.next()? {
-                    b',' => {
-                        self.space();
-                        if object {
-                            self.member_name()?;
-                        }
-                        break;
-                    }
-                    b'}' if object => {}
-                    b']' if !object => {}
-                    _ => return None,
-                }
-                depth -= 1;
-                open >>= 1;
-            }
-        }
-    }
-
-    fn member_name(&mut self) -> Option<()> {
-        self.string()?;
-        self.space();
-        self.expect(b':')?;
-        self.space();
-        Some(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::scan::DEEPEST;
     use super::*;
 
     fn from(message: &str) -> Option<String> {
         let mut out = b"before".to_vec();
-        let taken = write_from(message.as_bytes(), 7, &mut out);
+        let taken = write_from(message.as_bytes(), 7, None, &mut out);
         let text = String::from_utf8(out).expect("UTF-8").strip_prefix("before").expect("kept").to_owned();
         assert_eq!(taken, !text.is_empty(), "nothing is written of what is refused");
         taken.then_some(text)
@@ -479,7 +395,7 @@ mod tests {
             assert_eq!(from(message), None, "{message:?}");
         }
         let mut out = Vec::new();
-        assert!(!write_from(b"{\"a\":\"\xff\"}", 1, &mut out) && out.is_empty(), "not UTF-8");
+        assert!(!write_from(b"{\"a\":\"\xff\"}", 1, None, &mut out) && out.is_empty(), "not UTF-8");
     }
 
     /// The scanner takes what `serde_json` takes, on every mangling of a message that uses all of JSON.
@@ -514,7 +430,7 @@ mod tests {
 
     #[test]
     fn the_header_says_whom_a_message_is_for() {
-        let send = |to| Header::Send { to, keep: false };
+        let send = |to| Header::Send { to, rooms: None, keep: false };
         let all = || send(Address::ALL);
         let cases = [
             ("hello", all()),
@@ -530,7 +446,10 @@ mod tests {
             (r#"{"a":{"_to":2}}"#, all()),
             (r#"{"_meta":true,"x":1}"#, Header::Meta),
             (r#"{"_meta":false}"#, all()),
-            (r#"{"_cache":true,"_to":1}"#, Header::Send { to: Address::Only(vec![1].into()), keep: true }),
+            (
+                r#"{"_cache":true,"_to":1}"#,
+                Header::Send { to: Address::Only(vec![1].into()), rooms: None, keep: true },
+            ),
             (r#"{"_cache":1}"#, all()),
             (r#"{"_to":"2"}"#, Header::Malformed),
             (r#"{"_to":-1}"#, Header::Malformed),
@@ -548,7 +467,73 @@ mod tests {
             (r#"{"_to":2} x"#, all()),
         ];
         for (message, wanted) in cases {
-            assert_eq!(header(message.as_bytes()), wanted, "{message}");
+            assert_eq!(header(message.as_bytes(), false), wanted, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_room_stands_behind_the_sender_and_cannot_be_forged() {
+        for (message, room, wanted) in [
+            (r#"{"a":1,"_room":"x"}"#, Some("lobby"), r#"{"_from":7,"_room":"lobby","a":1}"#),
+            (
+                r#"{"\u005froom":["x"],"_room":1}"#,
+                Some("r%20\u{f6}"),
+                "{\"_from\":7,\"_room\":\"r%20\u{f6}\"}",
+            ),
+            ("{}", Some("a\"\\\n"), r#"{"_from":7,"_room":"a\u0022\u005c\u000a"}"#),
+            (r#"{"_room":"x"}"#, None, r#"{"_from":7,"_room":"x"}"#),
+        ] {
+            let mut out = Vec::new();
+            assert!(write_from(message.as_bytes(), 7, room, &mut out));
+            assert_eq!(String::from_utf8_lossy(&out), wanted, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_message_names_the_rooms_that_it_is_for() {
+        let rooms =
+            |names: &[&str]| Some(Rooms::from(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()));
+        for (value, wanted) in [
+            (r#""lobby""#, Some(rooms(&["lobby"]))),
+            (r#"["b","a" , "b"]"#, Some(rooms(&["a", "b"]))),
+            ("[]", Some(rooms(&[]))),
+            ("[ ]", Some(rooms(&[]))),
+            ("null", Some(None)),
+            (r#""\u006c\/\"\\\n\ud83d\ude00""#, Some(rooms(&["l/\"\\\n\u{1f600}"]))),
+            (r#"["a,\"]","[\u005d"]"#, Some(rooms(&["a,\"]", "[]"]))),
+            ("1", None),
+            ("true", None),
+            ("{}", None),
+            (r#"["a",1]"#, None),
+            (r#"[["a"]]"#, None),
+            ("[null]", None),
+        ] {
+            let message = format!(r#"{{"_room":{value},"_to":1}}"#);
+            let to = Address::Only(vec![1].into());
+            let wanted =
+                wanted.map_or(Header::Malformed, |rooms| Header::Send { to: to.clone(), rooms, keep: false });
+            assert_eq!(header(message.as_bytes(), true), wanted, "{value}");
+            assert_eq!(header(message.as_bytes(), false), Header::Send { to, rooms: None, keep: false });
+        }
+    }
+
+    #[test]
+    fn a_relayed_message_is_for_all_but_its_sender_unless_it_says_whom_for() {
+        let (but, only) = (
+            |ids: &[u64]| Address::AllBut(ids.to_vec().into()),
+            |ids: &[u64]| Address::Only(ids.to_vec().into()),
+        );
+        for (message, sender, wanted) in [
+            ("{}", Some(7), Some(but(&[7]))),
+            ("{}", None, Some(Address::ALL)),
+            (r#"{"_to":[7,8]}"#, Some(7), Some(only(&[7, 8]))),
+            (r#"{"_except":3}"#, Some(7), Some(but(&[3, 7]))),
+            (r#"{"_except":3}"#, None, Some(but(&[3]))),
+            (r#"{"_to":null,"_meta":true,"_cache":true,"_room":1}"#, Some(7), Some(but(&[7]))),
+            (r#"{"_to":"x"}"#, Some(7), None),
+            ("a notice", Some(7), Some(but(&[7]))),
+        ] {
+            assert_eq!(relayed(message.as_bytes(), sender), wanted, "{message}");
         }
     }
 }

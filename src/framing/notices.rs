@@ -26,7 +26,7 @@ impl Notices {
     pub fn join(&self, subject: &Subject<'_>) -> Option<Vec<u8>> {
         match self {
             Self::Templates { join, input, .. } => {
-                Some(input::notice(*input, &join.as_ref()?.render(subject)))
+                Some(input::notice(*input, subject.id, &join.as_ref()?.render(subject)))
             }
             Self::Gwsocket => Some(gwsocket::open(subject.id, host(subject.address))),
         }
@@ -36,7 +36,7 @@ impl Notices {
     pub fn leave(&self, subject: &Subject<'_>) -> Option<Vec<u8>> {
         match self {
             Self::Templates { leave, input, .. } => {
-                Some(input::notice(*input, &leave.as_ref()?.render(subject)))
+                Some(input::notice(*input, subject.id, &leave.as_ref()?.render(subject)))
             }
             Self::Gwsocket => Some(gwsocket::close(subject.id)),
         }

@@ -4,36 +4,37 @@ use std::borrow::Cow;
 
 use super::address::{Address, Addresses, KEPT};
 use super::batch::Batch;
-use super::gwsocket;
+use super::broken::Broken;
 use super::heads::{self, Kind};
 use super::json::{self, Header};
 use super::lines::{Overlong, Splitter};
-use super::metadata;
+use super::packets::Packets;
+use super::rooms::{self, Rooms};
+use super::{gwsocket, lsp, metadata, relay};
 
 /// How the program's output is cut into messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Each item that ends in one of these bytes is one text message.
     /// `strip_cr` also takes a `\r` before the delimiter away. With `json`, a message that is a JSON object
-    /// may say in its members whom it is for.
+    /// may say in its members whom it is for; with `room` too, also in which rooms.
     Delimited {
         /// The set of bytes that end an item; at least one.
         delimiters: Vec<u8>,
-        /// Whether `\r\n` ends an item as `\n` does.
         strip_cr: bool,
-        /// Whether messages may have a JSON header.
         json: bool,
+        room: bool,
     },
     /// Whatever one read gives is one binary message.
     Chunks,
     /// gwsocket's packets.
     Gwsocket,
-    /// JSON values, one a line, of which no key is obeyed.
+    /// JSON values, one a line, of which no key is obeyed. A line that is no JSON is sent as it is.
     Jsonl,
     /// Messages behind a `Content-Length` header.
     Lsp,
-    /// What clients say to each other; with `to_sender`, to the one who said it too; with `json`, messages may have
-    /// a JSON header.
+    /// What clients say to each other; with `to_sender`, to the sender too; with `json`, a message may say whom it is
+    /// for.
     Relay { to_sender: bool, json: bool },
 }
 
@@ -42,6 +43,8 @@ pub enum Output {
 pub struct Decoded {
     /// Whom the messages are for.
     pub addresses: Addresses,
+    /// Which of them name rooms, by their index, in order.
+    pub rooms: Vec<(usize, Rooms)>,
     /// Which of them are marked for the history, by their index, in order.
     pub tagged: Vec<usize>,
     /// What the program said of its room, the last of it.
@@ -50,94 +53,151 @@ pub struct Decoded {
     pub unfit_metadata: u64,
     /// Messages thrown away because they were too long.
     pub overlong: u64,
-    /// Messages whose text was not UTF-8 and had to be mended.
+    /// Messages whose text was not UTF-8 and had to be repaired.
     pub bad_text: u64,
     /// Messages thrown away because their header could not be understood.
     pub malformed: u64,
     /// Bytes of a packet that was never ended.
     pub unfinished: usize,
     /// The framing is broken: nothing more can be understood.
-    pub broken: Option<gwsocket::Broken>,
+    pub broken: Option<Broken>,
 }
 
 impl Decoded {
     /// As it was, for the next bytes.
     pub fn clear(&mut self) {
         self.addresses.clear();
+        self.rooms.clear();
+        self.rooms.shrink_to(KEPT);
         self.tagged.clear();
         self.tagged.shrink_to(KEPT);
         self.metadata = None;
         (self.overlong, self.bad_text, self.malformed) = (0, 0, 0);
         (self.unfit_metadata, self.unfinished, self.broken) = (0, 0, None);
     }
+
+    /// Narrows the messages that name rooms to the clients in them: `present` is all clients with their rooms, in the
+    /// order of their ids. For the delivery alone: clients that come later are not among them.
+    pub fn narrow(&mut self, present: &[(u64, &str)]) {
+        if !self.rooms.is_empty() {
+            self.addresses = rooms::narrowed(&self.addresses, &self.rooms, present);
+            self.rooms.clear();
+        }
+    }
+}
+
+/// The keys of a JSON object that are obeyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    None,
+    /// All but `_room`.
+    Room,
+    /// All.
+    Server,
 }
 
 /// Cuts one program's output into messages.
 #[derive(Debug)]
-pub enum Decoder {
-    /// Items that end in a delimiter, with a JSON header perhaps.
-    Items(Splitter, bool),
-    /// Chunks as they come.
+pub struct Decoder(Cutter);
+
+#[derive(Debug)]
+enum Cutter {
+    /// Items that end in a delimiter.
+    Items(Splitter, Keys),
     Chunks,
-    /// gwsocket's packets.
-    Packets(gwsocket::Packets),
+    Gwsocket(Packets<gwsocket::Header>),
+    Lsp(Packets<lsp::Header>),
+    Relay {
+        packets: Packets<relay::Header>,
+        to_sender: bool,
+        json: bool,
+    },
 }
 
 impl Decoder {
-    /// Messages may have this many bytes.
+    /// Messages may have this many bytes. What clients relay has passed a limit already, their own.
     pub fn new(output: &Output, limit: usize) -> Self {
-        match output {
-            Output::Delimited { delimiters, strip_cr, json } => {
-                Self::Items(Splitter::new(delimiters, *strip_cr, limit, Overlong::Discard), *json)
+        let splitter = |set: &[u8], strip_cr| Splitter::new(set, strip_cr, limit, Overlong::Discard);
+        Self(match *output {
+            Output::Delimited { ref delimiters, strip_cr, json, room } => {
+                let keys = match (json, room) {
+                    (false, _) => Keys::None,
+                    (true, false) => Keys::Room,
+                    (true, true) => Keys::Server,
+                };
+                Cutter::Items(splitter(delimiters, strip_cr), keys)
             }
-            Output::Chunks => Self::Chunks,
-            Output::Jsonl | Output::Lsp => {
-                Self::Items(Splitter::new(b"\n", true, limit, Overlong::Discard), false)
+            Output::Jsonl => Cutter::Items(splitter(b"\n", true), Keys::None),
+            Output::Chunks => Cutter::Chunks,
+            Output::Gwsocket => Cutter::Gwsocket(Packets::new(limit)),
+            Output::Lsp => Cutter::Lsp(Packets::new(limit)),
+            Output::Relay { to_sender, json } => {
+                Cutter::Relay { packets: Packets::new(usize::MAX), to_sender, json }
             }
-            Output::Gwsocket | Output::Relay { .. } => Self::Packets(gwsocket::Packets::new(limit)),
-        }
+        })
     }
 
     /// Takes the next bytes and adds each message that they complete.
     pub fn push(&mut self, bytes: &[u8], batch: &mut Batch, decoded: &mut Decoded) {
-        match self {
-            Self::Items(splitter, json) => {
-                splitter.push(bytes, |item| add_item(item, *json, batch, decoded));
+        let result = match &mut self.0 {
+            Cutter::Items(splitter, keys) => {
+                splitter.push(bytes, |item| add_item(item, *keys, batch, decoded));
                 decoded.overlong += splitter.take_overlong();
+                return;
             }
-            Self::Chunks => {
+            Cutter::Chunks => {
                 heads::encode(batch, Kind::Binary, bytes);
+                return;
             }
-            Self::Packets(packets) => {
-                let result = packets.push(bytes, |packet| {
-                    if packet.client != 0 {
-                        decoded.addresses.set(batch.ends.len(), Address::Only(vec![packet.client].into()));
+            Cutter::Gwsocket(packets) => packets.push(bytes, |header, payload| {
+                if header.client != 0 {
+                    decoded.addresses.set(batch.ends.len(), Address::Only(vec![header.client].into()));
+                }
+                decoded.bad_text += u64::from(heads::encode(batch, header.kind, payload));
+            }),
+            Cutter::Lsp(packets) => packets.push(bytes, |_, payload| {
+                decoded.bad_text += u64::from(heads::encode(batch, Kind::Text, payload));
+            }),
+            Cutter::Relay { packets, to_sender, json } => packets.push(bytes, |header, payload| {
+                let but = (!*to_sender).then_some(header.sender);
+                let address = if *json {
+                    json::relayed(payload, but)
+                } else {
+                    Some(Address::AllBut(but.into_iter().collect::<Vec<_>>().into()))
+                };
+                match address {
+                    Some(address) => {
+                        decoded.addresses.set(batch.ends.len(), address);
+                        decoded.bad_text += u64::from(heads::encode(batch, header.kind, payload));
                     }
-                    decoded.bad_text += u64::from(heads::encode(batch, packet.kind, packet.payload));
-                });
-                decoded.broken = result.err();
-            }
-        }
+                    None => decoded.malformed += 1,
+                }
+            }),
+        };
+        decoded.broken = result.err();
     }
 
     /// The output has ended: adds the last message, if it was not terminated.
     pub fn finish(&mut self, batch: &mut Batch, decoded: &mut Decoded) {
-        match self {
-            Self::Items(splitter, json) => {
-                splitter.finish(|item| add_item(item, *json, batch, decoded));
+        match &mut self.0 {
+            Cutter::Items(splitter, keys) => {
+                splitter.finish(|item| add_item(item, *keys, batch, decoded));
                 decoded.overlong += splitter.take_overlong();
             }
-            Self::Chunks => {}
-            Self::Packets(packets) => decoded.unfinished = packets.unfinished(),
+            Cutter::Chunks => {}
+            Cutter::Gwsocket(packets) => decoded.unfinished = packets.unfinished(),
+            Cutter::Lsp(packets) => decoded.unfinished = packets.unfinished(),
+            Cutter::Relay { packets, .. } => decoded.unfinished = packets.unfinished(),
         }
     }
 }
 
-fn add_item(item: &[u8], json: bool, batch: &mut Batch, decoded: &mut Decoded) {
-    if json {
-        match json::header(item) {
-            Header::Send { to, keep } => {
+fn add_item(item: &[u8], keys: Keys, batch: &mut Batch, decoded: &mut Decoded) {
+    if keys != Keys::None {
+        match json::header(item, keys == Keys::Server) {
+            Header::Send { to, rooms, keep } => {
                 decoded.addresses.set(batch.ends.len(), to);
+                decoded.rooms.extend(rooms.map(|rooms| (batch.ends.len(), rooms)));
                 if keep {
                     decoded.tagged.push(batch.ends.len());
                 }
@@ -164,6 +224,7 @@ fn add_item(item: &[u8], json: bool, batch: &mut Batch, decoded: &mut Decoded) {
 mod tests {
     use std::ops::Range;
 
+    use super::super::input::{self, Input};
     use super::*;
 
     fn payloads(batch: &Batch) -> Vec<&[u8]> {
@@ -178,7 +239,8 @@ mod tests {
 
     #[test]
     fn json_messages_are_addressed_and_metadata_goes_to_nobody() {
-        let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true };
+        let output =
+            Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true, room: false };
         let mut decoder = Decoder::new(&output, 100);
         let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
         let lines = "all\n{\"_to\":2}\n{\"_meta\":true}\n{\"_to\":\"x\"}\n{\"_cache\":true}\n{\"_except\":2}";
@@ -199,7 +261,8 @@ mod tests {
 
     #[test]
     fn what_is_over_the_limit_is_counted_also_when_the_output_ends_in_it() {
-        let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true };
+        let output =
+            Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true, room: false };
         let mut decoder = Decoder::new(&output, 5);
         let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
         decoder.push(b"123456\n12345\n123456", &mut batch, &mut decoded);
@@ -223,5 +286,107 @@ mod tests {
         assert_eq!(decoded.bad_text, 1);
         assert!(decoded.broken.is_some());
         assert_eq!(parts(&decoded, &batch, 1), [batch.range(0)]);
+    }
+
+    #[test]
+    fn relayed_messages_keep_their_kind_and_go_to_all_but_their_sender_whatever_the_steps() {
+        let ten = "x".repeat(10);
+        let messages: [(u64, Kind, &[u8]); 4] = [
+            (2, Kind::Text, b"hello\n"),
+            (1, Kind::Binary, &[0xff, 0]),
+            (u64::MAX, Kind::Text, b""),
+            (3, Kind::Text, ten.as_bytes()),
+        ];
+        let (mut stream, mut scratch) = (Vec::new(), Vec::new());
+        for (id, kind, message) in messages {
+            let sender = input::Sender { id, room: "r" };
+            let parts = input::parts(Input::Relay { json: false }, sender, kind, message, &mut scratch);
+            stream.extend(parts.expect("any message will do").concat());
+        }
+        for to_sender in [false, true] {
+            for step in 1..=stream.len() {
+                // The limit of a program's messages is not that of a client's.
+                let mut decoder = Decoder::new(&Output::Relay { to_sender, json: false }, 5);
+                let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+                for chunk in stream.chunks(step) {
+                    decoder.push(chunk, &mut batch, &mut decoded);
+                }
+                assert_eq!(payloads(&batch), messages.map(|(_, _, message)| message), "steps of {step}");
+                let heads: Vec<u8> = (0..4).map(|index| batch.bytes[batch.range(index).start]).collect();
+                assert_eq!(heads, [0x81, 0x82, 0x81, 0x81]);
+                for (id, missed) in [(1, 1), (2, 0), (3, 3)] {
+                    let seen: usize = parts(&decoded, &batch, id).iter().map(Range::len).sum();
+                    let missed = if to_sender { 0 } else { batch.range(missed).len() };
+                    assert_eq!(seen, batch.bytes.len() - missed, "client {id}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn relayed_json_is_addressed_by_the_client_and_does_nothing_else() {
+        let (mut stream, mut scratch) = (Vec::new(), Vec::new());
+        let messages = [
+            r#"{"a":1,"_from":9}"#,
+            r#"{"_to":[1,2]}"#,
+            r#"{"_except":3}"#,
+            r#"{"_meta":true,"_cache":true,"_join":5,"b":2}"#,
+            r#"{"_to":"x"}"#,
+        ];
+        let relay = Input::Relay { json: true };
+        for message in messages {
+            let sender = input::Sender { id: 2, room: "r" };
+            let parts = input::parts(relay, sender, Kind::Text, message.as_bytes(), &mut scratch);
+            stream.extend(parts.expect("an object").concat());
+        }
+        let mut decoder = Decoder::new(&Output::Relay { to_sender: false, json: true }, 5);
+        let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+        decoder.push(&stream, &mut batch, &mut decoded);
+        let wanted = [
+            r#"{"_from":2,"a":1}"#,
+            r#"{"_from":2,"_to":[1,2]}"#,
+            r#"{"_from":2,"_except":3}"#,
+            r#"{"_from":2,"_meta":true,"_cache":true,"b":2}"#,
+        ];
+        assert_eq!(payloads(&batch), wanted.map(str::as_bytes));
+        assert_eq!((decoded.malformed, decoded.metadata.as_deref(), decoded.tagged.len()), (1, None, 0));
+        let sees = |id| -> usize { parts(&decoded, &batch, id).iter().map(Range::len).sum() };
+        assert_eq!(sees(1), batch.bytes.len());
+        assert_eq!(sees(2), batch.range(1).len(), "what it sends to itself alone");
+        assert_eq!(sees(3), batch.range(0).len() + batch.range(3).len());
+    }
+
+    #[test]
+    fn json_lines_are_sent_as_they_are_and_no_key_is_obeyed() {
+        let mut decoder = Decoder::new(&Output::Jsonl, 100);
+        let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+        decoder.push(b"{\"_to\":2}\r\nno JSON\n[1]\n{\"_meta\":true}\n", &mut batch, &mut decoded);
+        let wanted: [&[u8]; 4] = [b"{\"_to\":2}", b"no JSON", b"[1]", b"{\"_meta\":true}"];
+        assert_eq!(payloads(&batch), wanted);
+        assert!(decoded.addresses.is_plain() && decoded.metadata.is_none());
+    }
+
+    #[test]
+    fn a_message_of_a_language_server_is_text_without_its_header() {
+        let mut decoder = Decoder::new(&Output::Lsp, 100);
+        let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+        decoder.push(b"Content-Length: 3\r\n\r\n{}\xffContent-Length: 9\r\n\r\n{", &mut batch, &mut decoded);
+        assert_eq!(payloads(&batch), ["{}\u{fffd}".as_bytes()]);
+        decoder.finish(&mut batch, &mut decoded);
+        assert_eq!((decoded.bad_text, decoded.unfinished, decoded.broken), (1, 22, None));
+        decoder.push(b"12345678Hello\n", &mut batch, &mut decoded);
+        assert_eq!(decoded.broken, Some(Broken::Field));
+    }
+
+    #[test]
+    fn a_message_that_names_rooms_is_narrowed_to_them() {
+        let output = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true, room: true };
+        let mut decoder = Decoder::new(&output, 100);
+        let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+        decoder.push(b"all\n{\"_room\":\"a\"}\n{\"_room\":5}\n", &mut batch, &mut decoded);
+        assert_eq!((decoded.malformed, &decoded.rooms[..]), (1, &[(1, vec!["a".to_owned()].into())][..]));
+        decoded.narrow(&[(1, "a"), (2, "b"), (3, "a")]);
+        let sees = |id| -> usize { parts(&decoded, &batch, id).iter().map(Range::len).sum() };
+        assert_eq!([sees(1), sees(2), sees(3)], [batch.bytes.len(), batch.range(0).len(), batch.bytes.len()]);
     }
 }

@@ -125,7 +125,8 @@ mod tests {
     use crate::framing::output::Output;
 
     fn after(keep: Keep, bound: usize, output: &str) -> Vec<String> {
-        let framing = Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true };
+        let framing =
+            Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true, room: false };
         let (mut decoder, mut history) = (Decoder::new(&framing, 1 << 20), History::new(keep, bound));
         for chunk in output.as_bytes().chunks(100) {
             let (mut batch, mut decoded) = (Batch::default(), Decoded::default());

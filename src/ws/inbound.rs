@@ -84,10 +84,11 @@ impl<'a> Inbound<'a> {
         }
         let framing = self.service.config.recipe.framing.input;
         let client = self.member.client().id;
-        let Some(parts) = input::parts(framing, client, kind, message, &mut self.scratch) else {
+        let sender = input::Sender { id: client, room: &self.member.client().room };
+        let Some(parts) = input::parts(framing, sender, kind, message, &mut self.scratch) else {
             self.received(1);
             self.service.counters.one(Count::DroppedNotJson);
-            self.log_dropped("message dropped: not a JSON object").write();
+            self.log_dropped(&format!("message dropped: not {}", framing.wants())).write();
             return Waited::No;
         };
         if self.ends.is_empty() && (!more || message.len() >= ALONE) {

@@ -48,7 +48,10 @@ fn a_client_that_never_reads_holds_the_others_up_once_and_is_told_why() {
     let before = server.rss();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            server.log.find(SOON, |line| line.contains("client closed: too slow to keep up")).expect("it is closed");
+            server
+                .log
+                .find(SOON, |line| line.contains("client closed: too slow to keep up"))
+                .expect("it is closed");
             let mut next = 0;
             let end = read_lines(&mut stuck, &mut next, 1000);
             assert_eq!(end, Heard::Close(1013, "too slow to keep up".to_owned()));
@@ -62,7 +65,8 @@ fn a_client_that_never_reads_holds_the_others_up_once_and_is_told_why() {
     assert!(crowd.gap < Duration::from_secs(2) + LATE, "held up for {:?}", crowd.gap);
     assert!(crowd.long_gaps() <= 1, "held up {} times", crowd.long_gaps());
     assert!(grown < 4 * 1024 + ROOM_TO_MOVE, "{grown} KiB more, with 4 MiB of --maxqueue");
-    let closed = server.log.lines().iter().filter(|line| line.contains("client closed: too slow to keep up")).count();
+    let closed =
+        server.log.lines().iter().filter(|line| line.contains("client closed: too slow to keep up")).count();
     assert_eq!(closed, 1, "nobody else is closed");
 }
 
