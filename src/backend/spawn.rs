@@ -54,7 +54,8 @@ pub(super) fn start(
         .env_remove("LISTEN_FDNAMES")
         .envs(context.cgi.iter().map(|(name, value)| (name, value)))
         // Last, so that nothing passed on takes their place.
-        .env("ROOM", &context.room)
+        .env_remove("ROOM")
+        .envs(context.sets_room.then_some(("ROOM", &context.room)))
         .env("QUERY_STRING", &context.query)
         .env("REMOTE_ADDR", &context.address)
         .process_group(0);

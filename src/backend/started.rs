@@ -27,8 +27,10 @@ pub type Variables = Vec<(String, OsString)>;
 /// What the first client of a room brings along for the backend.
 #[derive(Debug, Clone, Default)]
 pub struct StartContext {
-    /// The room's name.
+    /// The room's name; empty where all rooms share the backend.
     pub room: String,
+    /// Whether a program gets `ROOM`: not where all rooms share it.
+    pub sets_room: bool,
     /// The query of the request, raw.
     pub query: String,
     /// `ip:port`, or `unix:`.

@@ -12,7 +12,7 @@ use crate::counters::Count;
 use crate::http::head::{Head, HeadError};
 use crate::http::respond::{self, Reply};
 use crate::http::route::{BadRequest, METHODS};
-use crate::room::ReserveError;
+use crate::room::EntryError;
 use crate::site::NoRoom;
 use crate::slots::{ConnectionSlot, Full};
 
@@ -29,7 +29,7 @@ pub struct Visit<'a> {
 type Check = fn(&mut Visit<'_>) -> Result<(), Refusal>;
 
 /// In this order: address, proxy, origin, credentials, limits. The limits of rooms come after all of them, with the
-/// place in the room: see [`ReserveError`].
+/// place in the room: see [`EntryError`].
 const CHECKS: [Check; 2] = [origin::admit, limits::admit];
 
 /// Asks all checks.
@@ -126,11 +126,11 @@ impl From<origin::ForeignOrigin> for Refusal {
     }
 }
 
-impl From<ReserveError> for Refusal {
-    fn from(error: ReserveError) -> Self {
-        let refusal = Self::busy(error.to_string());
+impl From<EntryError> for Refusal {
+    fn from(error: EntryError) -> Self {
+        let refusal = Self::busy(error.sentence());
         match error {
-            ReserveError::Failing(_, pause) => Self { retry_after: Some(pause), ..refusal },
+            EntryError::Failing(_, pause) => Self { retry_after: Some(pause), ..refusal },
             _ => refusal,
         }
     }
@@ -174,9 +174,9 @@ mod tests {
             (BadRequest::Version.into(), 426, "Only websocket version 13"),
             (BadRequest::Key.into(), 400, "Sec-WebSocket-Key must be 16 bytes in base64"),
             (foreign.into(), 403, "Origin not allowed"),
-            (ReserveError::RoomFull.into(), 503, "Room is full"),
+            (EntryError::RoomFull.into(), 503, "Room is full"),
             (
-                ReserveError::Failing(5, Duration::from_millis(1500)).into(),
+                EntryError::Failing(5, Duration::from_millis(1500)).into(),
                 503,
                 "The program failed 5 times in a row",
             ),

@@ -1,11 +1,15 @@
-//! What there is to tell of all rooms. They are looked at one at a time, in the order of their names: whoever asks
-//! may take the answer slowly, and then holds neither rooms nor copies of them. What comes and goes meanwhile is
-//! shown or not, and never twice.
+//! What the API and the metrics show of rooms, by name. They are read one at a time, in the order of their names: a
+//! client that takes the answer slowly holds neither rooms nor copies of them. A room that comes or goes meanwhile
+//! is shown or not, and never twice.
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::table::Table;
+use super::names::{Key, Name, RoomName};
+use super::room::Room;
+use super::table::{Rooms, Table};
+use crate::recipe::Share;
 use crate::sys::lock;
 
 /// A room as it is at some moment.
@@ -15,8 +19,6 @@ pub struct Facts {
     pub name: Arc<str>,
     /// Its members.
     pub clients: usize,
-    /// How many have joined it, ever.
-    pub joined: u64,
     /// What its program says of it: JSON.
     pub metadata: Option<Arc<[u8]>>,
 }
@@ -42,48 +44,44 @@ pub struct Waiting {
 }
 
 impl Table {
+    /// How many room names there are.
+    pub fn len(&self) -> usize {
+        lock(&self.rooms).names.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// One room as it is now, if it is there.
     pub fn facts_of(&self, name: &str) -> Option<Facts> {
-        let room = lock(&self.rooms).by_name.get(name).cloned();
-        room.map(|room| room.facts())
+        let name = lock(&self.rooms).names.get(name).cloned();
+        name.map(|name| self.facts_about(&name))
     }
 
     /// All rooms, each as it is when its turn comes.
     pub fn facts(self: &Arc<Self>) -> impl Iterator<Item = Facts> + use<> {
-        let (table, mut last) = (Arc::clone(self), None::<Arc<str>>);
+        let (table, mut last) = (Arc::clone(self), None::<RoomName>);
         std::iter::from_fn(move || {
-            let room = {
-                let rooms = lock(&table.rooms);
-                let next = rooms.by_name.range::<str, _>((behind(last.as_deref()), Bound::Unbounded)).next();
-                next.map(|(_, room)| Arc::clone(room))?
-            };
-            let facts = room.facts();
-            last = Some(Arc::clone(&facts.name));
-            Some(facts)
+            let name = Arc::clone(lock(&table.rooms).name_behind(last.as_ref())?);
+            last = Some(Arc::clone(&name.text));
+            Some(table.facts_about(&name))
         })
     }
 
     /// The rooms that are there and those that are gone and remembered.
     pub fn joined(self: &Arc<Self>) -> impl Iterator<Item = Joined> + use<> {
-        let (table, mut last) = (Arc::clone(self), None::<Arc<str>>);
+        let (table, mut last) = (Arc::clone(self), None::<RoomName>);
         std::iter::from_fn(move || {
-            let (there, gone) = {
+            let next = {
                 let rooms = lock(&table.rooms);
-                let behind = behind(last.as_deref());
-                let there = rooms.by_name.range::<str, _>((behind, Bound::Unbounded)).next();
-                let there = there.map(|(_, room)| Arc::clone(room));
-                let gone = rooms.past.next(behind);
-                (there, gone.map(|(name, clients)| Joined { name: Arc::clone(name), clients }))
-            };
-            // A name is in one of the two only.
-            let next = match (there, gone) {
-                (Some(room), Some(gone)) if gone.name < *room.shared_name() => gone,
-                (Some(room), _) => {
-                    let facts = room.facts();
-                    Joined { name: facts.name, clients: facts.joined }
-                }
-                (None, gone) => gone?,
-            };
+                let there = rooms.name_behind(last.as_ref());
+                let there = there.map(|name| (&name.text, name.joined.load(Ordering::SeqCst)));
+                // A name is in one of the two only.
+                let next = there.into_iter().chain(rooms.past.next(last.as_ref())).min();
+                next.map(|(name, clients)| Joined { name: Arc::clone(name), clients })
+            }?;
             last = Some(Arc::clone(&next.name));
             Some(next)
         })
@@ -91,15 +89,44 @@ impl Table {
 
     /// What waits for clients and for programs.
     pub fn waiting(&self) -> Waiting {
-        let rooms: Vec<_> = lock(&self.rooms).by_name.values().cloned().collect();
-        rooms.iter().map(|room| room.waiting()).fold(Waiting::default(), |sum, more| Waiting {
+        let rooms: Vec<_> = lock(&self.rooms).by_key.values().cloned().collect();
+        rooms.iter().map(waiting_in).fold(Waiting::default(), |sum, more| Waiting {
             clients: sum.clients + more.clients,
             program: sum.program + more.program,
             unread: sum.unread + more.unread,
         })
     }
+
+    fn facts_about(&self, name: &Name) -> Facts {
+        // Where each client has a process of its own, none speaks for the room: no metadata is shown.
+        let key = match self.recipe.share {
+            Share::Room => Some(Key::Name(Arc::clone(&name.text))),
+            Share::Client => None,
+            Share::Server => Some(Key::Server),
+        };
+        let room = key.and_then(|key| lock(&self.rooms).by_key.get(&key).cloned());
+        Facts {
+            name: Arc::clone(&name.text),
+            clients: name.clients.load(Ordering::SeqCst),
+            metadata: room.and_then(|room| room.lock().metadata.clone()),
+        }
+    }
 }
 
-fn behind(name: Option<&str>) -> Bound<&str> {
-    name.map_or(Bound::Unbounded, Bound::Excluded)
+impl Rooms {
+    fn name_behind(&self, last: Option<&RoomName>) -> Option<&Arc<Name>> {
+        let start = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.names.range::<RoomName, _>((start, Bound::Unbounded)).next().map(|(_, name)| name)
+    }
+}
+
+fn waiting_in(room: &Arc<Room>) -> Waiting {
+    let (members, child) = {
+        let mut state = room.lock();
+        (state.list(), state.child.clone())
+    };
+    // Each with its own lock, and none while the room is locked.
+    let clients = members.iter().map(|client| client.sink.status().bytes_held).sum();
+    let (program, unread) = child.map_or((0, 0), |child| (child.queued(), child.unread_messages()));
+    Waiting { clients, program, unread }
 }

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::room::Room;
+use super::names::Name;
+use super::slot::Registration;
 use crate::backend::Handle;
 use crate::clients::Client;
 use crate::sink::{Messages, Pushed, WriteResult};
 
 /// A client's membership: it leaves the room when this is dropped, whatever happens to its thread.
 pub struct Member {
-    pub(super) room: Arc<Room>,
+    pub(super) registration: Registration,
+    pub(super) name: Arc<Name>,
     pub(super) child: Arc<Handle>,
     pub(super) client: Arc<Client>,
 }
 
 impl Member {
-    /// The client.
     pub fn client(&self) -> &Arc<Client> {
         &self.client
     }
@@ -42,8 +43,26 @@ impl Member {
 }
 
 impl Drop for Member {
+    /// The program sees the leave after the client's last message, because both come from the client's own thread;
+    /// and before the end of its input, because the slot is given back afterwards.
     fn drop(&mut self) {
-        self.client.finish();
-        self.room.leave(&self.client, &self.child);
+        let Self { registration, name, child, client } = self;
+        let room = &registration.room;
+        client.finish();
+        // Off the list first: it does not get what the program says of its leave. A client whose process has ended
+        // is on no list, and its slot is free already.
+        let present = room.lock().begin_to_leave(client);
+        child.leave_line(client);
+        client.leave_once(|| {
+            if client.has_joined()
+                && let Some(notice) = room.leave_notice(client)
+            {
+                child.tell(&notice);
+            }
+        });
+        if present {
+            registration.give_back(name, |state| state.leaving.retain(|leaving| leaving.id != client.id));
+        }
+        child.members_changed();
     }
 }

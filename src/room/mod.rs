@@ -1,19 +1,24 @@
-//! Rooms: who is in, which process answers, what happens when they come and go. Knows nothing of HTTP.
+//! Rooms: which clients are in, which process answers them, what happens when they come and go. Knows nothing of
+//! HTTP.
 
+mod entry_error;
 mod failures;
 mod history;
 mod join;
+mod life;
 mod listing;
 mod member;
+mod names;
 mod past;
 mod ports;
 mod room;
 mod side;
+mod slot;
 mod state;
 mod table;
 
-pub use self::join::JoinError;
+pub use self::entry_error::EntryError;
 pub use self::listing::{Facts, Joined, Waiting};
 pub use self::member::Member;
-pub use self::room::Room;
-pub use self::table::{Bounds, ReserveError, RoomSlot, Table};
+pub use self::slot::RoomSlot;
+pub use self::table::{Bounds, Table};

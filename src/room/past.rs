@@ -1,4 +1,4 @@
-//! What is remembered of rooms that are gone: a bounded number of them, the last ones. Pure.
+//! What is remembered of the last rooms that are gone. Bounded in number and bytes. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::failures::Failures;
 use super::history::History;
+use super::names::{Key, RoomName};
 
-/// Rooms that are remembered.
+/// How many rooms are remembered.
 const MAX_ROOMS: usize = 1024;
 
 /// What a room that comes back goes on with.
@@ -24,12 +25,12 @@ pub(super) struct Past {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Pasts {
-    by_name: BTreeMap<Arc<str>, (u64, Past)>,
+    by_key: BTreeMap<Key, (u64, Past)>,
     /// Names in the order of going, each with the number of its going; one that came back and went again
     /// stands twice, and only the later one counts.
-    order: VecDeque<(u64, Arc<str>)>,
+    order: VecDeque<(u64, Key)>,
     next: u64,
-    /// Bytes of history that may be bytes_held, and that are.
+    /// Bytes of history that may be held, and that are.
     bound: usize,
     bytes_held: usize,
 }
@@ -37,45 +38,49 @@ pub(super) struct Pasts {
 impl Pasts {
     /// Of all rooms together, this many bytes of history are remembered.
     pub(super) fn new(bound: usize) -> Self {
-        Self { by_name: BTreeMap::new(), order: VecDeque::new(), next: 0, bound, bytes_held: 0 }
+        Self { by_key: BTreeMap::new(), order: VecDeque::new(), next: 0, bound, bytes_held: 0 }
     }
 
     /// A room is gone.
-    pub(super) fn remember(&mut self, name: Arc<str>, past: Past) {
-        self.recall(&name);
+    pub(super) fn remember(&mut self, key: Key, past: Past) {
+        self.recall(&key);
         self.bytes_held += past.bytes_held();
-        self.order.push_back((self.next, Arc::clone(&name)));
-        self.by_name.insert(name, (self.next, past));
+        self.order.push_back((self.next, key.clone()));
+        self.by_key.insert(key, (self.next, past));
         self.next += 1;
-        while self.by_name.len() > MAX_ROOMS || (self.bytes_held > self.bound && self.by_name.len() > 1) {
+        while self.by_key.len() > MAX_ROOMS || (self.bytes_held > self.bound && self.by_key.len() > 1) {
             let Some((number, oldest)) = self.order.pop_front() else { break };
-            if self.by_name.get(&oldest).is_some_and(|(going, _)| *going == number) {
+            if self.by_key.get(&oldest).is_some_and(|(going, _)| *going == number) {
                 self.recall(&oldest);
             }
         }
         // Rooms that come and go leave entries behind: they must not pile up either.
         if self.order.len() > 2 * MAX_ROOMS {
-            let by_name = &self.by_name;
-            self.order.retain(|(number, name)| by_name.get(name).is_some_and(|(going, _)| going == number));
+            let by_key = &self.by_key;
+            self.order.retain(|(number, key)| by_key.get(key).is_some_and(|(going, _)| going == number));
         }
     }
 
     /// A room comes back: what is known of it, which is forgotten here.
-    pub(super) fn recall(&mut self, name: &str) -> Option<Past> {
-        let (_, past) = self.by_name.remove(name)?;
+    pub(super) fn recall(&mut self, key: &Key) -> Option<Past> {
+        let (_, past) = self.by_key.remove(key)?;
         self.bytes_held -= past.bytes_held();
         Some(past)
     }
 
     /// How the programs of a room failed.
-    pub(super) fn failures(&self, name: &str) -> Failures {
-        self.by_name.get(name).map(|(_, past)| past.failures).unwrap_or_default()
+    pub(super) fn failures(&self, key: &Key) -> Failures {
+        self.by_key.get(key).map(|(_, past)| past.failures).unwrap_or_default()
     }
 
-    /// The first of them behind that name, in the order of names, and how many clients have joined it.
-    pub(super) fn next(&self, behind: Bound<&str>) -> Option<(&Arc<str>, u64)> {
-        let (name, (_, past)) = self.by_name.range::<str, _>((behind, Bound::Unbounded)).next()?;
-        Some((name, past.joined))
+    /// The next name behind that one, in the order of names, and how many clients have joined it.
+    pub(super) fn next(&self, behind: Option<&RoomName>) -> Option<(&RoomName, u64)> {
+        let start = behind.map_or(Bound::Unbounded, |name| Bound::Excluded(Key::Name(Arc::clone(name))));
+        match self.by_key.range((start, Bound::Unbounded)).next()? {
+            (Key::Name(name), (_, past)) => Some((name, past.joined)),
+            // Names come first in the order of keys.
+            (Key::Client(_) | Key::Server, _) => None,
+        }
     }
 }
 
@@ -89,18 +94,22 @@ impl Past {
 mod tests {
     use super::*;
 
+    fn name(text: &str) -> Key {
+        Key::Name(text.into())
+    }
+
     #[test]
     fn the_last_rooms_are_remembered_and_nothing_piles_up() {
         let mut pasts = Pasts::new(1 << 20);
         for n in 0..10_000u64 {
-            pasts.remember(format!("room {n}").into(), Past { joined: n, ..Past::default() });
-            pasts.remember("regular".into(), Past { joined: n, ..Past::default() });
+            pasts.remember(name(&format!("room {n}")), Past { joined: n, ..Past::default() });
+            pasts.remember(name("regular"), Past { joined: n, ..Past::default() });
         }
-        assert_eq!(pasts.by_name.len(), MAX_ROOMS);
+        assert_eq!(pasts.by_key.len(), MAX_ROOMS);
         assert!(pasts.order.len() <= 2 * MAX_ROOMS);
-        assert_eq!(pasts.recall("regular").map(|past| past.joined), Some(9_999));
-        assert_eq!(pasts.recall("room 9999").map(|past| past.joined), Some(9_999));
-        assert!(pasts.recall("room 9999").is_none(), "once");
-        assert!(pasts.recall("room 1").is_none(), "long gone");
+        assert_eq!(pasts.recall(&name("regular")).map(|past| past.joined), Some(9_999));
+        assert_eq!(pasts.recall(&name("room 9999")).map(|past| past.joined), Some(9_999));
+        assert!(pasts.recall(&name("room 9999")).is_none(), "once");
+        assert!(pasts.recall(&name("room 1")).is_none(), "long gone");
     }
 }

@@ -1,169 +1,168 @@
-//! One room: its members, the process they share, and its life.
+//! One room: its clients and the process they share. What happens when is in [`Life`]; here a room locks, asks it,
+//! unlocks and acts.
 //!
-//! ```text
-//!           first client               last one left, or it exited
-//!  Idle ──────────────────▶ Starting ──▶ Running ─────────────▶ Stopping ──▶ Idle (and forgotten)
-//!    ▲                          │                                  │  ▲
-//!    └────── failed start ──────┘            who comes now waits ──┘  └─ never two processes
-//! ```
-//!
-//! Nothing waits, spawns, writes or signals while it holds the room's lock: that comes after.
+//! Locks are taken in the order table, room, sink. A thread that holds the room's lock does not wait, spawn, write
+//! or signal.
 
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Instant;
 
-use super::state::{Phase, State};
-use super::table::{ReserveError, WeakTable};
-use crate::backend::Handle;
+use super::entry_error::EntryError;
+use super::history::History;
+use super::life::{Effect, Effects, Event};
+use super::names::{Key, Name, SharedFailures};
+use super::past::Past;
+use super::state::{Occupant, State};
+use crate::backend::{Handle, Shared};
 use crate::clients::Client;
 use crate::framing::template::Subject;
+use crate::recipe::{Keep, Recipe};
 use crate::sys::lock;
 
-/// See the module's documentation.
-pub struct Room {
-    pub(super) name: Arc<str>,
-    pub(super) table: WeakTable,
-    pub(super) state: Mutex<State>,
-    /// The phase has changed.
+pub(super) struct Room {
+    pub(super) key: Key,
+    /// Missing where all names share the room.
+    pub(super) name: Option<Arc<Name>>,
+    pub(super) recipe: Arc<Recipe>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) failures: SharedFailures,
+    state: Mutex<State>,
+    /// An answer may be there for a client that waits, or it may be its turn.
     pub(super) changed: Condvar,
 }
 
 impl Room {
-    pub(super) fn new(name: &str, table: WeakTable, state: State) -> Self {
-        Self { name: name.into(), table, state: Mutex::new(state), changed: Condvar::new() }
+    pub(super) fn new(
+        key: Key,
+        name: Option<Arc<Name>>,
+        recipe: Arc<Recipe>,
+        shared: Arc<Shared>,
+        failures: SharedFailures,
+        state: State,
+    ) -> Self {
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        Self { key, name, recipe, shared, failures, state, changed }
     }
 
-    pub(super) fn shared_name(&self) -> &Arc<str> {
-        &self.name
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
-    /// Called with the table locked, so that the room cannot be forgotten in between.
-    pub(super) fn take_place(&self, most: Option<usize>) -> Result<(), ReserveError> {
-        let mut state = lock(&self.state);
-        if let (Phase::Idle, Some(pause)) = (&state.phase, state.failures.pause(Instant::now())) {
-            return Err(ReserveError::Failing(state.failures.in_a_row(), pause));
+    /// The name for the log; empty where all names share the room.
+    pub(super) fn label(&self) -> &str {
+        self.name.as_ref().map_or("", |name| &name.text)
+    }
+
+    /// Takes a slot. Called while the table is locked, so that the room is not forgotten in between.
+    pub(super) fn reserve(&self) -> Result<(), EntryError> {
+        let mut state = self.lock();
+        let closed = state.life.is_shutting_down() || state.life.is_stuck();
+        if closed || state.life.is_idle() && self.failures.get().pause(Instant::now()).is_some() {
+            return Err(self.refusal(&state, Event::Reserved));
         }
-        match state.phase {
-            Phase::Stuck => return Err(ReserveError::Stuck),
-            _ if most.is_some_and(|most| state.slots >= most) => return Err(ReserveError::RoomFull),
-            _ if state.shutting_down => return Err(ReserveError::ShuttingDown),
-            _ => state.slots += 1,
-        }
+        state.life.on(Event::Reserved);
         state.empty_since = None;
         Ok(())
     }
 
-    pub(super) fn give_back(&self) {
-        self.vacate(|_| {});
-    }
-
-    /// Where its programs listen.
-    pub(super) fn port(&self) -> Option<u16> {
-        lock(&self.state).port
-    }
-
-    pub(super) fn is_gone(&self) -> bool {
-        let state = lock(&self.state);
-        state.slots == 0 && matches!(state.phase, Phase::Idle)
-    }
-
-    /// What the program is told when a client comes.
-    pub(super) fn join_notice(&self, client: &Client) -> Option<Vec<u8>> {
-        self.table.upgrade()?.recipe.notices.join(&subject(client))
-    }
-
-    /// What it is told when that client leaves.
-    pub(super) fn leave_notice(&self, client: &Client) -> Option<Vec<u8>> {
-        self.table.upgrade()?.recipe.notices.leave(&subject(client))
-    }
-
-    /// Takes a client out. The child sees the leave after its last message, because both come from the
-    /// client's own thread; and before the end of its input, because the place is given back after.
-    pub(super) fn leave(&self, client: &Arc<Client>, child: &Arc<Handle>) {
-        // Off the list first: what the program says of its leave is not for itself. A client whose process
-        // has ended is on no list, and its place is free already.
-        let present = lock(&self.state).begin_to_leave(client);
-        child.leave_line(client);
-        client.leave_once(|| {
-            if client.has_joined()
-                && let Some(notice) = self.leave_notice(client)
-            {
-                child.tell(&notice);
+    /// Why a client does not get in.
+    pub(super) fn refusal(&self, state: &State, event: Event) -> EntryError {
+        match event {
+            _ if state.life.is_shutting_down() => EntryError::ShuttingDown,
+            _ if state.life.is_stuck() => EntryError::Stuck,
+            Event::StartFailed => EntryError::Start(Arc::clone(&state.failure)),
+            _ => {
+                let failures = self.failures.get();
+                EntryError::Failing(failures.in_a_row(), failures.pause(Instant::now()).unwrap_or_default())
             }
-        });
-        if present {
-            self.vacate(|state| state.leaving.retain(|leaving| leaving.id != client.id));
         }
-        child.members_changed();
     }
 
-    /// Gives one place back. If it was the last one and nobody is to be waited for, the process ends.
-    fn vacate(&self, change: impl FnOnce(&mut State)) {
-        let linger = self.table.upgrade().map_or(Duration::ZERO, |table| table.recipe.times.linger);
-        let mut state = lock(&self.state);
-        change(&mut state);
-        state.slots -= 1;
-        if state.slots > 0 {
-            return;
-        }
-        state.empty_since = Some(Instant::now());
-        match &state.phase {
-            Phase::Running(child) => {
-                let child = Arc::clone(child);
-                if linger.is_zero() {
-                    state.phase = Phase::Stopping(Arc::clone(&child));
-                    drop(state);
-                    child.stop(Vec::new);
-                } else {
-                    drop(state);
-                    child.wake_reader_thread();
-                }
+    /// What an event has as its effect on the clients that wait, in the same moment.
+    pub(super) fn on(&self, state: &mut State, event: Event) -> Effects {
+        let effects = state.life.on(event);
+        if effects.has(Effect::Admit)
+            && let Some(child) = state.child.clone()
+        {
+            for arrival in std::mem::take(&mut state.arrivals) {
+                state.answers.push((arrival.client.id, Ok(Arc::clone(&child))));
+                self.joins(&child, &arrival);
+                state.add(arrival);
             }
-            Phase::Idle => {
-                drop(state);
-                self.forget();
+        }
+        if effects.has(Effect::RefuseAll) {
+            let refusal = self.refusal(state, event);
+            for arrival in std::mem::take(&mut state.arrivals) {
+                state.answers.push((arrival.client.id, Err(refusal.clone())));
             }
-            Phase::Starting { .. } | Phase::Stopping(_) | Phase::Stuck => {}
         }
+        effects
     }
 
-    pub(super) fn forget(&self) {
-        if let Some(table) = self.table.upgrade() {
-            table.forget_if_gone(self);
-        }
-    }
-
-    /// The server ends: nobody comes in any more, and the process's reader tells those who are there, then the
-    /// process.
-    pub(super) fn shut_down(&self) {
-        let mut state = lock(&self.state);
-        state.shutting_down = true;
-        self.changed.notify_all();
-        let child = match &state.phase {
-            Phase::Running(child) | Phase::Stopping(child) => Arc::clone(child),
-            Phase::Idle | Phase::Starting { .. } | Phase::Stuck => return,
-        };
-        if matches!(state.phase, Phase::Running(_)) {
-            state.phase = Phase::Stopping(Arc::clone(&child));
-        }
+    /// Unlocks the room and does what else the event has as its effect, but for [`Effect::Forget`], which is up
+    /// to whoever knows the table.
+    pub(super) fn act(&self, state: MutexGuard<'_, State>, effects: Effects) -> Effects {
+        let child = state.child.clone();
         drop(state);
-        child.shut_down();
+        if effects.has(Effect::Wake) {
+            self.changed.notify_all();
+        }
+        if let Some(child) = child {
+            if effects.has(Effect::Stop) {
+                child.stop(Vec::new);
+            }
+            if effects.has(Effect::ShutDown) {
+                child.shut_down();
+            }
+            if effects.has(Effect::WakeReader) {
+                child.wake_reader_thread();
+            }
+        }
+        effects
     }
 
-    pub(super) fn kill(&self) {
-        let child = {
-            let mut state = lock(&self.state);
-            state.killed = true;
-            match &state.phase {
-                Phase::Running(child) | Phase::Stopping(child) => Arc::clone(child),
-                Phase::Idle | Phase::Starting { .. } | Phase::Stuck => return,
-            }
-        };
-        child.kill();
+    /// Counts a client that joins, and announces it to the process while the room is locked: so joins come in the
+    /// order of the list.
+    pub(super) fn joins(&self, child: &Handle, occupant: &Occupant) {
+        let client = &occupant.client;
+        occupant.name.joined.fetch_add(1, Ordering::SeqCst);
+        if self.recipe.notices.any() {
+            // A client takes its turn even if there is only a leave message: this bounds the leave messages that
+            // can be queued.
+            child.announce(client, &self.join_notice(client).unwrap_or_default());
+        } else {
+            client.mark_joined();
+        }
+    }
+
+    /// The message to the program that a client has joined.
+    pub(super) fn join_notice(&self, client: &Client) -> Option<Vec<u8>> {
+        self.recipe.notices.join(&subject(client))
+    }
+
+    /// The message to the program that a client has left.
+    pub(super) fn leave_notice(&self, client: &Client) -> Option<Vec<u8>> {
+        self.recipe.notices.leave(&subject(client))
+    }
+
+    /// The server ends: clients that wait are refused, the members are closed, the process is stopped.
+    pub(super) fn shut_down(&self) {
+        let mut state = self.lock();
+        let effects = self.on(&mut state, Event::ShutDown);
+        self.act(state, effects);
+    }
+
+    /// What is remembered of it when it is forgotten, and where its program listened.
+    pub(super) fn remains(&self) -> (Past, Option<u16>) {
+        let mut state = self.lock();
+        let nothing = History::new(Keep::Nothing, 0);
+        let persist = self.recipe.history.persist;
+        let history = persist.then(|| std::mem::replace(&mut state.history, nothing));
+        (Past { joined: 0, history, failures: self.failures.get() }, state.port)
     }
 }
 
-/// What notices say of a client.
 fn subject(client: &Client) -> Subject<'_> {
     Subject { id: client.id, room: &client.room, address: &client.address, query: &client.query }
 }

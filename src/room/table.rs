@@ -1,19 +1,15 @@
-//! The table of rooms, and the slots that are taken before a client is upgraded.
+//! The table of rooms and of their names.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
 
-use super::history::History;
-use super::past::Pasts;
+use super::names::{Key, Name, RoomName};
+use super::past::{Past, Pasts};
 use super::ports::Ports;
 use super::room::Room;
-use super::state::State;
 use crate::backend::{Handle, Shared};
-use crate::log::Log;
-use crate::recipe::{Backend, Recipe};
+use crate::recipe::{Backend, Recipe, Share};
 use crate::sys::bell::Bell;
 use crate::sys::lock;
 
@@ -22,86 +18,78 @@ use crate::sys::lock;
 pub struct Bounds {
     /// So many at once.
     pub rooms: Option<usize>,
-    /// So many clients in each.
+    /// So many clients of each name.
     pub room_clients: Option<usize>,
     /// One client, ever.
     pub oneshot: bool,
 }
 
-/// Why there is no place in a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReserveError {
-    /// There are as many rooms as there may be.
-    TooManyRooms,
-    /// All ports that programs may listen on are in use.
-    NoPort,
-    /// There are as many clients in it as there may be.
-    RoomFull,
-    /// The only client that is served has come already.
-    Oneshot,
-    /// Its last program cannot be ended.
-    Stuck,
-    /// Its program failed so many times in a row; it is not started again before so long.
-    Failing(u32, Duration),
-    /// The server is shutting down.
-    ShuttingDown,
-}
-
-impl fmt::Display for ReserveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Failing(times, _) => return write!(f, "The program failed {times} times in a row"),
-            Self::TooManyRooms => "Too many rooms",
-            Self::NoPort => "No port left for the program",
-            Self::RoomFull => "Room is full",
-            Self::Oneshot => "Only one client is served",
-            Self::Stuck => "Room is not available: its last program does not end",
-            Self::ShuttingDown => "Server is shutting down",
-        })
-    }
-}
-
 /// Of all rooms that are gone, so many times `--maxqueue` bytes of history are remembered.
 const REMEMBERED: usize = 16;
 
-/// All rooms, by name.
+/// All rooms.
 pub struct Table {
     /// How each room works.
     pub(super) recipe: Arc<Recipe>,
     /// What all programs of the server share.
     pub(super) shared: Arc<Shared>,
-    bounds: Bounds,
+    pub(super) bounds: Bounds,
     pub(super) rooms: Mutex<Rooms>,
-    /// All that may still live, those that no room knows any more too.
-    children: Mutex<Vec<Weak<Handle>>>,
+    children: Mutex<Children>,
     /// Reader threads that run: as many programs live.
     readers: AtomicUsize,
     /// Rung when one of them has ended.
     changed: Arc<Bell>,
 }
 
+/// All processes that may still live, those that no room knows any more too.
+#[derive(Default)]
+struct Children {
+    handles: Vec<Weak<Handle>>,
+    killed: bool,
+}
+
 pub(super) struct Rooms {
-    /// In the order of names, so that they can be shown in it, a few at a time.
-    pub(super) by_name: BTreeMap<Arc<str>, Arc<Room>>,
+    pub(super) by_key: BTreeMap<Key, Arc<Room>>,
+    /// In order, so that they can be shown in it, a few at a time.
+    pub(super) names: BTreeMap<RoomName, Arc<Name>>,
     pub(super) past: Pasts,
     /// Where programs listen, if they talk over TCP.
-    ports: Option<Ports>,
-    /// Somebody holds or has held a place: it is upgraded, so with `--oneshot` it was the one, whether or not
-    /// it could join.
-    taken: bool,
-    shutting_down: bool,
+    pub(super) ports: Option<Ports>,
+    /// A slot was taken, so with `--oneshot` that was the only one, whether or not its client could join.
+    pub(super) taken: bool,
+    pub(super) shutting_down: bool,
+    /// The number of the next room that is one client's own.
+    next_client: u64,
 }
 
-/// A place in a room, held from before the upgrade until the client has joined or given up.
-pub struct RoomSlot {
-    pub(super) room: Arc<Room>,
-    pub(super) used: bool,
-}
+impl Rooms {
+    /// What clients have to have in common to share a room. Only one client's own room is new each time.
+    pub(super) fn key(&mut self, share: Share, name: &str) -> Key {
+        match share {
+            Share::Room => Key::Name(name.into()),
+            Share::Client => {
+                self.next_client += 1;
+                Key::Client(self.next_client)
+            }
+            Share::Server => Key::Server,
+        }
+    }
 
-impl Drop for RoomSlot {
-    fn drop(&mut self) {
-        if !self.used {
-            self.room.give_back();
+    /// Enters a new name, with what is remembered of it.
+    pub(super) fn open_name(&mut self, text: &str) -> (Arc<Name>, Past) {
+        let past = self.past.recall(&Key::Name(text.into())).unwrap_or_default();
+        let name = Arc::new(Name::new(text, past.joined, past.failures));
+        self.names.insert(Arc::clone(&name.text), Arc::clone(&name));
+        (name, past)
+    }
+
+    fn forget_name(&mut self, name: &Arc<Name>, past: Past) {
+        let same = self.names.get(&name.text).is_some_and(|known| Arc::ptr_eq(known, name));
+        if same && name.is_unused() {
+            self.names.remove(&name.text);
+            let joined = name.joined.load(Ordering::SeqCst);
+            self.past.remember(Key::Name(Arc::clone(&name.text)), Past { joined, ..past });
         }
     }
 }
@@ -118,11 +106,13 @@ impl Table {
             recipe,
             shared,
             rooms: Mutex::new(Rooms {
-                by_name: BTreeMap::new(),
+                by_key: BTreeMap::new(),
+                names: BTreeMap::new(),
                 past,
                 ports,
                 taken: false,
                 shutting_down: false,
+                next_client: 0,
             }),
             bounds,
             children: Mutex::default(),
@@ -131,46 +121,8 @@ impl Table {
         })
     }
 
-    pub(super) fn log(&self) -> &Log {
-        &self.shared.log
-    }
-
-    /// Takes a place in a room, which begins to exist if it did not.
-    pub fn reserve(self: &Arc<Self>, name: &str) -> Result<RoomSlot, ReserveError> {
-        let mut rooms = lock(&self.rooms);
-        if rooms.shutting_down {
-            return Err(ReserveError::ShuttingDown);
-        }
-        if self.bounds.oneshot && rooms.taken {
-            return Err(ReserveError::Oneshot);
-        }
-        let failures = rooms.past.failures(name);
-        let room = if let Some(room) = rooms.by_name.get(name) {
-            Arc::clone(room)
-        } else if self.bounds.rooms.is_some_and(|most| rooms.by_name.len() >= most) {
-            return Err(ReserveError::TooManyRooms);
-        } else if let Some(pause) = failures.pause(Instant::now()) {
-            return Err(ReserveError::Failing(failures.in_a_row(), pause));
-        } else {
-            let port = match &mut rooms.ports {
-                Some(ports) => Some(ports.take().ok_or(ReserveError::NoPort)?),
-                None => None,
-            };
-            let past = rooms.past.recall(name).unwrap_or_default();
-            let history =
-                past.history.unwrap_or_else(|| History::new(self.recipe.history.keep, self.recipe.max_queue));
-            let state = State::new(port, past.joined, history, past.failures);
-            let room = Arc::new(Room::new(name, Arc::downgrade(self), state));
-            rooms.by_name.insert(Arc::clone(room.shared_name()), Arc::clone(&room));
-            room
-        };
-        room.take_place(self.bounds.room_clients)?;
-        rooms.taken = true;
-        Ok(RoomSlot { room, used: false })
-    }
-
-    /// Where the next program of a room is to listen: the room's port unless somebody else has come to listen
-    /// there; nowhere if programs talk over pipes.
+    /// Where the next program of a room is to listen: the room's port unless another socket is bound to it by now;
+    /// nowhere if programs talk over pipes.
     pub(super) fn port_for(&self, port: Option<u16>) -> Result<Option<u16>, ()> {
         let mut rooms = lock(&self.rooms);
         match (&mut rooms.ports, port) {
@@ -180,29 +132,30 @@ impl Table {
         }
     }
 
-    /// Forgets a room that nobody is in and no process belongs to.
-    pub(super) fn forget_if_gone(&self, room: &Room) {
+    /// Takes a room off the table if it has neither a client nor a process, and has not been taken off before.
+    pub(super) fn forget_room(&self, room: &Arc<Room>) {
         let mut rooms = lock(&self.rooms);
-        let same =
-            rooms.by_name.get(room.shared_name()).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), room));
-        if same && room.is_gone() {
-            rooms.by_name.remove(room.shared_name());
-            let past = room.past(self.recipe.history.persist);
-            if let (Some(ports), Some(port)) = (&mut rooms.ports, room.port()) {
-                ports.give_back(port);
+        let same = rooms.by_key.get(&room.key).is_some_and(|known| Arc::ptr_eq(known, room));
+        if !same || !room.lock().life.is_unused() {
+            return;
+        }
+        rooms.by_key.remove(&room.key);
+        let (past, port) = room.remains();
+        if let (Some(ports), Some(port)) = (&mut rooms.ports, port) {
+            ports.give_back(port);
+        }
+        match &room.name {
+            Some(name) => {
+                name.rooms.fetch_sub(1, Ordering::SeqCst);
+                rooms.forget_name(name, past);
             }
-            rooms.past.remember(Arc::clone(room.shared_name()), past);
+            None => rooms.past.remember(room.key.clone(), past),
         }
     }
 
-    /// How many rooms there are.
-    pub fn len(&self) -> usize {
-        lock(&self.rooms).by_name.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Takes a name off the table if neither a client nor a room has it.
+    pub(super) fn forget_name(&self, name: &Arc<Name>) {
+        lock(&self.rooms).forget_name(name, Past { failures: name.failures.get(), ..Past::default() });
     }
 
     /// Refuses all newcomers and begins every room's kill sequence, side by side.
@@ -210,14 +163,14 @@ impl Table {
         let rooms: Vec<_> = {
             let mut rooms = lock(&self.rooms);
             rooms.shutting_down = true;
-            rooms.by_name.values().cloned().collect()
+            rooms.by_key.values().cloned().collect()
         };
         self.shared.ending.store(true, Ordering::SeqCst);
         for room in rooms {
             room.shut_down();
         }
-        // Those too whose program is gone while its clients are still being told.
-        for child in lock(&self.children).iter().filter_map(Weak::upgrade) {
+        // Those too whose program is gone while its clients are still being closed.
+        for child in lock(&self.children).handles.iter().filter_map(Weak::upgrade) {
             child.wake_reader_thread();
         }
     }
@@ -227,27 +180,29 @@ impl Table {
         self.shared.ending.load(Ordering::SeqCst)
     }
 
-    /// KILL to every program, at once: told to those who look after them, and sent to their process groups
-    /// whether or not those come to it. Says how many programs had not ended.
+    /// KILL to every program at once: by its reader, and to its process group whether or not the reader comes to
+    /// it. Returns how many programs had not ended.
     pub fn kill(&self) -> usize {
-        let rooms: Vec<_> = lock(&self.rooms).by_name.values().cloned().collect();
-        for room in rooms {
-            room.kill();
-        }
-        for child in lock(&self.children).iter().filter_map(Weak::upgrade) {
+        let mut children = lock(&self.children);
+        children.killed = true;
+        for child in children.handles.iter().filter_map(Weak::upgrade) {
             child.kill();
         }
+        drop(children);
         self.shared.processes.kill()
     }
 
-    /// A program lives.
+    /// Notes a program that was started; it is killed if the others were.
     pub(super) fn note(&self, child: &Arc<Handle>) {
         let mut children = lock(&self.children);
-        // Those that are gone are forgotten when there are as many of them as of the others.
-        if children.len() >= 2 * self.programs().max(16) {
-            children.retain(|child| child.strong_count() > 0);
+        // Handles that are gone are dropped when there are as many of them as of the others.
+        if children.handles.len() >= 2 * self.programs().max(16) {
+            children.handles.retain(|child| child.strong_count() > 0);
         }
-        children.push(Arc::downgrade(child));
+        children.handles.push(Arc::downgrade(child));
+        if children.killed {
+            child.kill();
+        }
     }
 
     pub(super) fn reader_starts(&self) {
@@ -264,6 +219,3 @@ impl Table {
         self.readers.load(Ordering::SeqCst)
     }
 }
-
-/// A table that may be gone by the time a room looks for it.
-pub(super) type WeakTable = Weak<Table>;

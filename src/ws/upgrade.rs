@@ -12,7 +12,7 @@ use crate::http::head::Head;
 use crate::http::respond::switching_protocols;
 use crate::http::route::UpgradeRequest;
 use crate::http::{cgi, plain, subprotocol};
-use crate::room::{JoinError, Member, Room, RoomSlot};
+use crate::room::{EntryError, Member, RoomSlot};
 use crate::sink::CloseOrder;
 use crate::site::{self, Target};
 use crate::sys::threads::set_name;
@@ -80,7 +80,7 @@ fn join(
         }
     };
     let stay = |client: &Arc<Client>, moved| still_there(client, &mut hung_up, moved);
-    let (client, joined) = Room::join(slot, client, &cgi, stay);
+    let (client, joined) = slot.join(client, &cgi, stay);
     let e = match joined {
         Ok(member) => {
             set_name(&format!("conn {}", client.id));
@@ -89,9 +89,9 @@ fn join(
         Err(e) => e,
     };
     let (code, count) = match e {
-        JoinError::ShuttingDown => (1001, Count::ClosedShutdown),
-        JoinError::Gone => (1011, Count::ClosedGone),
-        JoinError::Start(_) | JoinError::Stuck | JoinError::Failing(_) => (1011, Count::ClosedFailure),
+        EntryError::ShuttingDown => (1001, Count::ClosedShutdown),
+        EntryError::Gone => (1011, Count::ClosedGone),
+        _ => (1011, Count::ClosedFailure),
     };
     service.counters.one(count);
     let _ = client.close(code, &e.to_string(), CloseOrder::DropQueue);

@@ -1,0 +1,86 @@
+//! What a room is known by, and what is counted by its name.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::failures::Failures;
+use crate::backend::Outcome;
+use crate::sys::lock;
+
+/// The first segment of a path, as it was sent.
+pub(super) type RoomName = Arc<str>;
+
+/// What a room has in the table: clients with the same key share it. The table knows nothing else of sharing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Name(RoomName),
+    /// One client's own room. The number is given once, so nobody else finds it.
+    Client(u64),
+    Server,
+}
+
+/// The counts of one name. They change while a room is locked or the table is; they are atomic because several
+/// rooms may have the name.
+#[derive(Debug)]
+pub(super) struct Name {
+    pub(super) text: RoomName,
+    /// Members, and clients on their way to become one. Taken only while the table is locked.
+    slots: AtomicUsize,
+    /// Members.
+    pub(super) clients: AtomicUsize,
+    /// Clients that have joined, ever.
+    pub(super) joined: AtomicU64,
+    /// Rooms that have this name.
+    pub(super) rooms: AtomicUsize,
+    /// A page that connects again and again is slowed down whether or not its clients share a process.
+    pub(super) failures: SharedFailures,
+}
+
+impl Name {
+    pub(super) fn new(text: &str, joined: u64, failures: Failures) -> Self {
+        Self {
+            text: text.into(),
+            slots: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+            joined: AtomicU64::new(joined),
+            rooms: AtomicUsize::new(0),
+            failures: SharedFailures::new(failures),
+        }
+    }
+
+    pub(super) fn is_full(&self, most: Option<usize>) -> bool {
+        most.is_some_and(|most| self.slots.load(Ordering::SeqCst) >= most)
+    }
+
+    pub(super) fn take_slot(&self) {
+        self.slots.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn give_back_slot(&self) {
+        self.slots.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether no client and no room has it.
+    pub(super) fn is_unused(&self) -> bool {
+        self.slots.load(Ordering::SeqCst) == 0 && self.rooms.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// The failures of all programs that count together. Its lock is the innermost one.
+#[derive(Debug, Clone)]
+pub(super) struct SharedFailures(Arc<Mutex<Failures>>);
+
+impl SharedFailures {
+    pub(super) fn new(failures: Failures) -> Self {
+        Self(Arc::new(Mutex::new(failures)))
+    }
+
+    pub(super) fn get(&self) -> Failures {
+        *lock(&self.0)
+    }
+
+    pub(super) fn note(&self, outcome: Outcome, lived: Duration) {
+        lock(&self.0).note(outcome, lived, Instant::now());
+    }
+}

@@ -1,0 +1,157 @@
+//! A slot in a room, taken before a client is upgraded.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::entry_error::EntryError;
+use super::history::History;
+use super::life::{Effect, Effects, Event, Life};
+use super::names::{Key, Name, SharedFailures};
+use super::past::Past;
+use super::room::Room;
+use super::state::State;
+use super::table::{Rooms, Table};
+use crate::recipe::Keep;
+use crate::sys::lock;
+
+/// A room and the table that it is in. A room does not know its table; what holds this does.
+#[derive(Clone)]
+pub(super) struct Registration {
+    pub(super) table: Arc<Table>,
+    pub(super) room: Arc<Room>,
+}
+
+impl Registration {
+    /// Gives one slot back, in the same moment as the room's state is changed. If it was the last one, the process
+    /// ends.
+    pub(super) fn give_back(&self, name: &Arc<Name>, change: impl FnOnce(&mut State)) {
+        let mut state = self.room.lock();
+        change(&mut state);
+        name.give_back_slot();
+        let effects = self.room.on(&mut state, Event::Left);
+        if state.life.is_empty() {
+            state.empty_since = Some(Instant::now());
+        }
+        self.act(self.room.act(state, effects), std::iter::once(name));
+    }
+
+    /// What effects have to do with the table. `names` are those of slots that were given back.
+    pub(super) fn act<'a>(&self, effects: Effects, names: impl Iterator<Item = &'a Arc<Name>>) {
+        if effects.has(Effect::Forget) {
+            self.table.forget_room(&self.room);
+        }
+        for name in names.filter(|name| name.is_unused()) {
+            self.table.forget_name(name);
+        }
+    }
+}
+
+impl Table {
+    /// Takes a slot in the room of that name, which is made if there is none.
+    pub fn reserve(self: &Arc<Self>, wanted: &str) -> Result<RoomSlot, EntryError> {
+        let mut rooms = lock(&self.rooms);
+        if rooms.shutting_down {
+            return Err(EntryError::ShuttingDown);
+        }
+        if self.bounds.oneshot && rooms.taken {
+            return Err(EntryError::Oneshot);
+        }
+        let name = rooms.names.get(wanted).cloned();
+        if name.as_ref().is_some_and(|name| name.is_full(self.bounds.room_clients)) {
+            return Err(EntryError::RoomFull);
+        }
+        let key = rooms.key(self.recipe.share, wanted);
+        let room = rooms.by_key.get(&key).cloned();
+        let port = match &room {
+            Some(room) => room.reserve().map(|()| None)?,
+            None => self.may_open(&mut rooms, &key, wanted, name.as_ref())?,
+        };
+        // From here on nothing fails.
+        let (name, past) = match name {
+            Some(name) => (name, Past::default()),
+            None => rooms.open_name(wanted),
+        };
+        let room = room.unwrap_or_else(|| self.open(&mut rooms, key, &name, past, port));
+        name.take_slot();
+        rooms.taken = true;
+        Ok(RoomSlot { registration: Registration { table: Arc::clone(self), room }, name, used: false })
+    }
+
+    /// Whether there may be another room, and the port of its program if it has one.
+    fn may_open(
+        &self,
+        rooms: &mut Rooms,
+        key: &Key,
+        wanted: &str,
+        name: Option<&Arc<Name>>,
+    ) -> Result<Option<u16>, EntryError> {
+        if self.bounds.rooms.is_some_and(|most| rooms.by_key.len() >= most) {
+            return Err(EntryError::TooManyRooms);
+        }
+        let failures = match (key, name) {
+            (Key::Server, _) => rooms.past.failures(key),
+            (_, Some(name)) => name.failures.get(),
+            (_, None) => rooms.past.failures(&Key::Name(wanted.into())),
+        };
+        if let Some(pause) = failures.pause(Instant::now()) {
+            return Err(EntryError::Failing(failures.in_a_row(), pause));
+        }
+        match &mut rooms.ports {
+            Some(ports) => ports.take().map(Some).ok_or(EntryError::NoPort),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes a room with one slot taken. `past` is what is remembered of its name.
+    fn open(
+        &self,
+        rooms: &mut Rooms,
+        key: Key,
+        name: &Arc<Name>,
+        past: Past,
+        port: Option<u16>,
+    ) -> Arc<Room> {
+        let recipe = Arc::clone(&self.recipe);
+        let (keep, linger, name, past) = match key {
+            Key::Name(_) => (recipe.history.keep, recipe.times.linger, Some(Arc::clone(name)), past),
+            // No other client ever joins: nothing is replayed, and nothing is waited for.
+            Key::Client(_) => (Keep::Nothing, Duration::ZERO, Some(Arc::clone(name)), Past::default()),
+            Key::Server => {
+                let past = rooms.past.recall(&key).unwrap_or_default();
+                (recipe.history.keep, recipe.times.linger, None, past)
+            }
+        };
+        let failures = match &name {
+            Some(name) => name.failures.clone(),
+            None => SharedFailures::new(past.failures),
+        };
+        if let Some(name) = &name {
+            name.rooms.fetch_add(1, Ordering::SeqCst);
+        }
+        let history = past.history.unwrap_or_else(|| History::new(keep, recipe.max_queue));
+        let mut life = Life::new(!linger.is_zero());
+        life.on(Event::Reserved);
+        let state = State::new(life, history, port);
+        let shared = Arc::clone(&self.shared);
+        let room = Arc::new(Room::new(key.clone(), name, recipe, shared, failures, state));
+        rooms.by_key.insert(key, Arc::clone(&room));
+        room
+    }
+}
+
+/// A slot, held from before the upgrade until the client has joined or given up.
+pub struct RoomSlot {
+    pub(super) registration: Registration,
+    pub(super) name: Arc<Name>,
+    /// The client has joined: it gives the slot back when it leaves.
+    pub(super) used: bool,
+}
+
+impl Drop for RoomSlot {
+    fn drop(&mut self) {
+        if !self.used {
+            self.registration.give_back(&self.name, |_| {});
+        }
+    }
+}
