@@ -306,7 +306,7 @@ impl Server {
     /// Why the run is to end now, if it is.
     fn cause(&self) -> Option<Cause> {
         let (config, connections) = (&self.service.config, &self.service.connections);
-        let no_programs = || self.service.table.programs() == 0;
+        let no_programs = || self.service.table.backends() == 0;
         if let Some(name) = self.signals.first() {
             Some(Cause::Signal(name))
         } else if !self.acceptors.is_empty() && self.acceptors.iter().all(Acceptor::is_over) {
@@ -323,7 +323,7 @@ impl Server {
     }
 
     fn is_quiet(&self) -> bool {
-        self.service.connections.is_empty() && self.service.table.programs() == 0
+        self.service.connections.is_empty() && self.service.table.backends() == 0
     }
 
     fn shut_down(&mut self, cause: Cause) -> RunResult {
@@ -353,7 +353,7 @@ impl Server {
             if deadline.passed() {
                 log.warn("shutdown timed out")
                     .number("connections", self.service.connections.len())
-                    .number("programs", self.service.table.programs())
+                    .number("programs", self.service.table.backends())
                     .write();
                 if self.kill() {
                     log.settle();
@@ -396,7 +396,7 @@ impl Server {
         let table = &self.service.table;
         let killed = table.kill();
         let deadline = Deadline::after(HURRY);
-        while table.programs() > 0 && !deadline.passed() {
+        while table.backends() > 0 && !deadline.passed() {
             self.changed.wait(deadline);
         }
         // Those that were just being started.

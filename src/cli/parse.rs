@@ -231,11 +231,6 @@ fn check_conflicts(arguments: &Arguments) -> Result<(), String> {
             return Err(format!("--{name} means nothing with gwsocket's packets, which have their own"));
         }
     }
-    for frame in [frame, client, server] {
-        if frame == Some(MessageFrame::Lsp) {
-            return Err("--frame=lsp is not there yet".to_owned());
-        }
-    }
     if arguments.partial.is_some() && (packets(frame) || packets(server)) {
         return Err("--partial means nothing with gwsocket's packets".to_owned());
     }

@@ -196,7 +196,7 @@ impl Table {
     pub(super) fn note(&self, child: &Arc<Handle>) {
         let mut children = lock(&self.children);
         // Handles that are gone are dropped when there are as many of them as of the others.
-        if children.handles.len() >= 2 * self.programs().max(16) {
+        if children.handles.len() >= 2 * self.backends().max(16) {
             children.handles.retain(|child| child.strong_count() > 0);
         }
         children.handles.push(Arc::downgrade(child));
@@ -214,8 +214,13 @@ impl Table {
         self.changed.ring();
     }
 
-    /// How many programs live.
-    pub fn programs(&self) -> usize {
+    /// How many processes live.
+    pub fn processes(&self) -> usize {
+        self.shared.processes.count()
+    }
+
+    /// How many backends there are, with or without a process.
+    pub fn backends(&self) -> usize {
         self.readers.load(Ordering::SeqCst)
     }
 }

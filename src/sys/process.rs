@@ -76,6 +76,12 @@ impl Processes {
         all.push(Arc::downgrade(process));
     }
 
+    /// How many have not been reaped.
+    pub fn count(&self) -> usize {
+        let all: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
+        all.iter().filter(|process| !*lock(&process.reaped)).count()
+    }
+
     /// KILL to the process group of each. Says how many have not been reaped.
     pub fn kill(&self) -> usize {
         let all: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();

@@ -68,7 +68,7 @@ fn metrics(service: &Service) -> Reply {
     service.counters.settle(passed, waiting.unread);
     let state = Gauges {
         rooms: table.len(),
-        programs: table.programs(),
+        programs: table.processes(),
         connections: service.connections.len(),
         queued: [waiting.clients, waiting.program],
     };

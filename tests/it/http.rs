@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::client::{KEY, handshake};
 use crate::support::frame;
 use crate::support::raw::Ended;
-use crate::support::{Client, Scratch, Server};
+use crate::support::{Client, Scratch, Server, wait_until};
 
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
 
@@ -475,7 +475,9 @@ fn the_path_without_a_name_is_the_default_room() {
     assert_eq!(server.refused("//", "").status, 404);
     let server = Server::with(&["--base=/app", "--defaultroom=lobby"]).sh("echo \"$ROOM\"; cat");
     for target in ["/app", "/app/"] {
-        server.join(target).expect_text("lobby");
+        let mut client = server.join(target);
+        client.expect_text("lobby");
+        client.leave();
     }
 }
 
@@ -520,7 +522,12 @@ fn header_fields_are_on_every_response_of_their_kind() {
     bad.send("nonsense\r\n\r\n");
     assert_eq!(fields(&bad.response("GET")), http);
     // A third connection, which is refused before it is read.
-    let _second = server.join("/room");
+    drop(bad);
+    let mut second = None;
+    wait_until("the places of the refused are free", || {
+        second = server.ask_upgrade("/room").ok();
+        second.is_some()
+    });
     let response = server.ask("GET", "/health", "");
     assert_eq!((response.status, fields(&response)), (503, http));
 }
