@@ -1,61 +1,73 @@
-//! `--help`: the table as plain text, 80 columns wide.
+//! `--help` and `-h`: the table as plain text, 80 columns wide.
 
 use std::fmt::Write as _;
 
-use super::flags::{Category, Flag};
+use super::flag::{Flag, Table};
 
 /// How it is called, in one line.
 pub(super) const SYNOPSIS: &str = "scalesocket [OPTIONS] CMD [ARGS...]";
 
 const WIDTH: usize = 80;
 const INDENT: usize = 8;
+/// Where the summaries of the short help begin.
+const COLUMN: usize = 27;
 
-/// The whole help.
-pub(super) fn render() -> String {
+/// All that is known of each option.
+pub(super) fn long<D>(table: &'static Table<D>) -> String {
     let mut out = format!("usage: {SYNOPSIS}\n\n");
     wrap(
         &mut out,
         0,
-        "Serves any program over websockets: each URL path is a room, all clients of a room share one \
-         process, what it prints goes to them, what they send goes to its standard input.",
+        "Serves any program over websockets. Each URL path is a room. The clients of a room share one process: what \
+         it prints goes to all of them, what they send goes to its standard input.",
     );
     out.push('\n');
     wrap(
         &mut out,
         0,
-        "Options stand before CMD; long ones may stand directly after it. ARGS begin at the first word after \
-         CMD that is no option, or after --.",
+        "Options stand before CMD; long ones may also stand directly after it. ARGS begin at the first word after CMD \
+         that is not an option, or after --. With --relay and --connect there is no CMD.",
     );
-    for category in Category::ALL {
-        out.push('\n');
-        out.push_str(category.title());
-        out.push_str(":\n");
-        for flag in category.flags() {
-            out.push_str("  ");
-            out.push_str(&heading(flag));
-            out.push('\n');
-            wrap(&mut out, INDENT, &flag.text().replace('`', ""));
+    for section in table {
+        let _ = write!(out, "\n{}:\n", section.title);
+        for flag in section.flags {
+            let _ = writeln!(out, "  {}", heading(flag));
+            wrap(&mut out, INDENT, &flag.full_text().replace('`', ""));
         }
     }
     out
 }
 
+/// One line for each option.
+pub(super) fn short<D>(table: &'static Table<D>) -> String {
+    let mut out = format!("usage: {SYNOPSIS}\n");
+    for section in table {
+        let _ = write!(out, "\n{}:\n", section.title);
+        for flag in section.flags {
+            let short = flag.short.map(|short| format!("-{short}, ")).unwrap_or_default();
+            let value = flag.value.name().map(|name| around(flag, name)).unwrap_or_default();
+            let heading = format!("  {short}--{}{value}", flag.name);
+            let _ = writeln!(out, "{heading:COLUMN$}{}", flag.summary());
+        }
+    }
+    out + "\n--help describes the options, --man prints the manual.\n"
+}
+
 /// `-b, --binary`, `--addr ADDRESS`, `--delimiters=CHARS`.
-fn heading(flag: &Flag) -> String {
+fn heading<D>(flag: &Flag<D>) -> String {
     let mut text = flag.short.map(|short| format!("-{short}, ")).unwrap_or_default();
-    let _ = write!(text, "--{}", flag.name);
-    for alias in flag.aliases {
-        let _ = write!(text, ", --{alias}");
+    let names: Vec<String> = flag.names().map(|name| format!("--{name}")).collect();
+    text += &names.join(", ");
+    text + &flag.value.placeholder().map(|value| around(flag, &value)).unwrap_or_default()
+}
+
+/// A value with what separates it from the option.
+fn around<D>(flag: &Flag<D>, value: &str) -> String {
+    match (flag.equals_only, flag.bare) {
+        (_, Some(_)) => format!("[={value}]"),
+        (true, None) => format!("={value}"),
+        (false, None) => format!(" {value}"),
     }
-    if let Some(value) = flag.value.placeholder() {
-        let (before, after) = match (flag.equals_only, flag.bare) {
-            (_, Some(_)) => ("[=", "]"),
-            (true, None) => ("=", ""),
-            (false, None) => (" ", ""),
-        };
-        text.extend([before, &value, after]);
-    }
-    text
 }
 
 /// Adds a paragraph, broken between words.
@@ -82,28 +94,29 @@ fn wrap(out: &mut String, indent: usize, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::flags::Default;
-    use super::super::table::FLAGS;
+    use super::super::lookup::flags;
+    use super::super::table::TABLE;
     use super::*;
 
     #[test]
-    fn the_help_lists_every_flag_with_its_default_and_stays_within_80_columns() {
-        let help = render();
-        for flag in FLAGS {
+    fn the_help_lists_every_option_with_its_default_and_stays_within_80_columns() {
+        let (help, summary) = (long(TABLE), short(TABLE));
+        for flag in flags(TABLE) {
             let line = format!("\n  {}\n", heading(flag));
             assert_eq!(help.matches(&line).count(), 1, "{}", flag.name);
-            if let Default::Value(value) | Default::Words(value) = flag.default {
+            if let Some(value) = flag.default.or(flag.otherwise) {
                 let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
                 assert!(flat.contains(&format!("The default is {value}.")), "{}", flag.name);
             }
+            assert!(summary.contains(&format!(" {}\n", flag.summary())), "{}", flag.name);
         }
-        for category in Category::ALL {
-            assert!(help.contains(&format!("\n{}:\n", category.title())), "{category:?}");
+        for section in TABLE {
+            assert!(help.contains(&format!("\n{}:\n", section.title)), "{}", section.title);
         }
-        for line in help.lines() {
+        for line in help.lines().chain(summary.lines()) {
             assert!(line.chars().count() <= WIDTH, "{line}");
             assert_eq!(line.trim_end(), line, "space at the end");
         }
-        assert!(!help.contains('`'));
+        assert!(!help.contains('`') && !summary.contains('`'));
     }
 }

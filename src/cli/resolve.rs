@@ -1,198 +1,214 @@
-//! From what was typed to what it means: finds the program, reads the variables, builds a `Config`.
+//! What depends on several options, on the environment or on the file system: finishes a `Config`.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
 
-use rustix::process::Signal;
-
-use super::arguments::{Arguments, MessageFrame, Null};
-use super::program::{why_not_permitted, why_not_runnable};
-use super::{Environment, Failure};
-use crate::config::{Config, Level, Limits, Listen, LogConfig, Times};
+use super::draft::{Draft, Frame, Null};
+use super::environment::Environment;
+use super::failure::Failure;
+use super::parse::Parsed;
+use super::path::find_program;
+use super::program::why_not_runnable;
+use crate::config::{Config, Listen};
 use crate::framing::Framing;
 use crate::framing::input::Input;
 use crate::framing::notices::Notices;
 use crate::framing::output::Output;
 use crate::framing::template::Template;
-use crate::recipe::{Backend, HistoryOptions, Program, Recipe, RoomTimes, Share, Step, TcpOptions};
+use crate::recipe::{Backend, Keep, Program, Share, Slow};
+use crate::site::RESERVED;
 use crate::sys::reason;
 
-/// Where programs are looked for when `PATH` is not set, as execvp(3) does.
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// Options that describe a program.
+const OF_PROGRAMS: [&str; 8] =
+    ["tcp", "delay", "connecttimeout", "passenv", "cgienv", "stderr", "stopsignal", "exitend"];
+/// Options that describe how messages and their senders are presented to a program or an address.
+const OF_TALK: [&str; 12] = [
+    "binary",
+    "delimiters",
+    "null",
+    "partial",
+    "clientframe",
+    "serverframe",
+    "input",
+    "joinmsg",
+    "leavemsg",
+    "inputgrace",
+    "grace",
+    "maxline",
+];
 
-/// Builds the configuration of a run.
-pub(super) fn config(
-    arguments: Arguments,
-    program: Option<(OsString, Vec<OsString>)>,
-    environment: &Environment,
-) -> Result<Config, Failure> {
-    if let Some(directory) = &arguments.static_dir {
+/// The configuration of a run.
+pub(super) fn config(mut parsed: Parsed<Draft>, environment: &Environment) -> Result<Config, Failure> {
+    let draft = &mut parsed.draft;
+    let share = if draft.connect.is_some() { Share::Client } else { Share::Room };
+    draft.recipe().share = draft.share.unwrap_or(share);
+    draft.recipe().times.ping = draft.config.times.ping;
+    let framing = framing(&parsed);
+    refuse(&parsed, &framing).map_err(Failure::Usage)?;
+    if let Some(directory) = &parsed.draft.config.static_dir {
         check_directory(directory)?;
     }
-    let level = match arguments.verbose {
-        _ if arguments.quiet => Level::Warn,
-        0 => Level::Info,
-        1 => Level::Debug,
-        _ => Level::Trace,
+    let backend = backend(&mut parsed, environment)?;
+    let warnings = warnings(&parsed, &framing, environment);
+    let notices = notices(&parsed, framing.input);
+    let Parsed { mut draft, given, .. } = parsed;
+    draft.config.warnings = warnings;
+    draft.config.listen = if given.contains(&"inetd") {
+        Listen::Inetd
+    } else {
+        Listen::Addresses(draft.addresses.split_off(0))
     };
-    let framing = framing(&arguments);
-    let notices = match framing.input {
-        Input::Gwsocket => Notices::Gwsocket,
-        Input::Relay { .. } => Notices::Templates { join: None, leave: None, input: framing.input },
-        input => {
-            let template = |given, kind| notice(given, arguments.json, kind).as_deref().map(Template::parse);
-            Notices::Templates {
-                join: template(arguments.join_message.clone(), "Join"),
-                leave: template(arguments.leave_message.clone(), "Leave"),
-                input,
-            }
-        }
-    };
-    let share = if arguments.connect.is_some() { Share::Client } else { Share::Room };
-    let recipe = Recipe {
-        share: arguments.share.unwrap_or(share),
-        backend: backend(&arguments, program, environment)?,
-        framing,
-        incoming: arguments.incoming,
-        notices,
-        history: HistoryOptions { keep: arguments.cache, persist: arguments.cache_persist },
-        slow: arguments.slow,
-        max_line: arguments.max_line,
-        max_queue: arguments.max_queue,
-        times: RoomTimes {
-            linger: arguments.linger,
-            patience: arguments.patience,
-            ping: unless_zero(arguments.ping),
-        },
-        stop: vec![
-            Step { wait: arguments.input_grace, signal: arguments.stop_signal },
-            Step { wait: arguments.grace, signal: Signal::KILL.as_raw() },
-        ],
-    };
-    Ok(Config {
-        recipe: Arc::new(recipe),
-        listen: if arguments.inetd { Listen::Inetd } else { Listen::Addresses(arguments.addresses) },
-        limits: Limits {
-            message: arguments.max_message,
-            clients: arguments.max_clients,
-            rooms: arguments.max_rooms,
-            room_clients: arguments.max_room_clients,
-            address_clients: arguments.max_address_clients,
-        },
-        times: Times {
-            handshake: arguments.handshake_timeout,
-            ping: unless_zero(arguments.ping),
-            idle: unless_zero(arguments.idle),
-        },
-        rooms: arguments.rooms,
-        oneshot: arguments.oneshot,
-        base: arguments.base,
-        default_room: arguments.default_room,
-        exit_idle: arguments.exit_idle,
-        exit_end: arguments.exit_end,
-        headers: arguments.headers,
-        warnings: Vec::new(),
-        api: arguments.api,
-        metrics: arguments.metrics,
-        origin: arguments.origin,
-        protocols: arguments.protocols,
-        static_dir: arguments.static_dir,
-        log: LogConfig { format: arguments.log, level },
-    })
+    let recipe = draft.recipe();
+    (recipe.backend, recipe.framing, recipe.notices) = (backend, framing, notices);
+    Ok(draft.config)
 }
 
-fn backend(
-    arguments: &Arguments,
-    program: Option<(OsString, Vec<OsString>)>,
-    environment: &Environment,
-) -> Result<Backend, Failure> {
-    let Some((name, program_arguments)) = program else {
-        return Ok(match &arguments.connect {
-            Some(destination) => Backend::Connect(destination.clone()),
-            None => Backend::Relay { to_sender: arguments.relay == Some(true) },
+/// What cannot be served because of two options together, beside the conflicts in the table.
+fn refuse(parsed: &Parsed<Draft>, framing: &Framing) -> Result<(), String> {
+    let Draft { config, frame, .. } = &parsed.draft;
+    let relay = parsed.gave("relay");
+    let instead = if relay { Some("relay") } else { parsed.gave("connect").then_some("connect") };
+    match (instead, &parsed.program) {
+        (None, None) => return Err("no program to serve".to_owned()),
+        (Some(option), Some(program)) => {
+            return Err(format!("--{option} takes no program, and {} is given", program.display()));
+        }
+        _ => {}
+    }
+    let packets_out = matches!(framing.output, Output::Gwsocket | Output::Lsp);
+    let own_ends_in = !matches!(framing.input, Input::Lines | Input::Nul);
+    let null_both = parsed.draft.null == Null::Both && own_ends_in;
+    for (is_so, names, when) in [
+        (parsed.program.is_none(), &OF_PROGRAMS as &[&str], "without a program"),
+        (relay, &OF_TALK, "with --relay"),
+        (relay && config.recipe.share == Share::Client, &["share"], "with --relay when it is client"),
+        (relay && !matches!(frame, None | Some(Frame::Json)), &["frame"], "with --relay unless it is json"),
+        (framing.input == Input::Gwsocket, &["joinmsg", "leavemsg"], "with gwsocket's packets"),
+        (packets_out, &["delimiters", "null", "partial"], "with a frame that gives lengths"),
+        (null_both, &["null"], "with this frame when it is both"),
+    ] {
+        if let Some(name) = names.iter().find(|name| is_so && parsed.gave(name)) {
+            return Err(format!("--{name} means nothing {when}"));
+        }
+    }
+    match (&config.default_room, &config.rooms) {
+        (Some(name), Some(rooms)) if !rooms.contains(name) => {
+            Err(format!("--defaultroom {name} is not one of those that --rooms allows"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is accepted and has no effect.
+fn warnings(parsed: &Parsed<Draft>, framing: &Framing, environment: &Environment) -> Vec<String> {
+    let config = &parsed.draft.config;
+    let recipe = &config.recipe;
+    let activated = environment.get("LISTEN_PID") == Some(OsStr::new(&std::process::id().to_string()));
+    let tagged = matches!(recipe.history.keep, Keep::Tagged(_));
+    let json =
+        matches!(framing.output, Output::Delimited { json: true, .. } | Output::Relay { json: true, .. });
+    let alone = recipe.share == Share::Client;
+    let mut warnings: Vec<String> = [
+        (!parsed.gave("cache"), "cachepersist", "without --cache"),
+        (tagged && !json, "cache", "of tagged messages without JSON messages from the program"),
+        (alone, "cache", "with --share=client: nobody joins later"),
+        (alone, "linger", "with --share=client: nobody comes back"),
+        (!parsed.gave("tcp"), "connecttimeout", "without --tcp"),
+        (recipe.slow != Slow::Disconnect, "patience", "without --slow=disconnect"),
+        (activated, "addr", "when sockets are passed in LISTEN_FDS"),
+    ]
+    .into_iter()
+    .filter(|&(is_so, name, _)| is_so && parsed.gave(name))
+    .map(|(_, name, when)| format!("--{name} has no effect {when}"))
+    .collect();
+    let rooms = config.rooms.iter().flatten().filter(|name| RESERVED.contains(&name.as_str()));
+    warnings.extend(rooms.map(|name| format!("--rooms has no effect for {name}, which is a reserved name")));
+    warnings
+}
+
+fn backend(parsed: &mut Parsed<Draft>, environment: &Environment) -> Result<Backend, Failure> {
+    let is_tcp = parsed.gave("tcp");
+    let draft = &mut parsed.draft;
+    let Some(name) = parsed.program.take() else {
+        return Ok(match draft.connect.take() {
+            Some(destination) => Backend::Connect(destination),
+            None => Backend::Relay { to_sender: draft.relay_to_sender },
         });
     };
-    let passed: Vec<(OsString, OsString)> = arguments
-        .pass_environment
-        .iter()
-        .filter_map(|name| environment.get(name).map(|value| (OsString::from(name), value.to_owned())))
-        .collect();
-    let path = find_program(&name, environment.get("PATH"))?;
-    let passes_path = passed.iter().any(|(name, _)| name == "PATH");
-    if let Some(reason) = why_not_runnable(&path, environment.get("PATH").filter(|_| passes_path)) {
+    let search = environment.get("PATH");
+    let path = find_program(&name, search)?;
+    let passes_path = draft.variables.iter().any(|name| name == "PATH");
+    if let Some(reason) = why_not_runnable(&path, search.filter(|_| passes_path)) {
         return Err(Failure::Start(format!("cannot run {}: {reason}", path.display())));
     }
-    let program = Program {
-        name,
-        path,
-        arguments: program_arguments,
-        passed,
-        cgi_environment: arguments.cgi_environment,
-        stderr: arguments.stderr,
-        delay: arguments.delay,
-    };
-    Ok(match &arguments.tcp_ports {
-        Some(ports) if arguments.tcp => Backend::Tcp(
-            program,
-            TcpOptions { ports: ports.clone(), connect_timeout: arguments.connect_timeout },
-        ),
-        _ => Backend::Stdio(program),
-    })
+    let value = |name: &String| Some((OsString::from(name), environment.get(name)?.to_owned()));
+    let passed = draft.variables.iter().filter_map(value).collect();
+    let arguments = std::mem::take(&mut parsed.arguments);
+    let program = Program { name, path, arguments, passed, ..draft.program.clone() };
+    Ok(if is_tcp { Backend::Tcp(program, draft.tcp.clone()) } else { Backend::Stdio(program) })
 }
 
-fn unless_zero(time: Duration) -> Option<Duration> {
-    (!time.is_zero()).then_some(time)
-}
-
-fn framing(arguments: &Arguments) -> Framing {
-    let both = if arguments.json { Some(MessageFrame::Json) } else { arguments.frame };
-    if let Some(to_sender) = arguments.relay {
-        let json = both.is_some();
+fn framing(parsed: &Parsed<Draft>) -> Framing {
+    let draft = &parsed.draft;
+    let both = if parsed.gave("json") { Some(Frame::Json) } else { draft.frame };
+    if parsed.gave("relay") {
+        let (to_sender, json) = (draft.relay_to_sender, both.is_some());
         return Framing {
             output: Output::Relay { to_sender, json },
             input: Input::Relay { json },
             partial: None,
         };
     }
-    let partial = arguments.partial;
-    let room = arguments.share == Some(Share::Server);
-    let input = match both.or(arguments.client_frame) {
-        Some(MessageFrame::Json) => Input::Json { room },
-        Some(MessageFrame::Jsonl) => Input::Jsonl,
-        Some(MessageFrame::Gwsocket) => Input::Gwsocket,
-        Some(MessageFrame::Lsp) => Input::Lsp,
-        None if arguments.binary => Input::Raw,
-        None if arguments.null == Some(Null::Both) => Input::Nul,
+    let binary = parsed.gave("binary");
+    let room = draft.config.recipe.share == Share::Server;
+    let input = match both.or(draft.client_frame) {
+        Some(Frame::Json) => Input::Json { room },
+        Some(Frame::Jsonl) => Input::Jsonl,
+        Some(Frame::Gwsocket) => Input::Gwsocket,
+        Some(Frame::Lsp) => Input::Lsp,
+        None if binary => Input::Raw,
+        None if draft.null == Null::Both => Input::Nul,
         None => Input::Lines,
     };
-    let json = match both.or(arguments.server_frame) {
-        Some(MessageFrame::Gwsocket) => return Framing { output: Output::Gwsocket, input, partial },
-        Some(MessageFrame::Jsonl) => return Framing { output: Output::Jsonl, input, partial },
-        Some(MessageFrame::Lsp) => return Framing { output: Output::Lsp, input, partial },
-        Some(MessageFrame::Json) => true,
-        None if arguments.binary => return Framing { output: Output::Chunks, input, partial },
-        None => false,
+    let frame = both.or(draft.server_frame);
+    let output = match frame {
+        Some(Frame::Gwsocket) => Output::Gwsocket,
+        Some(Frame::Jsonl) => Output::Jsonl,
+        Some(Frame::Lsp) => Output::Lsp,
+        None if binary => Output::Chunks,
+        None | Some(Frame::Json) => {
+            let mut delimiters = draft.delimiters.clone();
+            if parsed.gave("null") {
+                if !parsed.gave("delimiters") {
+                    delimiters.clear();
+                }
+                if !delimiters.contains(&0) {
+                    delimiters.push(0);
+                }
+            }
+            Output::Delimited { strip_cr: delimiters == b"\n", delimiters, json: frame.is_some(), room }
+        }
     };
-    let mut delimiters = arguments.delimiters.clone();
-    if arguments.null.is_some() {
-        if !arguments.gave("delimiters") {
-            delimiters.clear();
-        }
-        if !delimiters.contains(&0) {
-            delimiters.push(0);
-        }
-    }
-    let strip_cr = delimiters == b"\n";
-    Framing { output: Output::Delimited { delimiters, strip_cr, json, room }, input, partial }
+    Framing { output, input, partial: draft.config.recipe.framing.partial }
 }
 
-/// What is written of a client that comes or goes: with `--json` there is something even if nothing was
-/// asked for, but never in the middle of gwsocket's packets.
-fn notice(given: Option<String>, json: bool, kind: &str) -> Option<String> {
-    given.or_else(|| json.then(|| format!("{{\"t\":\"{kind}\",\"_from\":#ID}}")))
+/// With `--json` there are notices even if none was asked for.
+fn notices(parsed: &Parsed<Draft>, input: Input) -> Notices {
+    let draft = &parsed.draft;
+    let json = parsed.gave("json") && !parsed.gave("relay");
+    let template = |given: &Option<String>, kind| {
+        let default = || json.then(|| format!("{{\"t\":\"{kind}\",\"_from\":#ID}}"));
+        given.clone().or_else(default).as_deref().map(Template::parse)
+    };
+    match input {
+        Input::Gwsocket => Notices::Gwsocket,
+        input => Notices::Templates {
+            join: template(&draft.join, "Join"),
+            leave: template(&draft.leave, "Leave"),
+            input,
+        },
+    }
 }
 
 fn check_directory(directory: &Path) -> Result<(), Failure> {
@@ -204,47 +220,6 @@ fn check_directory(directory: &Path) -> Result<(), Failure> {
     Err(Failure::Start(format!("cannot serve files from {}: {reason}", directory.display())))
 }
 
-/// The file to execute. Looked for once, here: at each start of the program it would cost an
-/// execve(2) for each directory of `PATH`.
-fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
-    let refused = |reason: &str| Failure::Start(format!("cannot run {}: {reason}", name.display()));
-    if name.is_empty() {
-        return Err(Failure::Start("cannot run a program without a name".to_owned()));
-    }
-    if name.as_bytes().contains(&b'/') {
-        let path = PathBuf::from(name);
-        return match why_not_permitted(&path) {
-            None => Ok(path),
-            Some(reason) => Err(refused(&reason)),
-        };
-    }
-    let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
-    let mut nearly = None;
-    for directory in std::env::split_paths(path) {
-        // An empty element is the current directory. The result must have a slash, or whoever
-        // executes it looks it up in `PATH` once more.
-        let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
-        let candidate = directory.join(name);
-        if !candidate.is_file() {
-            continue;
-        }
-        match why_not_permitted(&candidate) {
-            None => return Ok(candidate),
-            Some(reason) => {
-                nearly.get_or_insert(format!("{}: {reason}", candidate.display()));
-            }
-        }
-    }
-    Err(refused(&nearly.unwrap_or_else(|| {
-        let here = Path::new(".").join(name);
-        if here.is_file() {
-            format!("not found in PATH; there is {} here", here.display())
-        } else {
-            "not found in PATH".to_owned()
-        }
-    })))
-}
-
 #[cfg(test)]
 mod tests {
     fn lines(set: &[u8], strip_cr: bool) -> Framing {
@@ -253,87 +228,16 @@ mod tests {
     }
 
     use std::net::SocketAddr;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::time::Duration;
 
-    use super::super::parse::tests::{config as meant, words};
+    use super::super::tests::{config as meant, words};
     use super::*;
-    use crate::config::{Address, LogFormat, Origin, Subprotocols};
+    use crate::config::{Address, Level, LogConfig, LogFormat, Origin, Subprotocols};
     use crate::recipe::{Destination, Incoming, Slow, Stderr};
 
     fn notices(join: Option<&str>, leave: Option<&str>, input: Input) -> Notices {
         Notices::Templates { join: join.map(Template::parse), leave: leave.map(Template::parse), input }
-    }
-
-    /// A directory of its own for a test, removed at the end.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(test: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("scalesocket-{test}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).expect("a directory to write in");
-            Self(path)
-        }
-
-        fn file(&self, name: &str, mode: u32) -> PathBuf {
-            let path = self.0.join(name);
-            std::fs::create_dir_all(path.parent().expect("inside")).expect("a directory to write in");
-            std::fs::write(&path, "#!/bin/sh\n").expect("a file");
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("a mode");
-            path
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn text(result: Result<PathBuf, Failure>) -> String {
-        let failure = result.expect_err("nothing to run");
-        assert_eq!(failure.status(), 1);
-        failure.to_string()
-    }
-
-    #[test]
-    fn a_program_is_the_first_executable_file_of_its_name_in_path() {
-        let scratch = Scratch::new("path");
-        let dull = scratch.file("a/tool", 0o644);
-        let sharp = scratch.file("b/tool", 0o755);
-        scratch.file("c/tool", 0o755);
-        std::fs::create_dir_all(scratch.0.join("d/tool")).expect("a directory");
-        let path = |names: &[&str]| {
-            std::env::join_paths(names.iter().map(|name| scratch.0.join(name))).expect("no colon inside")
-        };
-        let tool = OsStr::new("tool");
-
-        assert_eq!(find_program(tool, Some(&path(&["none", "d", "a", "b", "c"]))), Ok(sharp.clone()));
-        let error = text(find_program(tool, Some(&path(&["a"]))));
-        assert!(error.contains(&dull.display().to_string()) && error.contains("chmod"), "{error}");
-        assert!(text(find_program(tool, Some(&path(&["d"])))).contains("not found in PATH"));
-        assert!(text(find_program(tool, Some(OsStr::new("")))).contains("not found in PATH"));
-        assert!(text(find_program(OsStr::new(""), Some(&path(&["b"])))).contains("without a name"));
-
-        assert_eq!(find_program(sharp.as_os_str(), None), Ok(sharp), "a slash: taken as it is");
-        assert!(text(find_program(dull.as_os_str(), None)).contains("may not be executed"));
-        assert!(text(find_program(scratch.0.as_os_str(), None)).contains("is a directory"));
-        assert!(text(find_program(OsStr::new("/dev/null"), None)).contains("not a regular file"));
-        assert!(text(find_program(OsStr::new("./no such"), None)).contains("No such file"));
-    }
-
-    #[test]
-    fn without_path_the_usual_places_are_searched() {
-        let found = find_program(OsStr::new("sh"), None).expect("every system has sh");
-        assert!(found.is_absolute(), "{}", found.display());
-    }
-
-    #[test]
-    fn an_empty_element_of_path_gives_a_name_with_a_slash() {
-        // Tests run in the package's directory; a file there that is no program shows the name.
-        let error = text(find_program(OsStr::new("Cargo.toml"), Some(OsStr::new("/nowhere::/nowhere"))));
-        assert!(error.contains("./Cargo.toml: it may not be executed"), "{error}");
-        let error = text(find_program(OsStr::new("Cargo.toml"), Some(OsStr::new("/nowhere"))));
-        assert!(error.ends_with("not found in PATH; there is ./Cargo.toml here"), "{error}");
     }
 
     #[test]
@@ -489,11 +393,38 @@ mod tests {
         let framing = &config.recipe.framing;
         assert_eq!((framing.partial, framing.input), (Some(Duration::from_millis(50)), Input::Nul));
         assert_eq!(meant(&["cat"]).base, "");
-        for (frame, output, input) in
-            [("jsonl", Output::Jsonl, Input::Jsonl), ("lsp", Output::Lsp, Input::Lsp)]
-        {
-            let framing = meant(&[&format!("--frame={frame}"), "cat"]).recipe.framing.clone();
-            assert_eq!(framing, Framing { output, input, partial: None });
+        let jsonl = Framing { output: Output::Jsonl, input: Input::Jsonl, partial: None };
+        assert_eq!(meant(&["--frame=jsonl", "cat"]).recipe.framing, jsonl);
+    }
+
+    #[test]
+    fn an_option_without_effect_is_named_in_a_warning() {
+        for (line, wanted) in [
+            (&["cat"] as &[&str], &[] as &[&str]),
+            (&["--cache=tagged:1", "--cachepersist", "--serverframe=json", "cat"], &[]),
+            (&["--relay", "--json", "--cache=tagged:1"], &[]),
+            (&["--tcp", "--connecttimeout=1", "--patience=1", "--linger=1", "cat"], &[]),
+            (&["--cachepersist", "cat"], &["--cachepersist has no effect without --cache"]),
+            (&["--cache=tagged:1", "cat"], &["--cache has no effect of tagged"]),
+            (
+                &["--share=client", "--cache=1", "--linger=1", "cat"],
+                &["--cache has no effect with --share=client", "--linger has no effect with --share=client"],
+            ),
+            (&["--connecttimeout=1", "cat"], &["--connecttimeout has no effect without --tcp"]),
+            (
+                &["--slow=drop", "--patience=1", "cat"],
+                &["--patience has no effect without --slow=disconnect"],
+            ),
+            (
+                &["--rooms=a,api,health", "cat"],
+                &["--rooms has no effect for api", "--rooms has no effect for health"],
+            ),
+        ] {
+            let warnings = meant(line).warnings;
+            assert_eq!(warnings.len(), wanted.len(), "{line:?}: {warnings:?}");
+            for (warning, wanted) in warnings.iter().zip(wanted) {
+                assert!(warning.starts_with(wanted), "{line:?}: {warning}");
+            }
         }
     }
 

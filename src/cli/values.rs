@@ -28,25 +28,6 @@ const SIGNALS: [(&str, Signal); 10] = [
     ("WINCH", Signal::WINCH),
 ];
 
-/// The words of a list of choices, so that table and parser share one list.
-pub(super) const fn words<T: Copy, const N: usize>(choices: &[(&'static str, T); N]) -> [&'static str; N] {
-    let mut words = [""; N];
-    let mut i = 0;
-    while i < N {
-        words[i] = choices[i].0;
-        i += 1;
-    }
-    words
-}
-
-/// The meaning of one of the words of a list of choices.
-pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    choices.iter().find(|(word, _)| *word == text).map(|&(_, meaning)| meaning).ok_or_else(|| {
-        let words: Vec<&str> = choices.iter().map(|&(word, _)| word).collect();
-        format!("allowed is one of {}", words.join(", "))
-    })
-}
-
 /// A range of ports, both ends included.
 pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let port = |text: &str| whole(text).and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0);
@@ -296,7 +277,7 @@ pub(super) fn signal(text: &str) -> Result<i32, String> {
         .ok_or_else(|| {
             format!(
                 "allowed is one of {}, or a number from 1 to 31 that is not STOP's",
-                words(&SIGNALS).join(", ")
+                SIGNALS.map(|(name, _)| name).join(", ")
             )
         })
 }
@@ -489,15 +470,5 @@ mod tests {
         for text in [",", "a,", "a, b", "a b", "a/b", "\"a\"", "\u{fc}"] {
             assert!(protocols(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_choice_that_is_none_is_told_the_choices() {
-        const CHOICES: [(&str, u8); 2] = [("one", 1), ("two", 2)];
-        assert_eq!(words(&CHOICES), ["one", "two"]);
-        assert_eq!(choice("two", &CHOICES), Ok(2));
-        assert_eq!(choice("three", &CHOICES), Err("allowed is one of one, two".to_owned()));
-        assert!(choice("", &CHOICES).is_err());
-        assert!(choice("One", &CHOICES).is_err());
     }
 }

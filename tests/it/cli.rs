@@ -37,6 +37,11 @@ fn a_wrong_command_line_is_status_2_with_the_mend_on_standard_error() {
     for (arguments, parts) in [
         (&[] as &[&str], &["no program", "usage:"] as &[&str]),
         (&["--bianry", "cat"], &["unknown option --bianry", "did you mean --binary?"]),
+        (&[""], &["the program's name is empty"]),
+        (&["--frame", "json", "cat"], &["--frame takes its value with an equals sign: --frame=json"]),
+        (&["--metrics", "rooms", "cat"], &["--metrics takes its value with an equals sign: --metrics=rooms"]),
+        (&["--relay", "cat"], &["--relay takes no program"]),
+        (&["--relay", "--stderr=log"], &["--stderr means nothing without a program"]),
         (&["grep", "-v", "foo"], &["put -- before it: scalesocket grep -- -v"]),
         (&["tail", "-f", "x"], &["put -- before it: scalesocket tail -- -f"]),
         (&["--delimiters", ",", "cat"], &["--delimiters=CHARS"]),
@@ -139,4 +144,20 @@ fn the_programs_arguments_come_as_they_are() {
     let odd = "a b\"$HOME'\\*\n;";
     let server = Server::with(&["--delimiters=|"]).program(&["printf", "%s|", "-x", "", odd, "--addr"]);
     assert_eq!(server.join("/room").texts_to_close(1000), ["-x", "", odd, "--addr"]);
+}
+
+#[test]
+fn an_option_without_effect_is_logged_at_the_start() {
+    let server = Server::with(&["--cachepersist", "--rooms=a,api"]).cat();
+    server.wait_for_line(&["WARN", "--cachepersist has no effect without --cache"]);
+    server.wait_for_line(&["WARN", "--rooms has no effect for api, which is a reserved name"]);
+}
+
+#[test]
+fn the_short_help_has_one_line_for_each_option() {
+    let count = |help: &str| help.lines().filter(|line| line.starts_with("  -")).count();
+    let (short, long) = (run(&["-h"]), run(&["--help"]));
+    let (short, long) = (text(&short.stdout), text(&long.stdout));
+    assert_eq!(count(short), count(long));
+    assert!(count(short) > 50 && short.lines().count() < 90, "{short}");
 }

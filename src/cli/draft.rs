@@ -1,0 +1,142 @@
+//! What the options are written to: a [`Config`], and what is only decided when all options are known.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::flag::Table;
+use crate::config::{
+    Address, Config, Headers, Level, Limits, Listen, LogConfig, LogFormat, Origin, Subprotocols, Times,
+};
+use crate::framing::Framing;
+use crate::framing::input::Input;
+use crate::framing::notices::Notices;
+use crate::framing::output::Output;
+use crate::recipe::{
+    Backend, Destination, HistoryOptions, Incoming, Keep, Program, Recipe, RoomTimes, Share, Slow, Stderr,
+    Step, TcpOptions,
+};
+
+/// See the module's documentation. The start values of what has a default in the table are never used.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) config: Config,
+    pub(super) addresses: Vec<Address>,
+    /// The program without what `PATH` and the environment tell of it.
+    pub(super) program: Program,
+    pub(super) tcp: TcpOptions,
+    pub(super) relay_to_sender: bool,
+    pub(super) connect: Option<Destination>,
+    pub(super) share: Option<Share>,
+    /// Names of the variables that the program gets.
+    pub(super) variables: Vec<String>,
+    pub(super) delimiters: Vec<u8>,
+    pub(super) null: Null,
+    pub(super) frame: Option<Frame>,
+    pub(super) client_frame: Option<Frame>,
+    pub(super) server_frame: Option<Frame>,
+    pub(super) join: Option<String>,
+    pub(super) leave: Option<String>,
+    /// Print this instead of serving.
+    pub(super) print: Option<Print>,
+}
+
+/// Makes a text from the table.
+pub(super) type Print = fn(&'static Table<Draft>) -> String;
+
+/// Which messages end in a NUL byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Null {
+    Output,
+    Both,
+}
+
+/// A framing that says more than where a message ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Frame {
+    Json,
+    Jsonl,
+    Gwsocket,
+    Lsp,
+}
+
+impl Draft {
+    pub(super) fn new() -> Self {
+        let recipe = Recipe {
+            backend: Backend::Relay { to_sender: false },
+            share: Share::Room,
+            framing: Framing { output: Output::Chunks, input: Input::Raw, partial: None },
+            incoming: Incoming::Pass,
+            notices: Notices::Gwsocket,
+            history: HistoryOptions { keep: Keep::Nothing, persist: false },
+            slow: Slow::Disconnect,
+            max_line: 0,
+            max_queue: 0,
+            times: RoomTimes { linger: Duration::ZERO, patience: Duration::ZERO, ping: None },
+            stop: vec![
+                Step { wait: Duration::ZERO, signal: Signal::TERM.as_raw() },
+                Step { wait: Duration::ZERO, signal: Signal::KILL.as_raw() },
+            ],
+        };
+        let program = Program {
+            name: OsString::new(),
+            path: PathBuf::new(),
+            arguments: Vec::new(),
+            passed: Vec::new(),
+            cgi_environment: false,
+            stderr: Stderr::Inherit,
+            delay: Duration::ZERO,
+        };
+        let config = Config {
+            listen: Listen::Inetd,
+            recipe: Arc::new(recipe),
+            limits: Limits {
+                message: 0,
+                clients: None,
+                rooms: None,
+                room_clients: None,
+                address_clients: None,
+            },
+            times: Times { handshake: Duration::ZERO, ping: None, idle: None },
+            base: String::new(),
+            default_room: None,
+            rooms: None,
+            oneshot: false,
+            exit_idle: None,
+            exit_end: false,
+            api: false,
+            metrics: None,
+            origin: Origin::SameHost,
+            protocols: Subprotocols::Any,
+            headers: Headers::default(),
+            static_dir: None,
+            log: LogConfig { format: LogFormat::Text, level: Level::Info },
+            warnings: Vec::new(),
+        };
+        Self {
+            config,
+            addresses: Vec::new(),
+            program,
+            tcp: TcpOptions { ports: 0..=0, connect_timeout: Duration::ZERO },
+            relay_to_sender: false,
+            connect: None,
+            share: None,
+            variables: Vec::new(),
+            delimiters: Vec::new(),
+            null: Null::Output,
+            frame: None,
+            client_frame: None,
+            server_frame: None,
+            join: None,
+            leave: None,
+            print: None,
+        }
+    }
+
+    pub(super) fn recipe(&mut self) -> &mut Recipe {
+        Arc::make_mut(&mut self.config.recipe)
+    }
+}
