@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use super::{Refusal, Visit};
 use crate::config::Origin;
 use crate::http::authority::Authority;
 use crate::http::head::Head;
@@ -30,11 +29,6 @@ impl fmt::Display for ForeignOrigin {
             Self::Unreadable => write!(f, "unreadable origin refused; only --origin '*' lets it in"),
         }
     }
-}
-
-/// Refuses the pages of other hosts.
-pub(super) fn admit(visit: &mut Visit<'_>) -> Result<(), Refusal> {
-    Ok(check(&visit.config.origin, visit.head)?)
 }
 
 /// Whether the page that asks may connect.

@@ -1,7 +1,6 @@
 //! The accept loop: one thread a listener, one thread a connection. It survives everything but the end of
 //! its listener: too many descriptors, no memory, no thread to be had.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +14,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketFlags, sockopt};
 
-use super::Listener;
+use super::listener::Listener;
+use super::refuse::Refusals;
 use crate::counters::Count;
 use crate::gate::Refusal;
 use crate::http::respond;
@@ -40,10 +40,6 @@ const BREATHER: Duration = Duration::from_millis(50);
 
 /// How often a failure that goes on is logged.
 const LOG_EVERY: Duration = Duration::from_secs(1);
-
-/// Refused connections that are still read, so that the answer is not lost to a reset: how many, how long.
-const REFUSALS: usize = 64;
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// An accept thread, and how to end it.
 #[derive(Debug)]
@@ -79,7 +75,7 @@ impl Acceptor {
             service: Arc::clone(service),
             listener,
             waker: Arc::clone(&waker),
-            refusals: VecDeque::new(),
+            refusals: Refusals::default(),
             failing: None,
             _over: Over { over: Arc::clone(&over), changed: Arc::clone(changed) },
         };
@@ -100,39 +96,6 @@ impl Acceptor {
     }
 }
 
-/// A connection that is told to go, once it has begun to ask: there are clients that take an answer which
-/// comes before their question for a broken connection.
-struct Refused {
-    stream: Arc<Stream>,
-    until: Instant,
-    /// What is still to be said.
-    answer: Option<Vec<u8>>,
-}
-
-impl Refused {
-    /// Reads away what came and answers; says whether there may be more to read.
-    fn goes_on(&mut self) -> bool {
-        let more = discard(&self.stream);
-        self.say();
-        more
-    }
-
-    /// The answer fits the socket's buffer. Ending our direction only, and reading on: a reset would
-    /// overtake the answer.
-    fn say(&mut self) {
-        if let Some(answer) = self.answer.take() {
-            let _ = self.stream.write(&[io::IoSlice::new(&answer)]);
-            let _ = self.stream.end_writing();
-        }
-    }
-}
-
-impl Drop for Refused {
-    fn drop(&mut self) {
-        self.say();
-    }
-}
-
 /// What an accept thread does next.
 enum Go {
     On,
@@ -144,7 +107,7 @@ struct Accept {
     service: Arc<Service>,
     listener: Listener,
     waker: Arc<Waker>,
-    refusals: VecDeque<Refused>,
+    refusals: Refusals,
     /// When a failure that goes on was last logged, and how often it struck since.
     failing: Option<(Instant, u64)>,
     _over: Over,
@@ -155,15 +118,10 @@ impl Accept {
         let mut rest_until = None;
         loop {
             let now = Instant::now();
-            while self.refusals.front().is_some_and(|refusal| refusal.until <= now) {
-                self.refusals.pop_front();
-            }
+            self.refusals.expire(now);
             let resting = rest_until.is_some_and(|until| until > now);
             let deadline =
-                [rest_until.filter(|_| resting), self.refusals.front().map(|refusal| refusal.until)]
-                    .into_iter()
-                    .flatten()
-                    .min();
+                [rest_until.filter(|_| resting), self.refusals.deadline()].into_iter().flatten().min();
             let ready = match self.wait(resting, deadline.map_or(Deadline::NEVER, Deadline::at)) {
                 Ok(ready) => ready,
                 Err(e) => {
@@ -176,8 +134,7 @@ impl Accept {
             if ready[0] {
                 return;
             }
-            let mut said = ready[2..].iter();
-            self.refusals.retain_mut(|refusal| !said.next().copied().unwrap_or(false) || refusal.goes_on());
+            self.refusals.go_on(&ready[2..]);
             if ready[1] {
                 match self.accept_all() {
                     Go::On => {}
@@ -190,7 +147,7 @@ impl Accept {
 
     /// Says who is ready: the waker, the listener, the refusals in their order.
     fn wait(&self, resting: bool, deadline: Deadline) -> io::Result<Vec<bool>> {
-        let mut fds = Vec::with_capacity(2 + self.refusals.len());
+        let mut fds = Vec::with_capacity(2);
         fds.push(PollFd::from_borrowed_fd(self.waker.as_fd(), PollFlags::IN));
         // HUP comes unasked: while it rests, the waker stands in for the listener, asked for nothing.
         fds.push(if resting {
@@ -198,9 +155,7 @@ impl Accept {
         } else {
             PollFd::from_borrowed_fd(self.listener.socket.as_fd(), PollFlags::IN)
         });
-        for refusal in &self.refusals {
-            fds.push(PollFd::from_borrowed_fd(refusal.stream.as_fd(), PollFlags::IN));
-        }
+        fds.extend(self.refusals.descriptors().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         // Without a deadline: woken by a connection, or by `Acceptor::stop`.
         poll(&mut fds, deadline)?;
         Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
@@ -282,17 +237,11 @@ impl Accept {
         }
     }
 
-    /// Answers 503 without a thread.
+    /// Answers without a thread.
     fn refuse(&mut self, stream: &Arc<Stream>, refusal: &Refusal) {
         self.service.counters.one(refusal.count);
-        if self.refusals.len() >= REFUSALS {
-            self.refusals.pop_front();
-        }
-        self.refusals.push_back(Refused {
-            stream: Arc::clone(stream),
-            until: Instant::now() + REFUSAL_TIME,
-            answer: Some(respond::print(&refusal.reply(), &self.service.config.headers.http)),
-        });
+        let fields = &self.service.config.headers.http;
+        self.refusals.push(stream, respond::print(&refusal.reply(), fields));
     }
 
     fn complain(&mut self, what: &str, error: &io::Error) {
@@ -317,14 +266,6 @@ impl Accept {
             .number("times", times + 1)
             .write();
         self.failing = Some((Instant::now(), 0));
-    }
-}
-
-/// Reads away what a refused client sends; says whether there may be more.
-fn discard(stream: &Stream) -> bool {
-    match stream.read_by(&mut [0; 4096], Deadline::after(Duration::ZERO)) {
-        Ok(read) => read > 0,
-        Err(e) => e.kind() == io::ErrorKind::TimedOut,
     }
 }
 

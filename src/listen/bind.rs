@@ -3,41 +3,24 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-use super::{Announced, ListenError, Listener};
+use super::listener::{Announced, ListenError, Listener, SocketFile, announce};
 use crate::config::Address;
 
 /// Connections that may wait to be accepted. With std's 128 a burst of a thousand waits a second for the
 /// SYN to be sent again; the system's own limit (net.core.somaxconn) still holds.
 const BACKLOG: i32 = 4096;
 
-/// A unix socket's file: removed when this is dropped, if it is still the one we made.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|file| file.dev() == self.device && file.ino() == self.inode);
-        if ours {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-pub(super) fn bind(address: &Address) -> Result<Listener, ListenError> {
+/// Begins to listen on an address.
+pub fn bind(address: &Address) -> Result<Listener, ListenError> {
     match address {
         Address::Tcp(address) => {
             tcp(*address, true).map_err(|e| ListenError::Bind(address.to_string(), e.into()))
@@ -73,22 +56,6 @@ fn tcp(address: SocketAddr, only_v6: bool) -> Result<Listener, Errno> {
     rustix::net::listen(&socket, BACKLOG)?;
     let announced = announce(socket.as_fd());
     Ok(Listener { socket, announced, _file: None })
-}
-
-/// The address that a listening socket has.
-pub(super) fn announce(socket: BorrowedFd<'_>) -> Announced {
-    let Ok(name) = rustix::net::getsockname(socket) else { return Announced::Unnamed };
-    if let Ok(address) = SocketAddr::try_from(name.clone()) {
-        return Announced::Tcp(address);
-    }
-    let path = rustix::net::SocketAddrUnix::try_from(name)
-        .ok()
-        .and_then(|unix| unix.path_bytes().map(|path| PathBuf::from(os_string(path))));
-    path.map_or(Announced::Unnamed, Announced::Unix)
-}
-
-fn os_string(bytes: &[u8]) -> std::ffi::OsString {
-    std::os::unix::ffi::OsStringExt::from_vec(bytes.to_vec())
 }
 
 /// Whether somebody listens there; never waits.

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use listenfd::ListenFd;
 use rustix::net::{SocketType, sockopt};
 
-use super::{ListenError, Listener, bind};
+use super::listener::{ListenError, Listener, announce};
 use crate::sys::reason;
 
 /// The most descriptors that are believed to be handed over.
@@ -92,7 +92,7 @@ fn look(socket: OwnedFd, fd: i32) -> Result<Inherited, ListenError> {
     }
     if sockopt::socket_acceptconn(&socket).unwrap_or(false) {
         rustix::io::ioctl_fionbio(&socket, true).map_err(|e| failed(&reason(&e.into())))?;
-        let announced = bind::announce(socket.as_fd());
+        let announced = announce(socket.as_fd());
         return Ok(Inherited::Listener(Listener { socket, announced, _file: None }));
     }
     // A connection is read with blocking calls.

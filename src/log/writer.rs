@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::{Line, Shape, Shared};
+use super::line::{Line, Shape, Shared};
 use crate::config::Level;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;

@@ -10,7 +10,8 @@ use std::os::fd::AsFd;
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::tcp_table;
+pub use super::tcp_table::Owner;
+use super::tcp_table::{self, Described};
 
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
 const BY_FAMILY: u16 = 20;
@@ -42,42 +43,6 @@ const ANSWER: usize = 8 * 1024;
 
 /// Answers that are read for one dump at most.
 const ANSWERS: usize = 16;
-
-/// One socket, as the kernel describes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Described {
-    pub(super) state: u8,
-    pub(super) local: SocketAddr,
-    pub(super) peer: SocketAddr,
-    /// Sent or queued, and not acknowledged.
-    pub(super) unacknowledged: u32,
-    pub(super) user: u32,
-    /// 0 for a socket that no process has a descriptor of.
-    pub(super) inode: u32,
-    /// It takes no connections to IPv4 addresses.
-    pub(super) only_v6: bool,
-}
-
-impl Described {
-    fn owner(self) -> Owner {
-        Owner { user: self.user, inode: self.inode }
-    }
-
-    /// Whether a connection to 127.0.0.1 could reach it, if it listens.
-    fn is_on_loopback(&self) -> bool {
-        let address = self.local.ip().to_canonical();
-        !self.only_v6 && (address.is_unspecified() || address == IpAddr::from(Ipv4Addr::LOCALHOST))
-    }
-}
-
-/// Whose socket it is, and which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// Who created it. For a connection that has not been accepted yet, or has been closed, some kernels say 0.
-    pub user: u32,
-    /// The number of the open socket, which no other one has; 0 if no process has a descriptor of it.
-    pub inode: u32,
-}
 
 /// Bytes that were written to this connection and that the peer's kernel has not acknowledged; `None` where
 /// that cannot be known: not TCP, not connected any more, no netlink.

@@ -5,7 +5,42 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::kernel;
-use super::tcp::Described;
+
+/// One socket, as the kernel describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Described {
+    pub(super) state: u8,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    /// Sent or queued, and not acknowledged.
+    pub(super) unacknowledged: u32,
+    pub(super) user: u32,
+    /// 0 for a socket that no process has a descriptor of.
+    pub(super) inode: u32,
+    /// It takes no connections to IPv4 addresses.
+    pub(super) only_v6: bool,
+}
+
+impl Described {
+    pub(super) fn owner(self) -> Owner {
+        Owner { user: self.user, inode: self.inode }
+    }
+
+    /// Whether a connection to 127.0.0.1 could reach it, if it listens.
+    pub(super) fn is_on_loopback(&self) -> bool {
+        let address = self.local.ip().to_canonical();
+        !self.only_v6 && (address.is_unspecified() || address == IpAddr::from(Ipv4Addr::LOCALHOST))
+    }
+}
+
+/// Whose socket it is, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Who created it. For a connection that has not been accepted yet, or has been closed, some kernels say 0.
+    pub user: u32,
+    /// The number of the open socket, which no other one has; 0 if no process has a descriptor of it.
+    pub inode: u32,
+}
 
 /// All of them; `None` where they cannot be read.
 pub(super) fn read() -> Option<Vec<Described>> {

@@ -1,0 +1,87 @@
+//! Connections that are refused without a thread of their own.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::sink::Stream;
+use crate::sys::deadline::Deadline;
+
+/// Refused connections that are still read, so that the answer is not lost to a reset: how many, how long.
+const MAX_REFUSED: usize = 64;
+const LAST_READ: Duration = Duration::from_secs(1);
+
+/// The connections that are being refused, oldest first.
+#[derive(Default)]
+pub(super) struct Refusals(VecDeque<Refused>);
+
+/// A connection that is answered once its request has begun: some clients take an answer that comes before their
+/// request for a broken connection.
+struct Refused {
+    stream: Arc<Stream>,
+    until: Instant,
+    /// What is still to be sent.
+    answer: Option<Vec<u8>>,
+}
+
+impl Refusals {
+    pub(super) fn push(&mut self, stream: &Arc<Stream>, answer: Vec<u8>) {
+        if self.0.len() >= MAX_REFUSED {
+            self.0.pop_front();
+        }
+        let until = Instant::now() + LAST_READ;
+        self.0.push_back(Refused { stream: Arc::clone(stream), until, answer: Some(answer) });
+    }
+
+    /// Ends those whose time is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.0.front().is_some_and(|refused| refused.until <= now) {
+            self.0.pop_front();
+        }
+    }
+
+    /// When the time of the first one is over.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.0.front().map(|refused| refused.until)
+    }
+
+    /// Their descriptors, in their order.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(|refused| refused.stream.as_fd())
+    }
+
+    /// Goes on with those that have something to read, in their order.
+    pub(super) fn go_on(&mut self, ready: &[bool]) {
+        let mut ready = ready.iter();
+        self.0.retain_mut(|refused| !ready.next().copied().unwrap_or(false) || refused.goes_on());
+    }
+}
+
+impl Refused {
+    /// Reads away what came and answers; says whether there may be more to read.
+    fn goes_on(&mut self) -> bool {
+        let more = match self.stream.read_by(&mut [0; 4096], Deadline::after(Duration::ZERO)) {
+            Ok(read) => read > 0,
+            Err(e) => e.kind() == std::io::ErrorKind::TimedOut,
+        };
+        self.answer();
+        more
+    }
+
+    /// The answer fits the socket's buffer. Only our direction is ended, and the other one is read on: a reset would
+    /// overtake the answer.
+    fn answer(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            let _ = self.stream.write(&[IoSlice::new(&answer)]);
+            let _ = self.stream.end_writing();
+        }
+    }
+}
+
+impl Drop for Refused {
+    fn drop(&mut self) {
+        self.answer();
+    }
+}
