@@ -33,6 +33,9 @@ use crate::ws::serve::serve;
 /// What a shutdown may take beside `--inputgrace` and twice `--grace`: what is still said, and the closes.
 const SHUTDOWN: Duration = Duration::from_secs(1).saturating_add(SHUTDOWN_CLOSE_TIMEOUT);
 
+/// If the system can hold fewer connections than this, that is worth a warning.
+const FEW_CONNECTIONS: usize = 100;
+
 /// Signals that come this soon after the first are not another one.
 const SAME_SIGNAL: Duration = Duration::from_millis(50);
 
@@ -180,6 +183,14 @@ fn service(
     let most = wanted.map_or(possible, |wanted| wanted.min(possible));
     if wanted.is_some_and(|wanted| wanted > possible) {
         log.warn("--maxclients is more than this system can hold")
+            .number("connections", possible)
+            .field("limit", reason)
+            .write();
+    }
+    let many =
+        config.oneshot || config.listen == Listen::Inetd || wanted.is_some() || possible >= FEW_CONNECTIONS;
+    if !many {
+        log.warn("only few connections are possible")
             .number("connections", possible)
             .field("limit", reason)
             .write();

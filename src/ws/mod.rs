@@ -3,6 +3,7 @@
 //! - [`serve`]: requests, until one of them is an upgrade
 //! - `upgrade`: checks, the room, the 101
 //! - `converse`: the loop of a client: a message in, a line to the program
+//! - `stream`, `inbound`, `liveness`: its messages, the way to the program, its clocks
 //! - `close`: the close frames, then TCP
 
 mod ahead;
@@ -15,4 +16,5 @@ mod pieces;
 mod plain;
 pub mod serve;
 mod socket_reader;
+mod stream;
 mod upgrade;

@@ -236,3 +236,14 @@ fn places_are_given_back_however_a_client_goes() {
     let metrics = scrape(&server);
     assert_eq!(metrics.get("scalesocket_clients_joined_total", &[]), Some(30.0));
 }
+
+#[test]
+fn a_system_that_holds_only_few_connections_is_said_at_start() {
+    let through = |options: &[&str]| Server::with(options).through_shell("ulimit -n 64 && exec \"$@\"").cat();
+    let warning =
+        ["WARN", "only few connections are possible", "connections=", "limit=\"open files (ulimit -n)\""];
+    through(&[]).wait_for_line(&warning);
+    let server = through(&["--maxclients=10"]);
+    drop(server.join("/room"));
+    assert_eq!(server.log.times(&[warning[1]]), (0, 0), "that was meant");
+}

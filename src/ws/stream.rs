@@ -1,0 +1,127 @@
+//! A client's messages, as tungstenite puts them together: how it is set up, set up anew, and what its errors mean.
+
+use std::io;
+use std::time::Instant;
+
+use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
+use tungstenite::{Bytes, Error};
+
+use super::ahead::READ_BUFFER;
+use super::close::Leave;
+use super::socket_reader::SocketReader;
+use crate::framing::heads::Kind;
+use crate::room::Member;
+use crate::service::Service;
+
+/// The largest control frame, in bytes (RFC 6455 §5.5).
+const CONTROL_FRAME: usize = 125;
+
+/// A message of more bytes leaves a buffer behind that is not kept even for a client that sends much.
+const MAX_KEPT_BUFFER: usize = 64 * 1024;
+
+/// Why a client is closed whose large message there is no memory map for.
+const NO_MAPS: &str = "out of memory maps, try again later";
+
+/// See the module's documentation.
+pub(super) struct MessageStream<'a> {
+    socket: WebSocket<SocketReader<'a>>,
+    config: WebSocketConfig,
+    /// Messages and control frames that were read.
+    items: u64,
+    /// Bytes of the largest message since tungstenite was set up.
+    largest: usize,
+}
+
+/// What a read brought.
+pub(super) enum Item {
+    Message(Kind, Bytes),
+    /// A control frame, or a time-out.
+    Nothing,
+    End(Leave),
+}
+
+impl<'a> MessageStream<'a> {
+    /// With what came behind the request.
+    pub(super) fn new(service: &Service, member: &'a Member, rest: Vec<u8>) -> Self {
+        let limit = service.config.limits.message;
+        // A control frame is no message: one may be larger than those may be.
+        let largest_frame = limit.max(CONTROL_FRAME);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(Some(limit))
+            .max_frame_size(Some(largest_frame));
+        let reader = SocketReader::new(member, rest, largest_frame, service.connections.maps());
+        let socket = WebSocket::from_raw_socket(reader, Role::Server, Some(config));
+        Self { socket, config, items: 0, largest: 0 }
+    }
+
+    /// Whether tungstenite has to be set up anew before the next read: it keeps its buffer as large as the largest
+    /// message made it, for good.
+    pub(super) fn needs_renewal(&self) -> bool {
+        let reader = self.socket.get_ref();
+        let too_much = self.largest > MAX_KEPT_BUFFER || self.largest > READ_BUFFER && !reader.is_busy();
+        too_much && reader.is_read_out(self.items) || reader.needs_renewal()
+    }
+
+    /// The same with a small buffer. It holds nothing; a pong that it still owes goes first.
+    pub(super) fn renew(mut self) -> Self {
+        let _ = self.socket.flush();
+        let mut socket =
+            WebSocket::from_raw_socket(self.socket.into_inner(), Role::Server, Some(self.config));
+        socket.get_mut().renewed();
+        Self { socket, largest: 0, ..self }
+    }
+
+    /// Whether more messages have come whole: the next read does not wait.
+    pub(super) fn has_more(&self) -> bool {
+        self.socket.get_ref().has_more(self.items)
+    }
+
+    /// Where the bytes come from.
+    pub(super) fn reader(&mut self) -> &mut SocketReader<'a> {
+        self.socket.get_mut()
+    }
+
+    /// When bytes last came.
+    pub(super) fn heard(&self) -> Instant {
+        self.socket.get_ref().heard()
+    }
+
+    /// Reads, waiting for as long as the socket's receive time-out says.
+    pub(super) fn read(&mut self) -> Item {
+        let read = self.socket.read();
+        self.items += u64::from(read.is_ok());
+        let (kind, message) = match read {
+            Ok(Message::Text(text)) => (Kind::Text, text.into()),
+            Ok(Message::Binary(bytes)) => (Kind::Binary, bytes),
+            Ok(Message::Close(frame)) => {
+                let code = frame.map(|frame| self.socket.get_ref().close_code(frame.code.into()));
+                return Item::End(Leave::Closed(code));
+            }
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => return Item::Nothing,
+            Err(Error::Io(e)) if is_timeout(&e) => return Item::Nothing,
+            Err(Error::Io(_)) if self.socket.get_ref().lacks_maps() => {
+                return Item::End(Leave::Broken(1013, NO_MAPS));
+            }
+            Err(e) => return Item::End(after_error(&e)),
+        };
+        self.largest = self.largest.max(message.len());
+        Item::Message(kind, message)
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn after_error(error: &Error) -> Leave {
+    use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+    match error {
+        Error::Protocol(ResetWithoutClosingHandshake) => Leave::Gone,
+        Error::Protocol(_) => Leave::Broken(1002, "protocol error"),
+        Error::Utf8(_) => Leave::Broken(1007, "text is not UTF-8"),
+        Error::Capacity(_) => Leave::Broken(1009, "message too large"),
+        _ => Leave::Gone,
+    }
+}
