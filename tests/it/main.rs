@@ -17,6 +17,7 @@ mod crash_loop;
 mod descriptor_limit;
 mod exits;
 mod fairness;
+mod framings;
 mod gwsocket;
 mod handshake_queue;
 mod history;
