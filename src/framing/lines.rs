@@ -58,6 +58,8 @@ pub struct Splitter {
     partial: Vec<u8>,
     /// The item is over the limit: thrown away up to its delimiter.
     discarding: bool,
+    /// The beginning of this item has been given already: see [`Splitter::flush`].
+    flushed: bool,
     overlong: u64,
 }
 
@@ -72,6 +74,7 @@ impl Splitter {
             policy,
             partial: Vec::new(),
             discarding: false,
+            flushed: false,
             overlong: 0,
         }
     }
@@ -111,16 +114,37 @@ impl Splitter {
         self.discarding = false;
     }
 
+    /// What has come of an item whose end has not, as [`Splitter::flush`] would give it: up to the last whole
+    /// character, and without a `\r` that may belong to the end.
+    pub fn partial(&self) -> &[u8] {
+        let whole = &self.partial[..self.partial.len() - unfinished_character(&self.partial)];
+        let whole = self.without_cr(whole);
+        // One byte more than allowed, which is not the `\r` that there was room for.
+        if whole.len() > self.limit { &[] } else { whole }
+    }
+
+    /// Gives what has come of an item whose end has not. The rest of it is an item of its own; if there is none, the
+    /// end gives nothing more.
+    pub fn flush(&mut self, mut item: impl FnMut(&[u8])) {
+        if self.partial().is_empty() {
+            return;
+        }
+        let rest = self.partial.split_off(self.partial.len() - unfinished_character(&self.partial));
+        let whole = std::mem::replace(&mut self.partial, rest);
+        self.give(&whole, &mut item);
+        self.flushed = true;
+    }
+
     /// How many items were over the limit since the last call.
     pub fn take_overlong(&mut self) -> u64 {
         std::mem::take(&mut self.overlong)
     }
 
     fn give(&mut self, bytes: &[u8], item: &mut impl FnMut(&[u8])) {
-        let bytes = match bytes {
-            [head @ .., b'\r'] if self.strip_cr => head,
-            whole => whole,
-        };
+        let bytes = self.without_cr(bytes);
+        if std::mem::take(&mut self.flushed) && bytes.is_empty() {
+            return;
+        }
         if bytes.len() > self.limit {
             self.overlong += 1;
             if self.policy == Overlong::Cut {
@@ -128,6 +152,13 @@ impl Splitter {
             }
         } else {
             item(bytes);
+        }
+    }
+
+    fn without_cr<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        match bytes {
+            [head @ .., b'\r'] if self.strip_cr => head,
+            whole => whole,
         }
     }
 
@@ -148,6 +179,21 @@ impl Splitter {
         self.partial.extend_from_slice(bytes);
         true
     }
+}
+
+/// How many bytes at the end begin a UTF-8 character that goes on behind them.
+fn unfinished_character(bytes: &[u8]) -> usize {
+    for (back, byte) in bytes.iter().rev().take(3).enumerate().map(|(index, byte)| (index + 1, byte)) {
+        let length = match byte {
+            0x80..0xc0 => continue,
+            0xc0..0xe0 => 2,
+            0xe0..0xf0 => 3,
+            0xf0..0xf8 => 4,
+            _ => 1,
+        };
+        return if length > back { back } else { 0 };
+    }
+    0
 }
 
 #[cfg(test)]
@@ -216,6 +262,57 @@ mod tests {
             let (items, overlong) = split_as(b"\n", true, 5, Overlong::Cut, input, step);
             assert_eq!(items, ["12345", "12345", "1", "12345", "12345", "12345"], "steps of {step}");
             assert_eq!(overlong, 3, "steps of {step}");
+        }
+    }
+
+    #[test]
+    fn a_flushed_beginning_is_an_item_and_its_end_alone_is_none() {
+        // A `|` flushes.
+        for (input, strip_cr, wanted) in [
+            ("Name: |Bob\nnext\n", true, &["Name: ", "Bob", "next"] as &[&str]),
+            ("Name: |\nnext\n", true, &["Name: ", "next"]),
+            ("Name: |\r\n\nnext", true, &["Name: ", "", "next"]),
+            ("10%\r|20%\r|\n", true, &["10%", "20%"]),
+            ("10%\r|\n", false, &["10%\r"]),
+            ("|a\n||b||c", true, &["a", "b", "c"]),
+            ("\r|\n", true, &[""]),
+            ("a|\r", true, &["a"]),
+        ] {
+            let mut splitter = Splitter::new(b"\n", strip_cr, 100, Overlong::Discard);
+            let mut items = Vec::new();
+            let mut take = |item: &[u8]| items.push(String::from_utf8_lossy(item).into_owned());
+            for byte in input.bytes() {
+                if byte == b'|' {
+                    splitter.flush(&mut take);
+                    assert!(splitter.partial().is_empty(), "nothing is given twice");
+                } else {
+                    splitter.push(&[byte], &mut take);
+                }
+            }
+            splitter.finish(&mut take);
+            assert_eq!(items, wanted, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn a_flush_does_not_cut_a_character() {
+        for text in ["a\u{fc}", "a\u{20ac}", "a\u{1f600}", "a\u{fc}b"] {
+            for cut in 1..=text.len() {
+                let mut splitter = Splitter::new(b"\n", true, 100, Overlong::Discard);
+                let mut items = Vec::new();
+                let mut take =
+                    |item: &[u8]| items.push(String::from_utf8(item.to_vec()).expect("whole characters"));
+                splitter.push(&text.as_bytes()[..cut], &mut take);
+                splitter.flush(&mut take);
+                splitter.push(&text.as_bytes()[cut..], &mut take);
+                splitter.push(b"\n", &mut take);
+                assert_eq!(items.concat(), text, "cut at {cut}");
+            }
+        }
+        for (bytes, unfinished) in
+            [(&b""[..], 0), (b"\x80\x80\x80\x80", 0), (b"a\xff", 0), (b"\xf0\x9f\x98", 3), (b"\xc3", 1)]
+        {
+            assert_eq!(unfinished_character(bytes), unfinished, "{bytes:?}");
         }
     }
 

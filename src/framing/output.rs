@@ -86,14 +86,16 @@ impl Decoded {
     }
 }
 
-/// The keys of a JSON object that are obeyed.
+/// What an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keys {
-    None,
-    /// All but `_room`.
-    Room,
-    /// All.
-    Server,
+enum Format {
+    Text,
+    /// JSON, of which no key is obeyed.
+    JsonLine,
+    /// Text, or a JSON object with all keys but `_room`.
+    Json,
+    /// Text, or a JSON object with all keys.
+    JsonWithRoom,
 }
 
 /// Cuts one program's output into messages.
@@ -103,7 +105,7 @@ pub struct Decoder(Cutter);
 #[derive(Debug)]
 enum Cutter {
     /// Items that end in a delimiter.
-    Items(Splitter, Keys),
+    Items(Splitter, Format),
     Chunks,
     Gwsocket(Packets<gwsocket::Header>),
     Lsp(Packets<lsp::Header>),
@@ -120,14 +122,14 @@ impl Decoder {
         let splitter = |set: &[u8], strip_cr| Splitter::new(set, strip_cr, limit, Overlong::Discard);
         Self(match *output {
             Output::Delimited { ref delimiters, strip_cr, json, room } => {
-                let keys = match (json, room) {
-                    (false, _) => Keys::None,
-                    (true, false) => Keys::Room,
-                    (true, true) => Keys::Server,
+                let format = match (json, room) {
+                    (false, _) => Format::Text,
+                    (true, false) => Format::Json,
+                    (true, true) => Format::JsonWithRoom,
                 };
-                Cutter::Items(splitter(delimiters, strip_cr), keys)
+                Cutter::Items(splitter(delimiters, strip_cr), format)
             }
-            Output::Jsonl => Cutter::Items(splitter(b"\n", true), Keys::None),
+            Output::Jsonl => Cutter::Items(splitter(b"\n", true), Format::JsonLine),
             Output::Chunks => Cutter::Chunks,
             Output::Gwsocket => Cutter::Gwsocket(Packets::new(limit)),
             Output::Lsp => Cutter::Lsp(Packets::new(limit)),
@@ -140,8 +142,8 @@ impl Decoder {
     /// Takes the next bytes and adds each message that they complete.
     pub fn push(&mut self, bytes: &[u8], batch: &mut Batch, decoded: &mut Decoded) {
         let result = match &mut self.0 {
-            Cutter::Items(splitter, keys) => {
-                splitter.push(bytes, |item| add_item(item, *keys, batch, decoded));
+            Cutter::Items(splitter, format) => {
+                splitter.push(bytes, |item| add_item(item, *format, batch, decoded));
                 decoded.overlong += splitter.take_overlong();
                 return;
             }
@@ -177,11 +179,36 @@ impl Decoder {
         decoded.broken = result.err();
     }
 
+    /// Whether [`Decoder::flush_partial`] would add a message.
+    ///
+    /// What may become a JSON object is never sent in part where its keys are obeyed: it may be private. Nor is
+    /// anything of the framings whose messages have a length.
+    pub fn has_partial(&self) -> bool {
+        let Cutter::Items(splitter, format) = &self.0 else { return false };
+        let partial = splitter.partial();
+        match format {
+            Format::Text => !partial.is_empty(),
+            Format::JsonLine => false,
+            Format::Json | Format::JsonWithRoom => {
+                partial.trim_ascii_start().first().is_some_and(|&first| first != b'{')
+            }
+        }
+    }
+
+    /// Adds what was printed without an end as a message, a text for everybody.
+    pub fn flush_partial(&mut self, batch: &mut Batch, decoded: &mut Decoded) {
+        if self.has_partial()
+            && let Cutter::Items(splitter, _) = &mut self.0
+        {
+            splitter.flush(|item| decoded.bad_text += u64::from(heads::encode(batch, Kind::Text, item)));
+        }
+    }
+
     /// The output has ended: adds the last message, if it was not terminated.
     pub fn finish(&mut self, batch: &mut Batch, decoded: &mut Decoded) {
         match &mut self.0 {
-            Cutter::Items(splitter, keys) => {
-                splitter.finish(|item| add_item(item, *keys, batch, decoded));
+            Cutter::Items(splitter, format) => {
+                splitter.finish(|item| add_item(item, *format, batch, decoded));
                 decoded.overlong += splitter.take_overlong();
             }
             Cutter::Chunks => {}
@@ -192,9 +219,9 @@ impl Decoder {
     }
 }
 
-fn add_item(item: &[u8], keys: Keys, batch: &mut Batch, decoded: &mut Decoded) {
-    if keys != Keys::None {
-        match json::header(item, keys == Keys::Server) {
+fn add_item(item: &[u8], format: Format, batch: &mut Batch, decoded: &mut Decoded) {
+    if matches!(format, Format::Json | Format::JsonWithRoom) {
+        match json::header(item, format == Format::JsonWithRoom) {
             Header::Send { to, rooms, keep } => {
                 decoded.addresses.set(batch.ends.len(), to);
                 decoded.rooms.extend(rooms.map(|rooms| (batch.ends.len(), rooms)));
@@ -388,5 +415,38 @@ mod tests {
         decoded.narrow(&[(1, "a"), (2, "b"), (3, "a")]);
         let sees = |id| -> usize { parts(&decoded, &batch, id).iter().map(Range::len).sum() };
         assert_eq!([sees(1), sees(2), sees(3)], [batch.bytes.len(), batch.range(0).len(), batch.bytes.len()]);
+    }
+
+    #[test]
+    fn what_has_no_end_is_sent_when_asked_unless_it_may_be_private() {
+        let delimited =
+            |json| Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json, room: false };
+        for (output, printed, wanted) in [
+            (delimited(false), "a\nName: ", &["a", "Name: "] as &[&str]),
+            (delimited(false), "a\n", &["a"]),
+            (delimited(false), "{\"_to\":", &["{\"_to\":"]),
+            (delimited(false), "123456789", &[]),
+            (delimited(true), "Name: ", &["Name: "]),
+            (delimited(true), " \t", &[]),
+            (delimited(true), " {\"_to\":", &[]),
+            (delimited(true), "[{", &["[{"]),
+            (Output::Jsonl, "[1,", &[]),
+            (Output::Gwsocket, "\0\0", &[]),
+            (Output::Lsp, "Con", &[]),
+        ] {
+            let mut decoder = Decoder::new(&output, 8);
+            let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+            decoder.push(printed.as_bytes(), &mut batch, &mut decoded);
+            let ended = batch.ends.len();
+            let has_partial = decoder.has_partial();
+            decoder.flush_partial(&mut batch, &mut decoded);
+            assert_eq!(
+                payloads(&batch),
+                wanted.iter().map(|text| text.as_bytes()).collect::<Vec<_>>(),
+                "{printed}"
+            );
+            assert_eq!(has_partial, batch.ends.len() > ended, "{printed}");
+            assert!(!decoder.has_partial());
+        }
     }
 }
