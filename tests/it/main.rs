@@ -34,6 +34,7 @@ mod messages;
 mod metrics;
 mod relay;
 mod rooms;
+mod share;
 mod shutdown;
 mod shutdown_bounds;
 mod standstill;
