@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -51,6 +52,8 @@ pub(super) struct Delivery {
     /// Messages of the backend so far.
     messages: u64,
     bad_text: u64,
+    /// With `--partial`: when what was printed without an end becomes a message.
+    partial_due: Option<Instant>,
     /// The output is a wide pipe.
     wide: Option<Wide>,
 }
@@ -74,6 +77,7 @@ impl Delivery {
             spare: Arc::default(),
             messages: 0,
             bad_text: 0,
+            partial_due: None,
             wide: None,
         }
     }
@@ -110,12 +114,32 @@ impl Delivery {
         if bytes == self.buffer.len() {
             self.buffer.resize(MAX_READ, 0);
         }
+        self.partial_due = match self.recipe.framing.partial {
+            Some(wait) if self.decoder.has_partial() => Instant::now().checked_add(wait),
+            _ => None,
+        };
         self.deliver(fresh, backlog);
         read
     }
 
+    /// When [`Delivery::deliver_partial`] is due.
+    pub(super) fn partial_due(&self) -> Option<Instant> {
+        self.partial_due
+    }
+
+    /// What was printed without an end is a message now, if nothing has come behind it for long enough.
+    pub(super) fn deliver_partial(&mut self, now: Instant, backlog: &mut Backlog) {
+        if self.partial_due.is_some_and(|due| due <= now) {
+            self.partial_due = None;
+            let mut batch = Batch::default();
+            self.decoder.flush_partial(&mut batch, &mut self.decoded);
+            self.deliver(Arc::new(batch), backlog);
+        }
+    }
+
     /// The output is over: a last message without an end is delivered too.
     pub(super) fn finish(&mut self, backlog: &mut Backlog) {
+        self.partial_due = None;
         self.decoded.clear();
         let mut last = Batch::default();
         self.decoder.finish(&mut last, &mut self.decoded);

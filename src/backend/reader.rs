@@ -182,7 +182,12 @@ impl Reader {
     fn next_alarm(&self) -> Option<Instant> {
         let lonely = self.empty_since.filter(|_| self.ending.is_running());
         let linger = lonely.and_then(|at| at.checked_add(self.recipe.times.linger));
-        [linger, self.ending.next(), self.input_check, self.backlog.next()].into_iter().flatten().min()
+        // While a client stalls the output, partial messages wait too.
+        let partial = self.delivery.partial_due().filter(|_| !self.ending.is_stalled());
+        [linger, partial, self.ending.next(), self.input_check, self.backlog.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// An event of its life, and what follows.
@@ -308,6 +313,9 @@ impl Reader {
         let now = Instant::now();
         if self.ending.must_check_exit(now) {
             self.check_exit();
+        }
+        if !self.ending.is_stalled() {
+            self.delivery.deliver_partial(now, &mut self.backlog);
         }
         if self.ending.is_running() {
             self.check_input(now);

@@ -83,3 +83,27 @@ fn with_null_both_a_message_of_several_lines_stays_whole() {
     client.expect_text("");
     assert_eq!(scratch.await_bytes("seen", 19), b"join\n1\0two\nlines\n\0\0");
 }
+
+#[test]
+fn a_prompt_without_an_end_is_a_message_after_the_time_of_partial() {
+    let server = Server::with(&["--partial", "50"])
+        .sh("printf 'name? '; read n; printf 'hello '; sleep 0; echo $n; cat");
+    let mut client = server.join("/room");
+    client.expect_text("name? ");
+    client.send_text("Ann");
+    let rest = client.text();
+    assert!(rest == "hello Ann" || (rest == "hello " && client.text() == "Ann"), "{rest:?}");
+    // A message that has its end is one, however long the next one takes.
+    client.send_text("whole");
+    client.expect_text("whole");
+    client.expect_alive();
+}
+
+#[test]
+fn without_partial_a_prompt_waits_for_its_end() {
+    let server = Server::sh("printf 'name? '; read n; echo $n");
+    let mut client = server.join("/room");
+    client.expect_alive();
+    client.send_text("Ann");
+    client.expect_text("name? Ann");
+}
