@@ -58,7 +58,7 @@ pub enum Share {
 }
 
 /// A program to start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone)]
 pub struct Program {
     /// The program as it was named on the command line; `argv[0]` of the process.
     pub name: OsString,

@@ -12,7 +12,7 @@ use crate::recipe::Destination;
 /// Longest path of a unix socket, in bytes: `sun_path` less its final NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// What a refused address is told.
+/// The end of each error.
 const ADDRESS_FORMS: &str =
     "allowed are IP:PORT, localhost:PORT, [IPV6]:PORT, :PORT and unix:PATH[,mode=OCTAL]";
 
@@ -33,7 +33,7 @@ pub(super) fn address(text: &OsStr) -> Result<Address, String> {
         });
     };
     if host.contains(':') || host.starts_with('[') {
-        return Err(format!("an IPv6 address stands in brackets; {ADDRESS_FORMS}"));
+        return Err(format!("an IPv6 address is written in brackets; {ADDRESS_FORMS}"));
     }
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let port: u16 = match port.parse() {
@@ -71,7 +71,7 @@ pub(super) fn destination(text: &OsStr) -> Result<Destination, String> {
     let port = whole(port).and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0);
     let port = port.ok_or_else(port_is_missing)?;
     if host.contains([':', '[', ']']) {
-        Err(format!("an IPv6 address stands in brackets; {FORMS}"))
+        Err(format!("an IPv6 address is written in brackets; {FORMS}"))
     } else if host.is_empty()
         || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
     {
@@ -88,7 +88,7 @@ fn unix_address(rest: &[u8]) -> Result<Address, String> {
     let mut mode = None;
     if let Some(comma) = rest.iter().rposition(|&byte| byte == b',') {
         let setting = &rest[comma + 1..];
-        // A comma in the path is fine. A setting with a slip in its name must not become a path.
+        // A comma in the path is fine. A setting whose name is misspelled must not become part of the path.
         if setting.contains(&b'=') && !setting.contains(&b'/') {
             mode = Some(socket_mode(setting)?);
             path = &rest[..comma];
@@ -118,7 +118,7 @@ pub(super) fn origins(text: &str) -> Result<Origin, String> {
     let items: Vec<String> = text.split(',').map(str::to_ascii_lowercase).collect();
     if let Some(item) = items.iter().find(|item| *item != "*" && !is_origin(item)) {
         return Err(format!(
-            "{item:?} is no origin; allowed are host, host:port and scheme://host[:port], with commas between, or *"
+            "{item:?} is not an origin; allowed are host, host:port and scheme://host[:port], separated by commas, or *"
         ));
     }
     Ok(if items.iter().any(|item| item == "*") { Origin::Any } else { Origin::Listed(items) })
@@ -302,7 +302,7 @@ mod tests {
             "bücher.example",
         ] {
             let error = origins(text).expect_err(text);
-            assert!(error.contains("is no origin"), "{text}: {error}");
+            assert!(error.contains("is not an origin"), "{text}: {error}");
         }
     }
 }

@@ -1,7 +1,5 @@
 //! What the options are written to: a [`Config`], and what is only decided when all options are known.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +14,8 @@ use crate::framing::input::Input;
 use crate::framing::notices::Notices;
 use crate::framing::output::Output;
 use crate::recipe::{
-    Backend, Destination, HistoryOptions, Incoming, Keep, Program, Recipe, RoomTimes, Share, Slow, Stderr,
-    Step, TcpOptions,
+    Backend, Destination, HistoryOptions, Incoming, Keep, Program, Recipe, RoomTimes, Share, Slow, Step,
+    TcpOptions,
 };
 
 /// See the module's documentation. The start values of what has a default in the table are never used.
@@ -81,15 +79,6 @@ impl Draft {
                 Step { wait: Duration::ZERO, signal: Signal::KILL.as_raw() },
             ],
         };
-        let program = Program {
-            name: OsString::new(),
-            path: PathBuf::new(),
-            arguments: Vec::new(),
-            passed: Vec::new(),
-            cgi_environment: false,
-            stderr: Stderr::Inherit,
-            delay: Duration::ZERO,
-        };
         let config = Config {
             listen: Listen::Inetd,
             recipe: Arc::new(recipe),
@@ -119,7 +108,7 @@ impl Draft {
         Self {
             config,
             addresses: Vec::new(),
-            program,
+            program: Program::default(),
             tcp: TcpOptions { ports: 0..=0, connect_timeout: Duration::ZERO },
             relay_to_sender: false,
             connect: None,

@@ -1,6 +1,5 @@
-//! Whether the system would execute a file, as far as its beginning tells. What it refuses would otherwise be
-//! found out by the first client, and with an error that names the wrong thing: for a missing interpreter
-//! execve(2) says that the file is not there.
+//! Whether the system would execute a file, as far as its beginning tells. Without this check the first client
+//! would find out, and with the wrong error: for a missing interpreter execve(2) says that the file does not exist.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -16,10 +15,10 @@ use crate::sys::reason;
 /// Bytes of a file that the kernel looks at (`BINPRM_BUF_SIZE`).
 const BEGINNING: usize = 256;
 
-/// Interpreters behind each other before the kernel gives up (`exec_binprm`).
+/// Interpreters that run each other before the kernel gives up (`exec_binprm`).
 const INTERPRETERS: usize = 5;
 
-/// Where the formats that somebody has registered are listed (Documentation/admin-guide/binfmt-misc.rst).
+/// Where registered formats are listed (Documentation/admin-guide/binfmt-misc.rst).
 const FORMATS: &str = "/proc/sys/fs/binfmt_misc";
 
 /// Executable formats of the kernel's own: ELF, and the flat one of small processors.
@@ -54,7 +53,7 @@ pub(super) fn why_not_runnable(path: &Path, search: Option<&OsStr>) -> Option<St
 }
 
 fn why_not(path: &Path, search: Option<&OsStr>, depth: usize) -> Option<String> {
-    // One that may be executed and not be read cannot be judged.
+    // A file that may be executed but not read cannot be checked.
     let beginning = beginning(path)?;
     if BINARIES.iter().any(|magic| beginning.starts_with(magic)) {
         return None;
@@ -65,7 +64,7 @@ fn why_not(path: &Path, search: Option<&OsStr>, depth: usize) -> Option<String> 
     let reason = if beginning.is_empty() {
         "it is empty".to_owned()
     } else if beginning.starts_with(b"\xef\xbb\xbf#!") {
-        "a byte order mark stands before its #! line".to_owned()
+        "a byte order mark precedes its #! line".to_owned()
     } else if !beginning.contains(&0) {
         let script = path.display();
         format!("it has no #! line: begin it with one, such as #!/bin/sh, or run it as sh {script}")
@@ -82,7 +81,7 @@ fn beginning(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Why a script cannot be executed, from what stands behind `#!`; `all` if that is all of the file.
+/// Why a script cannot be executed, from what follows `#!`. `all`: the file has nothing more.
 fn why_not_script(behind: &[u8], all: bool, search: Option<&OsStr>, depth: usize) -> Option<String> {
     let (name, argument) = match interpreter(behind, all) {
         Ok(found) => found,
@@ -94,12 +93,15 @@ fn why_not_script(behind: &[u8], all: bool, search: Option<&OsStr>, depth: usize
     }
     let reason = why_not_permitted(path).or_else(|| match depth.checked_sub(1) {
         Some(depth) => why_not(path, search, depth),
-        None => Some("there are too many interpreters, one behind the other".to_owned()),
+        None => Some(
+            "its interpreter is a script, whose interpreter is a script, and so on, too many times"
+                .to_owned(),
+        ),
     });
     if let Some(reason) = reason {
         return Some(format!("interpreter {}: {reason}", path.display()));
     }
-    // env(1) looks for the real one. An option of its own, or a variable, is its affair.
+    // env(1) looks for the real one. Its own options and variables are not checked.
     let wanted = argument.filter(|wanted| {
         path.file_name() == Some(OsStr::new("env")) && !wanted.starts_with(b"-") && !wanted.contains(&b'=')
     })?;
@@ -107,7 +109,7 @@ fn why_not_script(behind: &[u8], all: bool, search: Option<&OsStr>, depth: usize
     let found = match search {
         _ if wanted.contains(&b'/') => Path::new(name).exists(),
         Some(search) => std::env::split_paths(search).any(|directory| directory.join(name).exists()),
-        // It looks in places of its own.
+        // Without `PATH` it searches directories of its own.
         None => !wanted.ends_with(b"\r"),
     };
     (!found).then(|| not_found(wanted))
@@ -138,8 +140,8 @@ fn interpreter(behind: &[u8], all: bool) -> Result<(&[u8], Option<&[u8]>), &'sta
     Ok((name, first.zip(last).map(|(first, last)| &rest[first..=last])))
 }
 
-/// Whether somebody has registered a format that the file may be of: for a text, one with its extension; for
-/// anything else, any. Where the list cannot be read, there may be one.
+/// Whether a format is registered that the file may have: for a text, one with its extension; for anything
+/// else, any. If the list cannot be read, any format may be registered.
 fn is_registered(formats: &Path, path: &Path, text: bool) -> bool {
     let Ok(status) = std::fs::read_to_string(formats.join("status")) else { return !text };
     let Ok(entries) = std::fs::read_dir(formats) else { return !text };
@@ -201,7 +203,7 @@ mod tests {
         for (content, reason) in [
             ("", "it is empty"),
             ("while read -r l; do echo $l; done\n", "it has no #! line: begin it with one"),
-            ("\u{feff}#!/bin/sh\n", "a byte order mark stands before its #! line"),
+            ("\u{feff}#!/bin/sh\n", "a byte order mark precedes its #! line"),
             ("#!/bin/sh\r\ncat\r\n", r"interpreter /bin/sh\r not found: the file has CRLF line ends"),
             ("#! /no/such/thing -x\n", "interpreter /no/such/thing not found"),
             ("#!/no/such/thing", "interpreter /no/such/thing not found"),
@@ -213,7 +215,7 @@ mod tests {
             ("#!/usr/bin/env nosuch\n", "interpreter nosuch not found"),
             ("#!/usr/bin/env /no/such\n", "interpreter /no/such not found"),
             (&format!("#!{}\n", text.display()), "it has no #! line"),
-            (&format!("#!{}\n", inside("script")), "too many interpreters"),
+            (&format!("#!{}\n", inside("script")), "too many times"),
         ] {
             let script = scratch.file("script", content);
             let told =

@@ -79,16 +79,17 @@ fn refuse(parsed: &Parsed<Draft>, framing: &Framing) -> Result<(), String> {
     let packets_out = matches!(framing.output, Output::Gwsocket | Output::Lsp);
     let own_ends_in = !matches!(framing.input, Input::Lines | Input::Nul);
     let null_both = parsed.draft.null == Null::Both && own_ends_in;
+    let frame_of_relay = matches!(frame, None | Some(Frame::Json));
     for (is_so, names, when) in [
         (parsed.program.is_none(), &OF_PROGRAMS as &[&str], "without a program"),
         (relay, &OF_TALK, "with --relay"),
-        (relay && config.recipe.share == Share::Client, &["share"], "with --relay when it is client"),
-        (relay && !matches!(frame, None | Some(Frame::Json)), &["frame"], "with --relay unless it is json"),
+        (relay && config.recipe.share == Share::Client, &["share=client"], "with --relay"),
+        (relay && !frame_of_relay, &["frame"], "with --relay, except --frame=json"),
         (framing.input == Input::Gwsocket, &["joinmsg", "leavemsg"], "with gwsocket's packets"),
         (packets_out, &["delimiters", "null", "partial"], "with a frame that gives lengths"),
-        (null_both, &["null"], "with this frame when it is both"),
+        (null_both, &["null=both"], "with a frame that defines what ends a message"),
     ] {
-        if let Some(name) = names.iter().find(|name| is_so && parsed.gave(name)) {
+        if let Some(name) = names.iter().find(|name| is_so && parsed.gave(option(name))) {
             return Err(format!("--{name} means nothing {when}"));
         }
     }
@@ -98,6 +99,11 @@ fn refuse(parsed: &Parsed<Draft>, framing: &Framing) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// The option that an entry such as `share=client` is about.
+fn option(entry: &str) -> &str {
+    entry.split_once('=').map_or(entry, |(option, _)| option)
 }
 
 /// What is accepted and has no effect.
@@ -111,15 +117,15 @@ fn warnings(parsed: &Parsed<Draft>, framing: &Framing, environment: &Environment
     let alone = recipe.share == Share::Client;
     let mut warnings: Vec<String> = [
         (!parsed.gave("cache"), "cachepersist", "without --cache"),
-        (tagged && !json, "cache", "of tagged messages without JSON messages from the program"),
-        (alone, "cache", "with --share=client: nobody joins later"),
-        (alone, "linger", "with --share=client: nobody comes back"),
+        (tagged && !json, "cache=tagged", "unless messages from the program are JSON"),
+        (alone, "cache", "with --share=client, where no other client joins"),
+        (alone, "linger", "with --share=client, where no client comes back"),
         (!parsed.gave("tcp"), "connecttimeout", "without --tcp"),
         (recipe.slow != Slow::Disconnect, "patience", "without --slow=disconnect"),
         (activated, "addr", "when sockets are passed in LISTEN_FDS"),
     ]
     .into_iter()
-    .filter(|&(is_so, name, _)| is_so && parsed.gave(name))
+    .filter(|&(is_so, name, _)| is_so && parsed.gave(option(name)))
     .map(|(_, name, when)| format!("--{name} has no effect {when}"))
     .collect();
     let rooms = config.rooms.iter().flatten().filter(|name| RESERVED.contains(&name.as_str()));
@@ -405,7 +411,7 @@ mod tests {
             (&["--relay", "--json", "--cache=tagged:1"], &[]),
             (&["--tcp", "--connecttimeout=1", "--patience=1", "--linger=1", "cat"], &[]),
             (&["--cachepersist", "cat"], &["--cachepersist has no effect without --cache"]),
-            (&["--cache=tagged:1", "cat"], &["--cache has no effect of tagged"]),
+            (&["--cache=tagged:1", "cat"], &["--cache=tagged has no effect unless messages"]),
             (
                 &["--share=client", "--cache=1", "--linger=1", "cat"],
                 &["--cache has no effect with --share=client", "--linger has no effect with --share=client"],
@@ -426,6 +432,20 @@ mod tests {
                 assert!(warning.starts_with(wanted), "{line:?}: {warning}");
             }
         }
+    }
+
+    #[test]
+    fn an_address_is_not_used_when_sockets_are_passed() {
+        let warnings = |pid: u32| {
+            let environment = Environment::new([("LISTEN_PID".into(), pid.to_string().into())]);
+            match super::super::parse(words(&["--addr=:1", "--relay"]), &environment) {
+                Ok(super::super::Action::Run(config)) => config.warnings,
+                other => panic!("{other:?}"),
+            }
+        };
+        let own = std::process::id();
+        assert_eq!(warnings(own), ["--addr has no effect when sockets are passed in LISTEN_FDS"]);
+        assert_eq!(warnings(own + 1), [""; 0], "they are for another process");
     }
 
     #[test]

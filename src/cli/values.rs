@@ -115,9 +115,9 @@ pub(super) fn rooms(text: &str) -> Result<Vec<String>, String> {
         name.is_empty() || name.contains('/') || !matches!(valid, Ok(()) | Err(site::NoRoom::Reserved))
     };
     match names.iter().find(|name| bad(name)) {
-        Some(name) => {
-            Err(format!("{name:?} can be no room's name: empty, or with a slash, space, quote or backslash"))
-        }
+        Some(name) => Err(format!(
+            "{name:?} cannot be the name of a room: it is empty or too long, or has a slash, space, quote, backslash or control character"
+        )),
         None => Ok(names),
     }
 }
@@ -236,7 +236,7 @@ pub(super) fn variables(text: &str) -> Result<Vec<String>, String> {
     for name in text.split(',') {
         if name.is_empty() || name.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control()) {
             return Err(
-                "allowed are names with commas between, no spaces and no values: PATH,HOME".to_owned()
+                "allowed are names separated by commas, without spaces and values: PATH,HOME".to_owned()
             );
         }
         if !names.iter().any(|known| known == name) {
@@ -254,7 +254,7 @@ pub(super) fn protocols(text: &str) -> Result<Subprotocols, String> {
     }
     match names.iter().find(|name| !is_token(name)) {
         Some(name) => Err(format!(
-            "{name:?} can be no subprotocol's name; allowed are names with commas between, no spaces: mcp,chat"
+            "{name:?} cannot be a subprotocol; allowed are names separated by commas, without spaces: mcp,chat"
         )),
         None => Ok(Subprotocols::Listed(names)),
     }
