@@ -72,6 +72,8 @@ pub struct Client {
     pub address: String,
     /// The query of its request, raw.
     pub query: String,
+    /// Header fields of its request that join and leave messages speak of.
+    pub headers: Vec<(String, String)>,
     /// When it was upgraded.
     pub since: Instant,
     /// What goes out.
@@ -101,6 +103,7 @@ impl Client {
         room: Arc<str>,
         address: String,
         query: String,
+        headers: Vec<(String, String)>,
         stream: Arc<Stream>,
         queue: usize,
     ) -> Self {
@@ -109,6 +112,7 @@ impl Client {
             room,
             address,
             query,
+            headers,
             since: Instant::now(),
             sink: Outbox::new(Arc::clone(&stream), queue),
             stream,

@@ -22,6 +22,15 @@ impl Notices {
         }
     }
 
+    /// The header fields of a client's request that they speak of, in upper case with `_` for `-`.
+    pub fn header_names(&self) -> impl Iterator<Item = &str> {
+        let templates = match self {
+            Self::Templates { join, leave, .. } => [join.as_ref(), leave.as_ref()],
+            Self::Gwsocket => [None, None],
+        };
+        templates.into_iter().flatten().flat_map(Template::header_names)
+    }
+
     /// The notice that a client has come, as it is written.
     pub fn join(&self, subject: &Subject<'_>) -> Option<Vec<u8>> {
         match self {

@@ -16,6 +16,8 @@ pub struct Subject<'a> {
     pub address: &'a str,
     /// Its query, raw.
     pub query: &'a str,
+    /// Header fields of its request: see [`Template::header_names`].
+    pub headers: &'a [(String, String)],
 }
 
 /// A join or leave message, split at its variables.
@@ -24,6 +26,8 @@ pub struct Template {
     segments: Vec<Segment>,
     /// Names of the query's parameters that it has variables for, in upper case, sorted.
     parameters: Vec<String>,
+    /// Names of the header fields that it has variables for, likewise.
+    headers: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,8 @@ enum Segment {
     Query,
     /// `#QUERY_<NAME>`: the name as it stands in the template.
     Parameter(String),
+    /// `#HTTP_<NAME>`: likewise.
+    Header(String),
 }
 
 /// The variables with a fixed name.
@@ -46,10 +52,11 @@ const FIXED: [(&str, Segment); 4] = [
 ];
 
 const PARAMETER: &str = "QUERY_";
+const HEADER: &str = "HTTP_";
 
 impl Template {
-    /// Finds `#ID`, `#ROOM`, `#REMOTE_ADDR`, `#QUERY_STRING` and `#QUERY_<NAME>`, a name being as many ASCII
-    /// letters, digits and underscores as there are. The longest name that fits wins.
+    /// Finds `#ID`, `#ROOM`, `#REMOTE_ADDR`, `#QUERY_STRING`, `#QUERY_<NAME>` and `#HTTP_<NAME>`, a name being as
+    /// many ASCII letters, digits and underscores as there are. The longest name that fits wins.
     pub fn parse(template: &str) -> Self {
         let (mut segments, mut text, mut rest) = (Vec::new(), String::new(), template);
         while let Some(at) = rest.find('#') {
@@ -69,18 +76,31 @@ impl Template {
         if !text.is_empty() {
             segments.push(Segment::Text(text));
         }
-        let name = |segment: &Segment| match segment {
-            Segment::Parameter(name) => Some(name.to_ascii_uppercase()),
-            _ => None,
+        let names = |name: fn(&Segment) -> Option<&String>| {
+            let names = segments.iter().filter_map(name).map(|name| name.to_ascii_uppercase());
+            let mut names: Vec<String> = names.collect();
+            names.sort_unstable();
+            names.dedup();
+            names
         };
-        let mut parameters: Vec<String> = segments.iter().filter_map(name).collect();
-        parameters.sort_unstable();
-        parameters.dedup();
-        Self { segments, parameters }
+        let parameters = names(|segment| match segment {
+            Segment::Parameter(name) => Some(name),
+            _ => None,
+        });
+        let headers = names(|segment| match segment {
+            Segment::Header(name) => Some(name),
+            _ => None,
+        });
+        Self { segments, parameters, headers }
     }
 
-    /// The message about a client. The values of parameters are percent-encoded anew, so they hold letters,
-    /// digits, `-._~` and `%` only; a variable whose parameter the client did not send stays as it is.
+    /// The header fields of a client's request that it speaks of, in upper case with `_` for `-`.
+    pub(super) fn header_names(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(String::as_str)
+    }
+
+    /// The message about a client. The values of parameters and header fields are percent-encoded anew, so they hold
+    /// letters, digits, `-._~` and `%` only; a variable for what the client did not send stays as it is.
     pub(super) fn render(&self, subject: &Subject<'_>) -> String {
         let values = self.values(subject.query);
         let mut out = String::new();
@@ -98,6 +118,12 @@ impl Template {
                     match self.find(name.as_bytes()).and_then(|at| values[at].as_ref()) {
                         Some(value) => out.push_str(value),
                         None => out.extend(["#", PARAMETER, name]),
+                    }
+                }
+                Segment::Header(name) => {
+                    match subject.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+                        Some((_, value)) => out.push_str(&encode(value.as_bytes())),
+                        None => out.extend(["#", HEADER, name]),
                     }
                 }
             }
@@ -126,10 +152,12 @@ impl Template {
 
 /// The variable that `text` begins with, behind its `#`, and the length of its name.
 fn variable(text: &str) -> Option<(usize, Segment)> {
-    let parameter = text.strip_prefix(PARAMETER).and_then(|rest| {
+    let named = |prefix: &str, segment: fn(String) -> Segment| {
+        let rest = text.strip_prefix(prefix)?;
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-        (end > 0).then(|| (PARAMETER.len() + end, Segment::Parameter(rest[..end].to_owned())))
-    });
+        (end > 0).then(|| (prefix.len() + end, segment(rest[..end].to_owned())))
+    };
+    let parameter = named(PARAMETER, Segment::Parameter).or_else(|| named(HEADER, Segment::Header));
     let fixed = FIXED.into_iter().filter(|(name, _)| text.starts_with(name));
     // Of two of the same length the last one counts: `#QUERY_STRING` is no parameter.
     parameter
@@ -172,9 +200,10 @@ fn encode(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
+    use crate::sys::cpu_time;
 
     fn render(template: &str, subject: &Subject<'_>) -> String {
         Template::parse(template).render(subject)
@@ -184,7 +213,7 @@ mod tests {
     fn variables_are_replaced_once_and_the_longest_name_wins() {
         let query =
             "a=1&ab=2&name=J%C3%B6rg+X&evil=%23ID%22%0A&a=3&string=no&novalue&=x&Mixed_1=%2b&%6doved=4";
-        let subject = Subject { id: 7, room: "ro%20om", address: "127.0.0.1:5", query };
+        let subject = Subject { id: 7, room: "ro%20om", address: "127.0.0.1:5", query, headers: &[] };
         let cases = [
             (r#"{"t":"Join","_from":#ID}"#, r#"{"t":"Join","_from":7}"#),
             ("#ROOM #REMOTE_ADDR", "ro%20om 127.0.0.1:5"),
@@ -213,7 +242,7 @@ mod tests {
 
     #[test]
     fn neither_a_value_nor_a_name_of_a_client_brings_another_variable_in_or_takes_one_away() {
-        let subject = Subject { id: 7, room: "#ID", address: "#ROOM", query: "a=#ID" };
+        let subject = Subject { id: 7, room: "#ID", address: "#ROOM", query: "a=#ID", headers: &[] };
         assert_eq!(render("#ROOM #REMOTE_ADDR #QUERY_A", &subject), "#ID #ROOM %23ID");
         for (template, name, wanted) in [
             ("#QUERY_NAME-#ID", "name-#id", "#QUERY_NAME-7"),
@@ -227,20 +256,32 @@ mod tests {
             ("#ID", "", "7"),
         ] {
             let query = format!("{}=eve", encode(name.as_bytes()));
-            let subject = Subject { id: 7, room: "r", address: "a", query: &query };
+            let subject = Subject { id: 7, room: "r", address: "a", query: &query, headers: &[] };
             assert_eq!(render(template, &subject), wanted, "{query}");
         }
     }
 
     #[test]
+    fn header_fields_are_named_without_case_and_their_values_encoded() {
+        let template = "#HTTP_X_USER #http_x_user #HTTP_x_User. #HTTP_X_USERS #HTTP_ #HTTP_X-USER #ID#HTTP_A";
+        let parsed = Template::parse(template);
+        assert_eq!(parsed.header_names().collect::<Vec<_>>(), ["A", "X", "X_USER", "X_USERS"]);
+        let headers = [("X_USER", "J\u{f6}rg \"#ID\""), ("A", "")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let subject = Subject { id: 7, room: "r", address: "a", query: "http_x_users=1", headers: &headers };
+        let value = "J%C3%B6rg%20%22%23ID%22";
+        let wanted = format!("{value} #http_x_user {value}. #HTTP_X_USERS #HTTP_ #HTTP_X-USER 7");
+        assert_eq!(parsed.render(&subject), wanted);
+    }
+
+    #[test]
     fn many_parameters_and_a_long_template_cost_their_lengths_and_not_the_product() {
-        let start = Instant::now();
         // Each `#` would be compared with each parameter: four thousand million comparisons.
         let many = |text: fn(u32) -> String| (0..64_000).map(text).collect::<Vec<_>>().concat();
         let (query, template) = (many(|n| format!("p{n}=1&")), many(|n| format!("#QUERY_Q{n}#")));
-        let subject = Subject { id: 7, room: "r", address: "a", query: &query };
-        assert_eq!(render(&template, &subject), template);
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let subject = Subject { id: 7, room: "r", address: "a", query: &query, headers: &[] };
+        let cost = cpu_time::of(|| assert_eq!(render(&template, &subject), template));
+        assert!(cost < Duration::from_secs(5), "{cost:?}");
     }
 
     #[test]

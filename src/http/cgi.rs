@@ -8,9 +8,7 @@ use super::head::Head;
 
 /// The variables of a request that is an upgrade. `peer` is missing on a unix socket.
 ///
-/// Fields whose name holds `_` are left out: they would be taken for the one with `-` (a proxy that
-/// vouches for `X-User` cannot vouch for `X_User`). So is `Proxy`: programs take `HTTP_PROXY` for their own
-/// setting ("httpoxy", CVE-2016-5385).
+/// `Proxy` is left out: programs take `HTTP_PROXY` for their own setting ("httpoxy", CVE-2016-5385).
 pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Vec<(String, OsString)> {
     let host = head.host();
     let name = host.map(|host| host.host.to_string()).unwrap_or_default();
@@ -29,23 +27,36 @@ pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Vec<(String, OsString
     if let Some(peer) = peer {
         variables.push(("REMOTE_PORT".to_owned(), OsString::from(peer.port().to_string())));
     }
-    let first = variables.len();
-    for (name, value) in head.fields() {
-        if name.contains('_') || name.eq_ignore_ascii_case("proxy") {
-            continue;
-        }
-        let name = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
-        if let Some((_, known)) = variables[first..].iter_mut().find(|(known, _)| *known == name) {
-            // A field that comes more than once is a list (RFC 9110 §5.3); cookies have their own sign.
-            known.push(if name == "HTTP_COOKIE" { "; " } else { ", " });
-            known.push(OsString::from_vec(value.to_vec()));
-        } else {
-            variables.push((name, OsString::from_vec(value.to_vec())));
-        }
-    }
+    variables.extend(
+        fields(head, |name| name != "PROXY").into_iter().map(|(name, value)| (format!("HTTP_{name}"), value)),
+    );
     // A variable cannot hold NUL: the program could not be started at all.
     variables.retain(|(_, value)| !value.as_encoded_bytes().contains(&0));
     variables
+}
+
+/// The header fields whose name is wanted, names in upper case with `_` for `-`. A field that comes more than once is
+/// a list.
+///
+/// Fields whose name holds `_` are left out: they would be taken for the one with `-` (a proxy that
+/// vouches for `X-User` cannot vouch for `X_User`).
+pub fn fields(head: &Head, is_wanted: impl Fn(&str) -> bool) -> Vec<(String, OsString)> {
+    let mut fields: Vec<(String, OsString)> = Vec::new();
+    for (name, value) in head.fields().filter(|(name, _)| !name.contains('_')) {
+        let name = name.to_ascii_uppercase().replace('-', "_");
+        if !is_wanted(&name) {
+            continue;
+        }
+        let value = OsString::from_vec(value.to_vec());
+        if let Some((_, known)) = fields.iter_mut().find(|(known, _)| *known == name) {
+            // RFC 9110 §5.3; cookies have their own sign.
+            known.push(if name == "COOKIE" { "; " } else { ", " });
+            known.push(value);
+        } else {
+            fields.push((name, value));
+        }
+    }
+    fields
 }
 
 /// The path decoded once; as it is where that would bring in a control character.

@@ -164,5 +164,11 @@ impl Room {
 }
 
 fn subject(client: &Client) -> Subject<'_> {
-    Subject { id: client.id, room: &client.room, address: &client.address, query: &client.query }
+    Subject {
+        id: client.id,
+        room: &client.room,
+        address: &client.address,
+        query: &client.query,
+        headers: &client.headers,
+    }
 }

@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::inbound::still_there;
 use crate::clients::Client;
 use crate::counters::Count;
+use crate::framing::notices::Notices;
 use crate::gate::{self, Refusal, Visit};
 use crate::http::head::Head;
 use crate::http::respond::switching_protocols;
@@ -45,6 +46,12 @@ fn admit(connection: &Connection<'_>, head: &Head) -> Result<(Target, RoomSlot),
     Ok((target, slot))
 }
 
+/// The header fields that the notices of this client speak of.
+fn headers(head: &Head, notices: &Notices) -> Vec<(String, String)> {
+    let fields = cgi::fields(head, |name| notices.header_names().any(|wanted| wanted == name));
+    fields.into_iter().map(|(name, value)| (name, value.to_string_lossy().into_owned())).collect()
+}
+
 /// The 101, and the way into the room. From here on what fails is said in a close frame.
 fn join(
     connection: &Connection<'_>,
@@ -63,6 +70,7 @@ fn join(
             Arc::clone(&target.room),
             connection.address(),
             request.query,
+            headers(head, &target.recipe.notices),
             Arc::clone(stream),
             target.recipe.max_queue,
         );

@@ -70,3 +70,12 @@ fn a_program_is_told_of_joins_in_the_order_of_ids_however_many_join_at_once() {
         assert_eq!(ids.len(), clients.len(), "each once");
     }
 }
+
+#[test]
+fn a_join_message_says_what_a_proxy_wrote_into_the_request() {
+    let server = Server::with(&["--joinmsg", "#ID #HTTP_X_USER #HTTP_X_GROUPS #HTTP_X_NONE"]).cat();
+    // A field with `_` is not the proxy's: a client could send it past one that replaces `X-User`.
+    let fields = "x-user: J\u{f6}rg \"#ID\"\r\nX_User: eve\r\nX-Groups: a\r\nX-Groups: b\r\n";
+    let mut client = Client::connect_with(server.address(), "/room", fields).expect("let in");
+    client.expect_text("1 J%C3%B6rg%20%22%23ID%22 a%2C%20b #HTTP_X_NONE");
+}
