@@ -1,6 +1,8 @@
 //! Thin names over the system calls that std does not have, all without `unsafe` (rustix).
 
 pub mod bell;
+#[cfg(test)]
+pub(crate) mod cpu_time;
 pub mod deadline;
 pub mod descriptors;
 pub mod kernel;
