@@ -165,6 +165,10 @@ impl Delivery {
         self.shared.counters.add(Count::BytesOut, batch.bytes.len() as u64);
         if !batch.ends.is_empty() {
             let members = self.room_side.take(&batch, &self.decoded);
+            if !self.decoded.rooms.is_empty() {
+                let present: Vec<_> = members.iter().map(|member| (member.id, &*member.room)).collect();
+                self.decoded.narrow(&present);
+            }
             if self.decoded.addresses.is_plain() {
                 let whole = 0..batch.bytes.len();
                 for member in members.iter() {

@@ -10,6 +10,11 @@ impl Rooms {
     pub fn contains(&self, name: &str) -> bool {
         self.0.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
     }
+
+    /// Bytes of memory that it holds, more or less.
+    pub fn memory(&self) -> usize {
+        self.0.iter().map(|name| size_of::<String>() + name.len()).sum()
+    }
 }
 
 impl From<Vec<String>> for Rooms {

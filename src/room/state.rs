@@ -69,7 +69,7 @@ impl State {
     /// on the list; queued, not written, because the room is locked.
     pub(super) fn add(&mut self, occupant: Occupant) {
         let client = &occupant.client;
-        for (batch, part) in self.history.replay() {
+        for (batch, part) in self.history.replay(&client.room) {
             client.sink.queue_replay(&batch, part);
         }
         // The newest is nearly always the last one.

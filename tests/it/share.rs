@@ -229,6 +229,28 @@ fn with_server_rooms_that_come_and_go_at_once_never_have_two_processes() {
 }
 
 #[test]
+fn with_server_and_json_a_message_that_names_its_room_stays_there_also_when_it_is_replayed() {
+    let server = Server::with(&["--share", "server", "--frame=json", "--cache=9"]).cat();
+    let (mut one, mut two) = (server.member("/one"), server.member("/two"));
+    // `cat` says it in the room of the client that sent it: clients cannot name another.
+    one.send_text(r#"{"_room":"two","n":1}"#);
+    one.expect_text(r#"{"_from":1,"_room":"one","n":1}"#);
+    two.send_text(r#"{"n":2}"#);
+    two.expect_text(r#"{"_from":2,"_room":"two","n":2}"#);
+    one.send_text(r#"{"n":3}"#);
+    one.expect_text(r#"{"_from":1,"_room":"one","n":3}"#);
+    two.expect_alive();
+
+    let mut later = server.join("/two");
+    later.expect_text(r#"{"_from":2,"_room":"two","n":2}"#);
+    later.send_text(r#"{"n":4}"#);
+    for client in [&mut later, &mut two] {
+        client.expect_text(r#"{"_from":3,"_room":"two","n":4}"#);
+    }
+    server.join("/three").expect_alive();
+}
+
+#[test]
 fn a_shutdown_closes_the_clients_of_private_and_of_shared_processes() {
     for share in ["client", "server"] {
         let mut server = Server::with(&["--share", share]).cat();
