@@ -1,32 +1,32 @@
-//! A room whose program fails again and again is started more slowly. Pure but for the clock.
+//! The back-off of programs that fail again and again. Pure.
 
 use std::time::{Duration, Instant};
 
 use crate::backend::Outcome;
 
-/// A program that fails this soon after its start counts.
+/// A failure counts if the program fails this soon after its start.
 const SOON: Duration = Duration::from_secs(1);
 
-/// So many failures in a row are let pass.
+/// From this number of failures in a row on, the next start has to wait.
 const FREE: u32 = 5;
 
 /// The first pause, and the longest; each failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// A program that has lived for so long makes up for all failures before it.
+/// A program that has lived for this long resets the count.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failures {
     in_a_row: u32,
-    /// It is not started before.
+    /// The program is not started before.
     until: Option<Instant>,
 }
 
 impl Failures {
-    /// A program has ended, so long after its start.
+    /// Counts the end of a program that has lived for this long.
     pub(super) fn note(&mut self, outcome: Outcome, lived: Duration, now: Instant) {
         match outcome {
             Outcome::Done => *self = Self::default(),
@@ -41,12 +41,11 @@ impl Failures {
         }
     }
 
-    /// How long it is not to be started from now on, if that is so.
+    /// How long the program is not to be started from now on, if that is so.
     pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 
-    /// How many there were in a row.
     pub(super) fn in_a_row(&self) -> u32 {
         self.in_a_row
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::entry_error::EntryError;
-use super::life::{Effect, Event};
+use super::life::{Effects, Event};
 use super::member::Member;
 use super::slot::RoomSlot;
 use super::state::{Answer, Occupant, State};
@@ -85,7 +85,7 @@ impl RoomSlot {
             let failing = room.failures.get().pause(Instant::now()).is_some();
             let event = Event::Asks { first, failing };
             let effects = room.on(&mut state, event);
-            if effects.has(Effect::Start)
+            if effects.has(Effects::START)
                 && let Some(occupant) = state.take_arrival(client.id)
             {
                 // On the list before the process runs: it may say something at once, and exit.
@@ -96,12 +96,12 @@ impl RoomSlot {
                 let started = self.start(&client, cgi);
                 return (Arc::clone(&client), self.started(&client, started));
             }
-            if effects.has(Effect::Refuse) {
+            if effects.has(Effects::REFUSE) {
                 state.take_arrival(client.id);
                 let refusal = room.refusal(&state, event);
                 return (client, Err(refusal));
             }
-            if effects.has(Effect::Admit) {
+            if effects.has(Effects::ADMIT) {
                 continue;
             }
             // The end of a process takes long enough for the client to learn that the handshake is over. A start

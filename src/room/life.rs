@@ -8,6 +8,8 @@
 //! | `Stopping` | wait for the next one: there are never two |
 //! | `Stuck`    | are refused until it is gone after all |
 
+use std::ops::BitOr;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Process {
     None,
@@ -46,45 +48,42 @@ pub(super) enum Event {
     ShutDown,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// The client that asks starts the process.
-    Start,
-    /// All clients that wait join, in order.
-    Admit,
-    /// The client that asks is refused.
-    Refuse,
-    /// All clients that wait are refused.
-    RefuseAll,
-    /// Clients that wait look again.
-    Wake,
-    /// The kill sequence begins.
-    Stop,
-    /// The clients are closed with 1001, then the kill sequence begins.
-    ShutDown,
-    /// The reader's thread looks at the time since which the room is empty.
-    WakeReader,
-    /// The room may be taken off the table, if it is still unused by then.
-    Forget,
-}
-
 /// A set of effects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Effects(u16);
 
 impl Effects {
     const NONE: Self = Self(0);
+    /// The client that asks starts the process.
+    pub(super) const START: Self = Self(1);
+    /// All clients that wait join, in order.
+    pub(super) const ADMIT: Self = Self(1 << 1);
+    /// The client that asks is refused.
+    pub(super) const REFUSE: Self = Self(1 << 2);
+    /// All clients that wait are refused.
+    pub(super) const REFUSE_ALL: Self = Self(1 << 3);
+    /// Clients that wait look again.
+    pub(super) const WAKE: Self = Self(1 << 4);
+    /// The kill sequence begins.
+    pub(super) const STOP: Self = Self(1 << 5);
+    /// The clients are closed with 1001, then the kill sequence begins.
+    pub(super) const SHUT_DOWN: Self = Self(1 << 6);
+    /// The reader's thread looks at the time since which the room is empty.
+    pub(super) const WAKE_READER: Self = Self(1 << 7);
+    /// The room may be taken off the table, if it is still unused by then.
+    pub(super) const FORGET: Self = Self(1 << 8);
 
-    const fn of(effect: Effect) -> Self {
-        Self(1 << effect as u16)
+    /// Whether one of these is among them.
+    pub(super) const fn has(self, effect: Self) -> bool {
+        self.0 & effect.0 != 0
     }
+}
 
-    const fn and(self, effect: Effect) -> Self {
-        Self(self.0 | Self::of(effect).0)
-    }
+impl BitOr for Effects {
+    type Output = Self;
 
-    pub(super) const fn has(self, effect: Effect) -> bool {
-        self.0 & Self::of(effect).0 != 0
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -107,62 +106,48 @@ impl Life {
 
     /// Every transition.
     pub(super) fn on(&mut self, event: Event) -> Effects {
+        use Effects as F;
+        use Event as E;
+        use Process as P;
+
         self.count(event);
-        let (process, starting, down) = (self.process, self.starting, self.shutting_down);
-        let empty = self.slots == 0;
-        let forget = if empty { Effects::of(Effect::Forget) } else { Effects::NONE };
-        let (next, effects) = match (process, event) {
+        let (now, starting, down, empty) = (self.process, self.starting, self.shutting_down, self.slots == 0);
+        let forget = if empty { F::FORGET } else { F::NONE };
+        let (next, effects) = match (now, event) {
             // A client asks to join.
-            (_, Event::Asks { .. }) if down => (process, Effects::of(Effect::Refuse)),
-            (Process::Stuck, Event::Asks { .. }) => (process, Effects::of(Effect::Refuse)),
-            (Process::Running, Event::Asks { .. }) if !starting => (process, Effects::of(Effect::Admit)),
-            (Process::None, Event::Asks { failing: true, .. }) if !starting => {
-                (process, Effects::of(Effect::Refuse))
-            }
-            (Process::None, Event::Asks { first: true, .. }) if !starting => {
-                (Process::Running, Effects::of(Effect::Start))
-            }
-            (_, Event::GaveUp) => (process, Effects::of(Effect::Wake)),
+            (_, E::Asks { .. }) if down => (now, F::REFUSE),
+            (P::Stuck, E::Asks { .. }) => (now, F::REFUSE),
+            (P::Running, E::Asks { .. }) if !starting => (now, F::ADMIT),
+            (P::None, E::Asks { failing: true, .. }) => (now, F::REFUSE),
+            (P::None, E::Asks { first: true, .. }) if !starting => (P::Running, F::START),
+            (_, E::Asks { .. } | E::Reserved) => (now, F::NONE),
+            (_, E::GaveUp) => (now, F::WAKE),
 
             // The process starts.
-            (Process::Running | Process::Stopping, Event::StartOk) if down => {
-                (Process::Stopping, Effects::of(Effect::ShutDown))
-            }
-            (Process::Running, Event::StartOk) => (process, Effects::of(Effect::Admit).and(Effect::Wake)),
-            (Process::None, Event::StartOk) => (process, forget.and(Effect::Wake)),
-            (_, Event::StartFailed) => (Process::None, forget.and(Effect::RefuseAll).and(Effect::Wake)),
+            (P::Running | P::Stopping, E::StartOk) if down => (P::Stopping, F::SHUT_DOWN),
+            (P::Running, E::StartOk) => (now, F::ADMIT | F::WAKE),
+            (P::Stopping | P::Stuck, E::StartOk) => (now, F::NONE),
+            (P::None, E::StartOk) => (now, F::WAKE | forget),
+            (_, E::StartFailed) => (P::None, F::REFUSE_ALL | F::WAKE),
 
             // It ends.
-            (Process::Running, Event::Exiting) => (Process::Stopping, Effects::NONE),
-            (_, Event::Gone(_)) => (Process::None, forget.and(Effect::Wake)),
-            (_, Event::Stuck(_)) => (Process::Stuck, Effects::of(Effect::RefuseAll).and(Effect::Wake)),
+            (P::Running, E::Exiting) => (P::Stopping, F::NONE),
+            (_, E::Exiting | E::Closed(_)) => (now, F::NONE),
+            (_, E::Gone(_)) => (P::None, F::WAKE | forget),
+            (_, E::Stuck(_)) => (P::Stuck, F::REFUSE_ALL | F::WAKE),
 
             // It is ended.
-            (Process::None, Event::Left) => (process, forget),
-            (Process::Running, Event::Left) if empty && self.lingers => {
-                (process, Effects::of(Effect::WakeReader))
+            (P::Running, E::Left) if empty && self.lingers => (now, F::WAKE_READER),
+            (P::Running, E::Left | E::LingerOver) if empty => (P::Stopping, F::STOP),
+            (P::None, E::Left) => (now, forget),
+            (_, E::Left | E::LingerOver) => (now, F::NONE),
+            (P::Running | P::Stopping, E::ShutDown) if !starting => {
+                (P::Stopping, F::REFUSE_ALL | F::WAKE | F::SHUT_DOWN)
             }
-            (Process::Running, Event::Left | Event::LingerOver) if empty => {
-                (Process::Stopping, Effects::of(Effect::Stop))
-            }
-            (Process::Running | Process::Stopping, Event::ShutDown) if !starting => {
-                (Process::Stopping, Effects::of(Effect::RefuseAll).and(Effect::Wake).and(Effect::ShutDown))
-            }
-            (_, Event::ShutDown) => (process, Effects::of(Effect::RefuseAll).and(Effect::Wake)),
-
-            (
-                _,
-                Event::Reserved
-                | Event::Asks { .. }
-                | Event::StartOk
-                | Event::Exiting
-                | Event::Closed(_)
-                | Event::Left
-                | Event::LingerOver,
-            ) => (process, Effects::NONE),
+            (_, E::ShutDown) => (now, F::REFUSE_ALL | F::WAKE),
         };
         self.process = next;
-        self.starting |= effects.has(Effect::Start);
+        self.starting |= effects.has(F::START);
         effects
     }
 
@@ -244,6 +229,8 @@ mod tests {
         life: Life,
         seed: u64,
         clients: [Client; CLIENTS],
+        /// Answers for clients that wait: whether it has joined.
+        answered: [Option<bool>; CLIENTS],
         arrivals: VecDeque<usize>,
         /// Clients that are on the list: the slots that the process frees when it ends.
         members: Vec<usize>,
@@ -266,6 +253,7 @@ mod tests {
                 life: Life::new(false),
                 seed,
                 clients: [Client::Away; CLIENTS],
+                answered: [None; CLIENTS],
                 arrivals: VecDeque::new(),
                 members: Vec::new(),
                 program: None,
@@ -291,42 +279,41 @@ mod tests {
 
         fn on(&mut self, event: Event, asking: Option<usize>) {
             let effects = self.life.on(event);
-            if effects.has(Effect::Start) {
+            if effects.has(Effects::START) {
                 let starter = asking.expect("only a client starts a process");
                 assert!(!self.life.is_shutting_down());
                 assert_eq!(self.arrivals.pop_front(), Some(starter), "the first one");
                 self.clients[starter] = Client::Starts;
                 self.members.push(starter);
             }
-            if effects.has(Effect::Admit) {
+            if effects.has(Effects::ADMIT) {
                 let program = self.program.expect("there is a process to join");
                 assert!(!program.exiting && !program.stuck && !program.told_to_stop);
                 for client in std::mem::take(&mut self.arrivals) {
-                    self.clients[client] = Client::Joined;
+                    self.answered[client] = Some(true);
                     self.members.push(client);
-                    self.answers += 1;
                 }
             }
-            if effects.has(Effect::Refuse) {
-                let client = asking.expect("only who asks is refused");
+            if effects.has(Effects::REFUSE) {
+                let client = asking.expect("only a client that asks is refused");
                 self.arrivals.retain(|&other| other != client);
                 self.refuse(client);
             }
-            if effects.has(Effect::RefuseAll) {
+            if effects.has(Effects::REFUSE_ALL) {
                 for client in std::mem::take(&mut self.arrivals) {
-                    self.refuse(client);
+                    self.answered[client] = Some(false);
                 }
             }
-            if effects.has(Effect::Wake) {
-                for client in &self.arrivals {
-                    self.clients[*client] = Client::Waits(true);
+            if effects.has(Effects::WAKE) {
+                for client in self.clients.iter_mut().filter(|client| **client == Client::Waits(false)) {
+                    *client = Client::Waits(true);
                 }
             }
-            if effects.has(Effect::Stop) || effects.has(Effect::ShutDown) {
+            if effects.has(Effects::STOP) || effects.has(Effects::SHUT_DOWN) {
                 assert!(self.clients.iter().all(|&client| client != Client::Starts), "its handle is known");
                 self.program.as_mut().expect("there is a process to stop").told_to_stop = true;
             }
-            self.forget |= effects.has(Effect::Forget);
+            self.forget |= effects.has(Effects::FORGET);
         }
 
         fn refuse(&mut self, client: usize) {
@@ -338,6 +325,16 @@ mod tests {
             let first = self.arrivals.front() == Some(&client);
             self.clients[client] = Client::Waits(false);
             self.on(Event::Asks { first, failing: self.failing }, Some(client));
+            self.take_answer(client);
+        }
+
+        fn take_answer(&mut self, client: usize) -> bool {
+            let answer = self.answered[client].take();
+            if let Some(joined) = answer {
+                self.answers += 1;
+                self.clients[client] = if joined { Client::Joined } else { Client::Refused };
+            }
+            answer.is_some()
         }
 
         fn free_members(&mut self) -> usize {
@@ -373,19 +370,23 @@ mod tests {
                     self.arrivals.push_back(client);
                     self.asks(client);
                 }
-                Client::Waits(_) if !calm && self.random(10) == 0 => {
+                Client::Waits(_) if !calm && self.answered[client].is_none() && self.random(10) == 0 => {
                     self.arrivals.retain(|&other| other != client);
                     self.refuse(client);
                     self.on(Event::GaveUp, None);
                 }
-                Client::Waits(true) => self.asks(client),
+                Client::Waits(true) => {
+                    if !self.take_answer(client) {
+                        self.asks(client);
+                    }
+                }
                 Client::Waits(false) => return false,
                 Client::Starts if !self.spawned => {
                     if self.random(4) == 0 || self.life.is_shutting_down() {
                         self.members.retain(|&member| member != client);
                         self.refuse(client);
                         self.on(Event::StartFailed, None);
-                        assert!(self.arrivals.is_empty(), "all who waited for it are told");
+                        assert!(self.arrivals.is_empty(), "all that waited for it are refused");
                     } else {
                         assert!(self.program.is_none(), "two processes");
                         self.program = Some(Program::default());
@@ -398,6 +399,8 @@ mod tests {
                     self.clients[client] = Client::Joined;
                     self.answers += 1;
                     self.on(Event::StartOk, None);
+                    let runs = self.life.process == Process::Running;
+                    assert!(!runs || self.arrivals.is_empty(), "all that waited for it join at once");
                 }
                 Client::Joined => {
                     self.clients[client] = Client::Away;
@@ -465,15 +468,24 @@ mod tests {
         }
 
         fn check(&self) {
-            let waits_or_holds =
-                |client: &Client| matches!(client, Client::Reserved | Client::Waits(_) | Client::Refused);
-            let slots = self.clients.iter().filter(|client| waits_or_holds(client)).count();
+            let sleeps = |&client: &usize| self.clients[client] == Client::Waits(false);
+            let answered = |client: usize| self.answered[client].is_some();
+            assert!(!(0..CLIENTS).filter(sleeps).any(answered), "an answer that no thread takes");
+            // A client that was admitted is a member, whether or not its thread knows.
+            let holds = |&client: &usize| match self.clients[client] {
+                Client::Reserved | Client::Refused => true,
+                Client::Waits(_) => self.answered[client] != Some(true),
+                Client::Away | Client::Starts | Client::Joined => false,
+            };
+            let slots = (0..CLIENTS).filter(holds).count();
             assert_eq!(self.life.slots, slots + self.members.len());
             assert!(self.listed || self.life.is_unused());
             let no_next = self.life.is_stuck() || self.life.is_shutting_down();
             assert!(self.arrivals.is_empty() || !no_next, "clients wait for a process that never comes");
             let starting = self.clients.contains(&Client::Starts);
             assert_eq!(self.life.starting, starting);
+            let ends = self.life.is_shutting_down() && !starting;
+            assert!(!ends || self.program.is_none_or(|it| it.told_to_stop || it.stuck), "it is not stopped");
             let starts = starting && !self.spawned;
             assert_eq!(self.life.has_process(), starts || self.program.is_some_and(|it| !it.stuck));
         }
@@ -521,12 +533,12 @@ mod tests {
     fn the_room_of_a_process_with_a_linger_time_stops_it_only_when_that_is_over() {
         let mut life = Life::new(true);
         life.on(Event::Reserved);
-        assert!(life.on(Event::Asks { first: true, failing: false }).has(Effect::Start));
+        assert!(life.on(Event::Asks { first: true, failing: false }).has(Effects::START));
         life.on(Event::StartOk);
-        assert_eq!(life.on(Event::Left), Effects::of(Effect::WakeReader));
+        assert_eq!(life.on(Event::Left), Effects::WAKE_READER);
         life.on(Event::Reserved);
-        assert_eq!(life.on(Event::LingerOver), Effects::NONE, "somebody came");
+        assert_eq!(life.on(Event::LingerOver), Effects::NONE, "a client came");
         life.on(Event::Left);
-        assert_eq!(life.on(Event::LingerOver), Effects::of(Effect::Stop));
+        assert_eq!(life.on(Event::LingerOver), Effects::STOP);
     }
 }

@@ -15,7 +15,7 @@ pub(super) type RoomName = Arc<str>;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Name(RoomName),
-    /// One client's own room. The number is given once, so nobody else finds it.
+    /// One client's own room. The number is given once, so no other client finds it.
     Client(u64),
     Server,
 }

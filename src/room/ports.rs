@@ -9,11 +9,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::sys::tcp::only_closed_connections;
 
-/// How many ports the kernel is asked about where none is free as it is: it looks at all connections of the
-/// machine for each, some milliseconds.
+/// How many ports the kernel is asked about if none can be bound: for each it looks at all connections of the
+/// machine, which takes some milliseconds.
 const LOOKS: usize = 8;
 
-/// How long it is remembered that the kernel knew of no port.
+/// How long the kernel is not asked again after it knew of no port.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The pool.
@@ -30,12 +30,12 @@ impl Ports {
         Self { range, taken: Vec::new(), none_until: None }
     }
 
-    /// The lowest port that neither a room has nor anybody else a socket on.
+    /// The lowest port that no room has and no other socket is bound to.
     pub(super) fn take(&mut self) -> Option<u16> {
         self.choose(None)
     }
 
-    /// The room's port if nobody else has a socket on it; otherwise another one, and it is given up.
+    /// The room's port if no socket is bound to it; otherwise another one, and it is given up.
     pub(super) fn keep_or_take(&mut self, port: u16) -> Option<u16> {
         self.give_back(port);
         self.choose(Some(port))
@@ -45,7 +45,7 @@ impl Ports {
     /// TIME_WAIT only: for a minute after the end of a program that closed its connection first.
     fn choose(&mut self, first: Option<u16>) -> Option<u16> {
         let left = || first.into_iter().chain(self.range.clone()).filter(|port| !self.taken.contains(port));
-        // The kernel takes long to say what keeps a port, and rooms wait meanwhile: not for each client that is refused.
+        // The kernel takes long to answer, and rooms wait meanwhile: it is not asked for each client that is refused.
         let may_look = self.none_until.is_none_or(|until| until <= Instant::now());
         let port = first_unbound(left()).or_else(|| {
             if !may_look {
@@ -79,8 +79,8 @@ fn first_unbound(mut ports: impl Iterator<Item = u16>) -> Option<u16> {
     ports.find(|&port| bind(&socket, port).is_ok())
 }
 
-/// Whether a program that sets SO_REUSEADDR could bind this port of 127.0.0.1. Somebody else may have bound it
-/// so too, to listen on it in the program's place.
+/// Whether a program that sets SO_REUSEADDR could bind this port of 127.0.0.1. Another process may have bound it so
+/// too, to listen on it in the program's place.
 fn can_be_shared(port: u16) -> bool {
     let shared = || {
         let socket = socket()?;
@@ -104,7 +104,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     #[test]
-    fn a_port_that_somebody_listens_on_is_skipped() {
+    fn a_port_that_another_process_listens_on_is_skipped() {
         let stranger = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = stranger.local_addr().expect("address").port();
         let mut ports = Ports::new(port..=port);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_somebody_has_bound_without_listening_is_skipped() {
+    fn a_port_that_another_process_has_bound_without_listening_is_skipped() {
         let holder = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = holder.local_addr().expect("address").port();
         drop(holder);
@@ -174,17 +174,17 @@ mod tests {
         assert_eq!(ports.take(), Some(used), "there is no other");
         assert_eq!(ports.keep_or_take(used), Some(used));
         ports.give_back(used);
-        // One of its many neighbours that nobody has is preferred.
+        // One of its many neighbours that are free is preferred.
         let mut ports = Ports::new(used..=used.saturating_add(50));
         assert_ne!(ports.take(), Some(used));
     }
 
     #[test]
-    fn a_port_that_was_just_used_is_no_choice_where_somebody_lies_in_wait() {
+    fn a_port_that_was_just_used_is_not_chosen_if_another_process_lies_in_wait() {
         let used = just_used();
         let stranger = in_wait(used);
         if only_closed_connections(used) == Some(true) {
-            // A kernel that does not tell of such sockets.
+            // This kernel does not report such sockets.
             return;
         }
         let mut ports = Ports::new(used..=used);

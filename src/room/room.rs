@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::entry_error::EntryError;
 use super::history::History;
-use super::life::{Effect, Effects, Event};
+use super::life::{Effects, Event};
 use super::names::{Key, Name, SharedFailures};
 use super::past::Past;
 use super::state::{Occupant, State};
@@ -79,10 +79,10 @@ impl Room {
         }
     }
 
-    /// What an event has as its effect on the clients that wait, in the same moment.
+    /// Asks the room's life, and does in the same moment what concerns the clients that wait.
     pub(super) fn on(&self, state: &mut State, event: Event) -> Effects {
         let effects = state.life.on(event);
-        if effects.has(Effect::Admit)
+        if effects.has(Effects::ADMIT)
             && let Some(child) = state.child.clone()
         {
             for arrival in std::mem::take(&mut state.arrivals) {
@@ -91,7 +91,7 @@ impl Room {
                 state.add(arrival);
             }
         }
-        if effects.has(Effect::RefuseAll) {
+        if effects.has(Effects::REFUSE_ALL) {
             let refusal = self.refusal(state, event);
             for arrival in std::mem::take(&mut state.arrivals) {
                 state.answers.push((arrival.client.id, Err(refusal.clone())));
@@ -100,22 +100,21 @@ impl Room {
         effects
     }
 
-    /// Unlocks the room and does what else the event has as its effect, but for [`Effect::Forget`], which is up
-    /// to whoever knows the table.
+    /// Unlocks the room and does the other effects, but for [`Effects::FORGET`], which needs the table.
     pub(super) fn act(&self, state: MutexGuard<'_, State>, effects: Effects) -> Effects {
         let child = state.child.clone();
         drop(state);
-        if effects.has(Effect::Wake) {
+        if effects.has(Effects::WAKE) {
             self.changed.notify_all();
         }
         if let Some(child) = child {
-            if effects.has(Effect::Stop) {
+            if effects.has(Effects::STOP) {
                 child.stop(Vec::new);
             }
-            if effects.has(Effect::ShutDown) {
+            if effects.has(Effects::SHUT_DOWN) {
                 child.shut_down();
             }
-            if effects.has(Effect::WakeReader) {
+            if effects.has(Effects::WAKE_READER) {
                 child.wake_reader_thread();
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::life::{Effect, Event};
+use super::life::{Effects, Event};
 use super::slot::Registration;
 use crate::backend::{Departed, Outcome, RoomSide};
 use crate::clients::Client;
@@ -63,7 +63,7 @@ impl RoomSide for Registration {
     fn give_up_waiting(&self, since: Instant) -> bool {
         let mut state = self.room.lock();
         // The caller stops the process.
-        state.empty_since == Some(since) && state.life.on(Event::LingerOver).has(Effect::Stop)
+        state.empty_since == Some(since) && state.life.on(Event::LingerOver).has(Effects::STOP)
     }
 
     fn child_ends(&self) {
@@ -77,7 +77,7 @@ impl RoomSide for Registration {
             state.life.on(Event::Closed(members.len()));
             (members, state.leaving.clone())
         };
-        self.act(super::life::Effects::default(), members.iter().map(|member| &member.name));
+        self.act(Effects::default(), members.iter().map(|member| &member.name));
         let members: Vec<_> = members.into_iter().map(|member| member.client).collect();
         let mut leaves = Vec::new();
         for client in members.iter().chain(&leaving) {

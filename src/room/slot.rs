@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::entry_error::EntryError;
 use super::history::History;
-use super::life::{Effect, Effects, Event, Life};
+use super::life::{Effects, Event, Life};
 use super::names::{Key, Name, SharedFailures};
 use super::past::Past;
 use super::room::Room;
@@ -38,7 +38,7 @@ impl Registration {
 
     /// What effects have to do with the table. `names` are those of slots that were given back.
     pub(super) fn act<'a>(&self, effects: Effects, names: impl Iterator<Item = &'a Arc<Name>>) {
-        if effects.has(Effect::Forget) {
+        if effects.has(Effects::FORGET) {
             self.table.forget_room(&self.room);
         }
         for name in names.filter(|name| name.is_unused()) {
