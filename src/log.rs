@@ -1,8 +1,8 @@
 //! Log lines, text or JSON, on standard error. Nothing else in the program prints.
 //!
-//! A line is formatted by the thread that has something to say and written by one thread of its
-//! own, behind a channel whose bytes are counted and bounded: a standard error that nobody reads
-//! drops lines and counts them, and never holds anybody up. Lines that repeat are held back: `repeats`.
+//! A line is formatted by the thread that logs and written by one thread of its
+//! own, behind a channel whose bytes are counted and bounded: where standard error is not read,
+//! lines are dropped and counted, and no thread waits for it. Lines that repeat are held back: `repeats`.
 
 mod escape;
 mod line;
@@ -69,7 +69,7 @@ impl Log {
         Entry { log: self, draft: self.shows(level).then(|| self.inner.shape.draft(level, message)) }
     }
 
-    /// Something failed that somebody has to mend.
+    /// Something failed that the operator has to mend.
     pub fn error<'a>(&'a self, message: &'a str) -> Entry<'a> {
         self.at(Level::Error, message)
     }

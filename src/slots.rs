@@ -1,5 +1,5 @@
 //! Every TCP connection that is open: how many there may be, which of them have not asked for anything
-//! yet, and how all of them are told to go.
+//! yet, and how all of them are ended.
 
 use std::cell::Cell;
 use std::collections::hash_map::Entry;
@@ -97,7 +97,7 @@ impl Slots {
         &self.maps
     }
 
-    /// A slot for a new connection. At most half of all places are for connections that have not asked
+    /// A slot for a new connection. At most half of all slots are for connections that have not asked
     /// for anything: beyond that the one that has been silent for longest is ended for a new one.
     pub fn admit(self: &Arc<Self>, stream: &Arc<Stream>) -> Result<ConnectionSlot, Full> {
         let mut state = lock(&self.state);
@@ -207,7 +207,7 @@ impl ConnectionSlot {
         granted
     }
 
-    /// It was refused: it is nobody's client, however long it takes to go.
+    /// It was refused: it no longer counts for its address, however long it takes to end.
     pub fn give_address_back(&self) {
         self.release_address(&mut lock(&self.all.state));
     }

@@ -48,7 +48,7 @@ impl Refusal {
         Self::busy("Out of threads")
     }
 
-    /// What came is no request; `None` if nobody waits for an answer.
+    /// What came is no request; `None` if no answer is expected.
     pub fn of_head(error: &HeadError) -> Option<Self> {
         Some(Self::new(error.status()?, error.to_string(), Count::RefusedBad))
     }

@@ -1,4 +1,4 @@
-//! Rooms as JSON, for `--api`. Pure: what there is to tell is handed in; reading creates nothing.
+//! Rooms as JSON, for `--api`. Pure: the facts are handed in; reading creates nothing.
 
 use std::iter::once;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ pub enum Ask {
     Room(String),
     /// How many clients are in it: `/api/<ROOM>/connections`.
     Connections(String),
-    /// What its program says of it: `/api/<ROOM>/metadata`.
+    /// Its metadata: `/api/<ROOM>/metadata`.
     Metadata(String),
 }
 
-/// What there is to tell of a room. One that is not there has no clients and no metadata.
+/// What is shown of a room. One that does not exist has no clients and no metadata.
 #[derive(Debug, Clone, Default)]
 pub struct RoomFacts {
     /// Its name.
     pub name: Arc<str>,
     /// How many clients are in it.
     pub connections: usize,
-    /// What its program says of it: JSON.
+    /// Metadata that its program gave: JSON.
     pub metadata: Option<Arc<[u8]>>,
 }
 
 impl Ask {
     /// What a path behind `/api` asks for; a slash at its end does not matter, and neither does a metric
-    /// that nobody knows: that is the whole room.
+    /// that does not exist: that is the whole room.
     pub fn parse(path: &str) -> Option<Self> {
         let path = path.strip_prefix("/api/")?;
         let path = path.strip_suffix('/').unwrap_or(path);

@@ -1,7 +1,7 @@
 //! `host[:port]` as it stands in `Host`, in an absolute target and in `Origin` (RFC 3986 §3.2).
 //!
 //! Stricter than the grammar: no user, no sub-delimiters. So a host is safe in a log line and on a
-//! command line that somebody copies from one.
+//! command line that is copied from one.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

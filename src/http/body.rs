@@ -46,7 +46,7 @@ impl fmt::Debug for Pieces {
     }
 }
 
-/// How a peer is told where a body ends.
+/// How a response says where its body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
     /// So many bytes.

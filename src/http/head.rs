@@ -28,7 +28,7 @@ pub enum Version {
 /// The head of a request that keeps the rules of RFC 9112.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// All of it, as sent: what follows are places in it.
+    /// All of it, as sent: what follows are ranges of it.
     bytes: Vec<u8>,
     method: Range<usize>,
     target: Range<usize>,
@@ -65,7 +65,7 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// The status to answer with; `None` when there is nobody to answer or nothing was asked.
+    /// The status to answer with; `None` when the peer is gone or nothing was asked.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Closed | Self::Truncated | Self::Idle | Self::Io(_) => None,
@@ -239,7 +239,7 @@ impl Head {
     }
 
     /// Whether the peer expects the connection to go on after the answer (RFC 9112 §9.3), and it
-    /// can: after a body that nobody reads, or frames sent ahead of a refused upgrade, there is no
+    /// can: after a body that is not read, or frames sent ahead of a refused upgrade, there is no
     /// telling where the next request begins.
     pub fn goes_on(&self) -> bool {
         let wished = match self.version {

@@ -14,7 +14,7 @@ use crate::sys::kernel;
 /// The content type that OpenMetrics demands.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What there is to tell beside the counters.
+/// What is shown beside the counters.
 #[derive(Debug, Default)]
 pub struct Gauges {
     /// Rooms that exist.

@@ -9,7 +9,7 @@
 //! - [`respond`]: a response, printed
 //! - [`send`]: its bytes, to a peer that may be slow
 //! - [`files`]: the files of one directory, for `--staticdir`
-//! - [`api`], [`metrics`]: what there is to tell of rooms and server; pure
+//! - [`api`], [`metrics`]: rooms as JSON and counters as OpenMetrics text; pure
 //! - [`cgi`]: a request as variables of a program; pure
 //! - [`authority`], [`body`]: a host and its port; what follows a response's head
 

@@ -1,4 +1,4 @@
-//! A request that is not an upgrade: answered, and whether the connection goes on.
+//! Answers a request that is not an upgrade, and says whether the connection goes on.
 //!
 //! The loop around it, with its bounds on time and number, is the connection's thread.
 
@@ -24,12 +24,12 @@ const LAST_READ: Duration = Duration::from_secs(2);
 /// And how much of it, in bytes.
 const LAST_BYTES: usize = 1024 * 1024;
 
-/// What becomes of a connection after an answer.
+/// What to do with a connection after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// The next request may come.
     KeepAlive,
-    /// It has been ended, gently; drop it.
+    /// It has been ended: drop it.
     Close,
 }
 

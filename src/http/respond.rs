@@ -1,5 +1,5 @@
 //! A response: as data, printed, sent. Everything but the 101 goes through `tiny_http`, and
-//! [`print_head`] is the one place that puts right what it prints.
+//! [`print_head`] is the one function that corrects what it prints.
 
 use std::io;
 use std::time::Duration;
@@ -107,12 +107,12 @@ pub fn switching_protocols(accept: &str, protocol: Option<&str>, more: &[(String
     head.into_bytes()
 }
 
-/// How a response goes out.
+/// How a response is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner {
     /// The version of the request.
     pub version: Version,
-    /// The connection goes on after it, if its end can be told without that.
+    /// The connection goes on after it, if the end of the response shows without that.
     pub goes_on: bool,
     /// Its body is left out: HEAD.
     pub without_body: bool,
@@ -133,7 +133,7 @@ pub fn send(peer: Peer<'_>, reply: Reply, manner: Manner) -> io::Result<bool> {
 }
 
 /// The head of a response, empty line included. It says HTTP/1.1 to an HTTP/1.0 request too
-/// (RFC 9110 §2.5), so that `Connection` always tells what happens. A field of `more` takes the place of the reply's
+/// (RFC 9110 §2.5), so that `Connection` always says what happens. A field of `more` takes the place of the reply's
 /// own.
 fn print_head(reply: &Reply, more: &[(String, String)], length: Length, goes_on: bool) -> Vec<u8> {
     let own = reply.fields.iter().map(|(name, value)| (*name, value));

@@ -37,9 +37,9 @@ pub enum Plain {
     Options,
     /// `/health`
     Health,
-    /// `/metrics`, if they are to be had.
+    /// `/metrics`, with `--metrics`.
     Metrics,
-    /// `/api/…`, if it is to be had.
+    /// `/api/…`, with `--api`.
     Api(Ask),
     /// Anything else: a file, where there are files.
     File,
@@ -47,7 +47,7 @@ pub enum Plain {
     OutsideBase,
 }
 
-/// What can be asked for beside rooms and files.
+/// What is served beside rooms and files.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Offers {
     /// `--api`

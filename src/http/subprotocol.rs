@@ -1,7 +1,7 @@
 //! Which subprotocol the answer to a handshake names (RFC 6455 §1.9, §4.2.2). Pure.
 //!
 //! The program is what speaks a subprotocol, so the server knows none of its own. But a client that offers some
-//! and is told none may end the connection: browsers do.
+//! and gets none may end the connection: browsers do.
 
 use super::head::Head;
 use crate::config::Subprotocols;

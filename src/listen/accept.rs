@@ -1,5 +1,5 @@
 //! The accept loop: one thread a listener, one thread a connection. It survives everything but the end of
-//! its listener: too many descriptors, no memory, no thread to be had.
+//! its listener: too many descriptors, no memory, no thread.
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ const STACK: usize = 64 * 1024;
 /// Stack of an accept thread, in bytes.
 const ACCEPT_STACK: usize = 64 * 1024;
 
-/// How long nothing is accepted after there was no descriptor or no memory for it.
+/// How long to accept nothing after descriptors or memory ran out.
 const BREATHER: Duration = Duration::from_millis(50);
 
 /// How often a failure that goes on is logged.
@@ -108,7 +108,7 @@ struct Accept {
     listener: Listener,
     waker: Arc<Waker>,
     refusals: Refusals,
-    /// When a failure that goes on was last logged, and how often it struck since.
+    /// When a failure that goes on was last logged, and how often it came since.
     failing: Option<(Instant, u64)>,
     _over: Over,
 }
@@ -125,7 +125,7 @@ impl Accept {
             let ready = match self.wait(resting, deadline.map_or(Deadline::NEVER, Deadline::at)) {
                 Ok(ready) => ready,
                 Err(e) => {
-                    // ENOMEM and the like: there is nothing to wait with but time.
+                    // ENOMEM and the like.
                     self.complain("cannot poll", &e);
                     std::thread::sleep(BREATHER);
                     continue;
@@ -163,7 +163,7 @@ impl Accept {
 
     /// Accepts what waits.
     fn accept_all(&mut self) -> Go {
-        // Not without end: refusals and the waker want to be looked at too.
+        // Not without end: refusals and the waker have their turn too.
         for _ in 0..64 {
             match rustix::net::acceptfrom_with(&self.listener.socket, SocketFlags::CLOEXEC) {
                 Ok((socket, peer)) => {
@@ -174,7 +174,7 @@ impl Accept {
                     self.admit(socket, peer);
                 }
                 Err(Errno::AGAIN) => return Go::On,
-                // The connection is gone, or the network told of an error on it (accept(2)).
+                // The connection is gone, or the network reported an error on it (accept(2)).
                 Err(
                     Errno::INTR
                     | Errno::CONNABORTED
@@ -189,7 +189,7 @@ impl Accept {
                     | Errno::PERM,
                 ) => {}
                 Err(Errno::INVAL | Errno::BADF | Errno::NOTSOCK) => {
-                    // Whoever handed it over has shut it down: it will never accept again.
+                    // Another process has shut it down: it will never accept again.
                     self.service
                         .log
                         .error("listener is gone")
@@ -199,7 +199,7 @@ impl Accept {
                     return Go::End;
                 }
                 Err(Errno::MFILE) if descriptors::exhausted() => {}
-                // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever else: it waits in the backlog meanwhile.
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM, and others: it waits in the backlog meanwhile.
                 Err(e) => {
                     self.complain("cannot accept", &e.into());
                     return Go::Later;
@@ -248,7 +248,7 @@ impl Accept {
         self.complain_of(what, &reason(error));
     }
 
-    /// Logs a failure once a second, with how often it struck.
+    /// Logs a failure once a second, with how often it came.
     fn complain_of(&mut self, what: &str, why: &str) {
         let mut times = 0;
         if let Some((last, since)) = self.failing {

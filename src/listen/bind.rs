@@ -58,7 +58,7 @@ fn tcp(address: SocketAddr, only_v6: bool) -> Result<Listener, Errno> {
     Ok(Listener { socket, announced, _file: None })
 }
 
-/// Whether somebody listens there; never waits.
+/// Whether a process listens there; never waits.
 fn probe(path: &Path) -> Result<(), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -71,7 +71,7 @@ fn unix(path: &Path, mode: Option<u32>) -> Result<Listener, ListenError> {
     match fs::symlink_metadata(path) {
         Ok(file) if !file.file_type().is_socket() => return Err(ListenError::NotASocket(path.to_owned())),
         Ok(_) => match probe(path) {
-            // EAGAIN: its backlog is full, so somebody is there.
+            // EAGAIN: its backlog is full, so it has a listener.
             Ok(()) | Err(Errno::AGAIN) => return Err(ListenError::InUse(path.to_owned())),
             Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(failed)?,
             Err(e) => return Err(failed(e.into())),

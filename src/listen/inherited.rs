@@ -1,4 +1,4 @@
-//! Sockets that somebody else made: systemd's socket activation and inetd's descriptor 0.
+//! Sockets that another process made: systemd's socket activation and inetd's descriptor 0.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -57,7 +57,7 @@ pub fn systemd() -> Result<Vec<Inherited>, ListenError> {
 }
 
 /// Descriptor 0, as inetd hands it over: moved away, with `/dev/null` in its place, and in place of 1 and
-/// 2 where they are the same socket. Says also whether standard error is somebody else than the client.
+/// 2 where they are the same socket. Says also whether standard error is something else than the client.
 pub fn inetd() -> Result<(Inherited, bool), ListenError> {
     let failed = |e: std::io::Error| ListenError::Inherited(0, reason(&e));
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(|e| failed(e.into()))?;

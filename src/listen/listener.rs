@@ -16,11 +16,11 @@ use crate::sys::reason;
 pub struct Listener {
     pub(super) socket: OwnedFd,
     pub(super) announced: Announced,
-    /// The socket file that is ours to remove: kept for its drop.
+    /// The socket file to remove: kept for its drop.
     pub(super) _file: Option<SocketFile>,
 }
 
-/// The address of a listener, as it is told to the world.
+/// The address of a listener, as it is announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announced {
     /// An address and the real port.
@@ -104,7 +104,6 @@ impl std::error::Error for ListenError {
 }
 
 impl Listener {
-    /// The address as it is told to the world.
     pub fn announced(&self) -> &Announced {
         &self.announced
     }

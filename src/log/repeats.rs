@@ -1,5 +1,5 @@
 //! Lines that come again and again: the first ten in a second are written, and then one a second that says how
-//! many it stands for. Pure: it is told what time it is.
+//! many it stands for. Pure: the time is an argument.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,7 +11,7 @@ use crate::config::Level;
 const MAX_REPEATS: u64 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Kinds of lines that are told apart at a time. Names of rooms come from strangers.
+/// Kinds of lines that are distinguished at a time. Clients choose the names of rooms.
 const KINDS: usize = 8 * 1024;
 
 /// What makes two lines one that repeats. Clients, addresses and numbers do not count.
@@ -44,13 +44,13 @@ struct Seen {
     last: Option<String>,
 }
 
-/// What becomes of a line.
+/// What to do with a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
     /// It is to be written.
     Write(String),
     /// It is kept, in place of this one if there was one before it. `begins`: nothing was kept before, and
-    /// somebody has to call [`Repeats::due`] from now on.
+    /// [`Repeats::due`] has to be called from now on.
     Kept { instead: Option<String>, begins: bool },
 }
 
@@ -58,7 +58,7 @@ impl Repeats {
     /// A line of this kind.
     pub(super) fn line(&mut self, kind: &Kind<'_>, line: String, now: Instant) -> Repeat {
         let mut key = self.hasher.hash_one((kind.level as u8, kind.message, kind.room, kind.content));
-        // Half of the places are for lines without content: what a program prints must not take them all.
+        // Half of the kinds are for lines without content: what a program prints must not take them all.
         let most = if kind.content.is_empty() { KINDS } else { KINDS / 2 };
         if self.seen.len() >= most && !self.seen.contains_key(&key) {
             self.seen.retain(|_, seen| seen.held_back || now.saturating_duration_since(seen.since) < PERIOD);
@@ -67,7 +67,7 @@ impl Repeats {
                 return Repeat::Write(line);
             }
             if self.seen.len() >= most {
-                // Too many rooms to be told apart.
+                // Too many rooms to be distinguished.
                 key = self.hasher.hash_one((kind.level as u8, kind.message));
             }
         }

@@ -37,7 +37,7 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
     let (mut text, mut answers) = (String::new(), Vec::<Arc<Bell>>::new());
     loop {
         let next = lock(&shared.repeats).next();
-        // What was lost is told as soon as something can be written again, also when nobody has more to say.
+        // What was lost is reported as soon as something can be written again, also when no line follows.
         let again = (shared.dropped.load(Ordering::Relaxed) > 0).then(|| Instant::now() + FLUSH_TIMEOUT);
         let first = match [next, again].into_iter().flatten().min() {
             Some(next) => queue.recv_deadline(next),
@@ -69,7 +69,7 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
         text.insert_str(0, &shape.repeated(&told));
         held += told.iter().map(|(line, _)| line.capacity()).sum::<usize>();
         let lost = if silent { 0 } else { output.write(text.as_bytes()) };
-        // Before the losses are looked at: whoever finds no room after that says so once more.
+        // Before the losses are looked at: a thread that finds no room after that reports it once more.
         shared.bytes.fetch_sub(held, Ordering::Relaxed);
         shared.dropped.fetch_add(lost, Ordering::Relaxed);
         if lost == 0 && !silent {
@@ -156,7 +156,7 @@ impl Output {
         if self.write(line.finish().as_bytes()) == 0 {
             self.failure = None;
         } else {
-            // To be told another time.
+            // To be reported another time.
             shared.dropped.fetch_add(lost, Ordering::Relaxed);
         }
     }

@@ -1,4 +1,4 @@
-//! What has come of a client and tungstenite has not asked for yet.
+//! What has come from a client before tungstenite reads it.
 
 use std::io;
 use std::ops::Range;
@@ -15,7 +15,7 @@ const AHEAD: usize = 64 * 1024;
 /// After so many small reads in a row a client no longer counts as one that sends much.
 const SMALL_READS: u32 = 16;
 
-/// From the socket to tungstenite: what was read ahead, and what becomes of it.
+/// From the socket to tungstenite: what was read ahead, and how its frames are passed on.
 #[derive(Debug)]
 pub(super) struct Inlet {
     pub(super) ahead: Ahead,
@@ -56,8 +56,7 @@ impl Inlet {
 }
 
 /// What was read of a socket before it was asked for. tungstenite reads in steps of one size for good and
-/// holds a buffer of that size: a small one for the sake of those who are idle, and this one for the sake of
-/// those who are not.
+/// holds a buffer of that size: a small one, because most clients are idle. This one is for those that are busy.
 #[derive(Debug)]
 pub(super) struct Ahead {
     /// Only a client that sends much has one.

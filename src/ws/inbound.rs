@@ -117,7 +117,7 @@ impl<'a> Inbound<'a> {
         self.count(pushed, all)
     }
 
-    /// Takes note of a message that comes after the server's last word to this client: it is for nobody.
+    /// Counts a message that comes after the server has closed this client: it is dropped.
     pub(super) fn ignore(&self) {
         self.service.counters.one(Count::MessagesReceived);
         self.service.counters.one(Count::DroppedClosed);

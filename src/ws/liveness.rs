@@ -29,7 +29,7 @@ pub(super) enum Verdict {
     Wait(Option<Duration>),
     /// Send a ping.
     Ping,
-    /// Nobody is there.
+    /// It has not answered.
     Gone,
     /// It sent no message for too long.
     Idle,
@@ -62,12 +62,12 @@ impl Liveness {
         news
     }
 
-    /// A message came at this time. It may be looked at only now, after a time in which nobody listened.
+    /// A message came at this time. It may be read only now, after a time in which this thread waited.
     pub(super) fn message(&mut self, at: Instant) {
         self.message = self.message.max(at);
     }
 
-    /// It was not listened to until now: its clocks begin anew.
+    /// It was not read until now: its clocks begin anew.
     pub(super) fn stood_still(&mut self, until: Instant) {
         self.lives(until);
         self.message(until);

@@ -31,7 +31,7 @@ const OPCODE: u8 = 0x0f;
 const CONTROLS: u8 = 0x08;
 const MASK: u8 = 0x80;
 
-/// The length of a frame's header, as far as it can be told from the part that is there.
+/// The length of a frame's header, as far as the part that is there shows.
 pub(super) fn header_length(part: &[u8]) -> usize {
     let Some(&second) = part.get(1) else { return 2 };
     let mask = if second & MASK == 0 { 0 } else { 4 };
@@ -55,13 +55,13 @@ pub(super) fn payload_length(header: &[u8]) -> u64 {
 /// What has to be done before the next frame can pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
-    /// tungstenite has to be set up anew: its buffer would double in place of growing by what is needed.
+    /// tungstenite has to be set up anew: its buffer would double instead of growing by what is needed.
     NewBuffer,
     /// A large message is about to be put together: memory maps for it. See [`Pieces::grant`].
     Maps,
 }
 
-/// What becomes of a frame.
+/// What to do with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
     /// It passes as it is.

@@ -1,4 +1,4 @@
-//! What a plain request is answered with: the one place where HTTP meets rooms.
+//! Answers to plain requests: the only file where HTTP meets rooms.
 
 use crate::config::{Metrics, Origin};
 use crate::counters::Count;
@@ -34,7 +34,7 @@ pub(super) fn reply(service: &Service, head: &Head, what: &Plain) -> Reply {
     }
 }
 
-/// The answer where a plain request finds nothing. One that was to be a websocket is told why it is none.
+/// The answer where a plain request finds nothing. One that was meant to be a websocket says why it is not.
 fn nothing_here(service: &Service, head: &Head) -> Reply {
     let is_room = || service.files.is_none() && site::room(&service.config, head.path()).is_ok();
     if head.is_handshake() || is_room() {

@@ -57,7 +57,7 @@ impl<'a> SocketReader<'a> {
         self.look_at = at;
     }
 
-    /// Whether whoever has read so many messages and control frames holds no byte of another one.
+    /// Whether a reader of so many messages and control frames holds no byte of another one.
     pub(super) fn is_read_out(&self, items: u64) -> bool {
         self.walk.is_between_messages() && self.walk.items == items
     }
@@ -164,7 +164,7 @@ impl Read for SocketReader<'_> {
 
 impl Write for SocketReader<'_> {
     /// All that tungstenite writes by itself are pongs, each whole (its answers to a close are never
-    /// flushed: a close is ours to answer). They go ahead of queued data.
+    /// flushed: a close is answered by `close`). They go ahead of queued data.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.first() == Some(&PONG) {
             self.member.mind(self.member.client().sink.pong(bytes.to_vec()));
@@ -177,8 +177,8 @@ impl Write for SocketReader<'_> {
     }
 }
 
-/// Follows the frames of a stream by their heads (RFC 6455 §5.2), to know where messages end. It judges
-/// nothing: that is tungstenite's.
+/// Follows the frames of a stream by their heads (RFC 6455 §5.2), to know where messages end. It checks
+/// nothing: tungstenite does that.
 #[derive(Debug, Default)]
 struct Walk {
     head: [u8; 14],
@@ -243,7 +243,7 @@ impl Walk {
         }
     }
 
-    /// As far as it can be told from what is there.
+    /// As far as the bytes that are there show.
     fn head_length(&self) -> usize {
         header_length(&self.head[..self.have])
     }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 /// Tries to resolve a path while directories of it are being renamed (`EAGAIN`, openat2(2)).
 const TRIES: usize = 8;
 
-/// Not opening anything: a place in the file system (open(2)).
+/// A location in the file system, without opening anything (open(2)).
 const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// Reading only; not waiting for the other end of a pipe, should the path lead to one by now.
@@ -21,7 +21,7 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOC
 pub(super) struct Entry<'a> {
     root: &'a OwnedFd,
     path: &'a Path,
-    /// Its place, not open for reading.
+    /// Its location, not open for reading.
     place: OwnedFd,
     pub(super) stat: Stat,
 }
