@@ -105,6 +105,7 @@ impl Life {
     }
 
     /// Every transition.
+    #[expect(clippy::match_same_arms, reason = "one rule a line")]
     pub(super) fn on(&mut self, event: Event) -> Effects {
         use Effects as F;
         use Event as E;
