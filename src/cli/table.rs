@@ -155,7 +155,8 @@ static MESSAGES: &[Flag<Draft>] = &[
     }))
     .text(
         "Write this to the program when a client joins. The program reads it before that client's first message. The \
-         variables `#ID`, `#ROOM`, `#REMOTE_ADDR`, `#QUERY_STRING` and `#QUERY_<NAME>` are replaced.",
+         variables `#ID`, `#ROOM`, `#REMOTE_ADDR`, `#QUERY_STRING`, `#QUERY_<NAME>` and `#HTTP_<NAME>`, a header \
+         field of the client's request, are replaced.",
     ),
     flag("leavemsg", Text("MESSAGE", |draft, text| {
         draft.leave = Some(text.to_owned());
