@@ -16,7 +16,7 @@ mod handle;
 pub mod launch;
 mod log_pipe;
 #[cfg(test)]
-mod panics;
+pub(crate) mod panics;
 mod peer;
 mod reader;
 mod relay;

@@ -74,7 +74,7 @@ impl RoomSide for Panics {
     }
 }
 
-fn recipe() -> Recipe {
+pub(crate) fn recipe() -> Recipe {
     let program = Program {
         name: "true".into(),
         path: "/bin/true".into(),
@@ -99,7 +99,7 @@ fn recipe() -> Recipe {
     }
 }
 
-fn shared() -> Shared {
+pub(crate) fn shared() -> Shared {
     let log = LogConfig { format: LogFormat::Text, level: Level::Error };
     Shared {
         ending: Arc::default(),

@@ -217,3 +217,31 @@ impl RoomSlot {
         started
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::super::table::{Bounds, Table};
+    use super::*;
+    use crate::backend::panics::{recipe, shared};
+    use crate::sink::Stream;
+
+    #[test]
+    fn a_start_that_panics_is_a_failed_start_and_leaves_nothing_behind() {
+        let table = Table::new(Arc::new(recipe()), Arc::new(shared()), Bounds::default(), Arc::default());
+        for id in 1..3 {
+            let (socket, _peer) = UnixStream::pair().expect("a pair of sockets");
+            let stream = Arc::new(Stream::Socket(socket.into()));
+            let client = || {
+                let (address, query) = (String::new(), String::new());
+                Arc::new(Client::new(id, "room".into(), address, query, Vec::new(), stream, 1000))
+            };
+            let slot = table.reserve("room").expect("a slot");
+            let (_, joined) = slot.join(client, &|| panic!("a bug in the start"), |_, _| true);
+            let error = joined.err().expect("it cannot join");
+            assert_eq!(error.to_string(), "cannot start the program", "client {id}");
+            assert_eq!((table.len(), table.backends()), (0, 0));
+        }
+    }
+}

@@ -1,14 +1,14 @@
-//! The order in which a program is told of those who join.
+//! The order in which a program gets join messages.
 
 use std::sync::Barrier;
 
 use crate::support::client::handshake;
 use crate::support::{Client, Raw, Scratch, Server, wait_until};
 
-/// The ids that the program of a room has been told of, once there are so many.
-fn told(scratch: &Scratch, room: &str, joins: usize) -> Vec<u64> {
+/// The ids in the join messages that the program of a room got, once there are that many.
+fn joined(scratch: &Scratch, room: &str, joins: usize) -> Vec<u64> {
     let mut ids = Vec::new();
-    wait_until(&format!("the program is told of {joins} joins"), || {
+    wait_until(&format!("the program gets {joins} join messages"), || {
         let text = std::fs::read_to_string(scratch.path(room)).unwrap_or_default();
         ids = text.split_terminator('\n').map(|line| line.parse().expect("an id")).collect();
         text.ends_with('\n') && ids.len() >= joins
@@ -23,7 +23,7 @@ fn serve(scratch: &Scratch) -> Server {
 }
 
 #[test]
-fn a_program_is_told_of_joins_in_the_order_in_which_clients_got_their_101() {
+fn join_messages_come_in_the_order_in_which_clients_got_their_101() {
     const CLIENTS: usize = 300;
     const ROUNDS: usize = 8;
     let scratch = Scratch::new();
@@ -34,13 +34,13 @@ fn a_program_is_told_of_joins_in_the_order_in_which_clients_got_their_101() {
         let clients: Vec<Client> = (0..CLIENTS).map(|_| server.join(&format!("/{room}"))).collect();
         let first = (round * CLIENTS) as u64 + 1;
         let wanted: Vec<u64> = (first..first + CLIENTS as u64).collect();
-        assert_eq!(told(&scratch, &room, CLIENTS), wanted, "round {round}");
+        assert_eq!(joined(&scratch, &room, CLIENTS), wanted, "round {round}");
         drop(clients);
     }
 }
 
 #[test]
-fn a_program_is_told_of_joins_in_the_order_of_ids_however_many_join_at_once() {
+fn join_messages_come_in_the_order_of_ids_however_many_clients_join_at_once() {
     const THREADS: usize = 8;
     const EACH: usize = 25;
     const ROUNDS: usize = 4;
@@ -65,7 +65,7 @@ fn a_program_is_told_of_joins_in_the_order_of_ids_however_many_join_at_once() {
                 .collect();
             threads.into_iter().flat_map(|thread| thread.join().expect("all join")).collect()
         });
-        let ids = told(&scratch, &room, clients.len());
+        let ids = joined(&scratch, &room, clients.len());
         assert!(ids.is_sorted(), "round {round}: {ids:?}");
         assert_eq!(ids.len(), clients.len(), "each once");
     }

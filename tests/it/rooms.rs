@@ -1,4 +1,4 @@
-//! Who shares a process with whom, when it begins and ends, and what it is told.
+//! Which clients share a process, when it starts and ends, and what it gets: environment, join and leave messages.
 
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::support::client::handshake;
 use crate::support::process::{await_end, runs};
 use crate::support::{Client, Event, Scratch, Server, testprog, wait_until};
 
-/// Says who it is, and repeats what it is told.
+/// Prints its process id, and echoes each line with it.
 const WHO: &str = r#"echo "$$"; while read -r line; do echo "$line $$"; done"#;
 
 fn pid(text: &str) -> u32 {
@@ -72,7 +72,7 @@ fn a_joiner_during_the_kill_sequence_waits_and_gets_a_fresh_process() {
     another.send_text("me too");
     assert_eq!(server.children(), old, "never two at once");
     scratch.file("go", "");
-    // Whoever came to it first may be told alone that it is alone.
+    // The line `alone` may be for the first client of the new process only.
     let mut alone = 0;
     for (client, own) in [(&mut joiner, "hello"), (&mut another, "me too")] {
         loop {
@@ -214,19 +214,19 @@ fn a_client_that_comes_back_in_time_finds_its_program_as_it_was() {
 }
 
 #[test]
-fn a_program_that_nobody_comes_back_to_ends_after_its_linger_counted_from_the_last_leave() {
+fn a_program_without_clients_ends_after_its_linger_time_counted_from_the_last_leave() {
     let linger = Duration::from_secs(2);
     let server = Server::with(&["--linger", "2"]).sh(WHO);
     let mut client = server.join("/room");
     let one = pid(&client.text());
     client.leave();
-    // Much happens meanwhile, so that everybody has taken note of the leave.
+    // Much happens meanwhile, so that the leave is known everywhere.
     let mut elsewhere = server.join("/elsewhere");
     for _ in 0..50 {
         elsewhere.send_text("x");
         elsewhere.text();
     }
-    // In its time somebody comes, stays for a while and goes.
+    // Within the linger time a client comes, stays for a while and goes.
     let came = Instant::now();
     let mut client = server.join("/room");
     while came.elapsed() < linger / 2 {
@@ -309,7 +309,7 @@ fn join_comes_before_the_first_message_and_leave_after_the_last() {
 }
 
 #[test]
-fn the_only_client_is_told_to_the_program_too() {
+fn the_program_gets_the_join_and_leave_of_its_only_client_too() {
     let scratch = Scratch::new();
     let server = Server::with(&["--joinmsg", "+#ID", "--leavemsg", "-#ID"]).program(&[
         "sh",
