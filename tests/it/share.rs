@@ -262,3 +262,32 @@ fn a_shutdown_closes_the_clients_of_private_and_of_shared_processes() {
         assert_eq!(server.await_exit().code(), Some(0), "{share}");
     }
 }
+
+#[test]
+fn with_server_the_program_names_the_rooms_that_a_message_is_for() {
+    // What a client sends is what the program prints, so it can speak for the program.
+    let options = ["--share", "server", "--serverframe=json", "--cache", "10", "--metrics"];
+    let server = Server::with(&options).cat();
+    let (mut one, mut two, mut three) = (server.member("/a"), server.member("/b"), server.member("/a"));
+    let to_a = r#"{"_room":"a","n":1}"#;
+    let to_both = r#"{"_room":["b","a","nowhere"],"_except":3}"#;
+    let to_two = r#"{"_room":["b"],"_to":[1,2,3]}"#;
+    let to_none = r#"{"_room":[]}"#;
+    for message in [to_a, to_both, to_two, to_none, r#"{"_room":5}"#, "for all"] {
+        two.send_text(message);
+    }
+    for (client, wanted) in [
+        (&mut one, &[to_a, to_both, "for all"] as &[&str]),
+        (&mut two, &[to_both, to_two, "for all"]),
+        (&mut three, &[to_a, "for all"]),
+    ] {
+        for message in wanted {
+            client.expect_text(message);
+        }
+    }
+    await_value(&server, "scalesocket_messages_dropped_total", &[("reason", "malformed header")], 1.0);
+    let mut late = server.join("/a");
+    for message in [to_a, to_both, "for all"] {
+        late.expect_text(message);
+    }
+}
