@@ -3,7 +3,7 @@
 //! A program may pass on what its clients send, and its words stand beside those of all other rooms in one
 //! JSON document: nothing in it may make that unreadable for anybody.
 
-use super::json::{Name, name};
+use super::keys::{Name, name};
 use super::scan::members;
 
 /// Most bytes of a room's metadata.

@@ -13,6 +13,7 @@ pub mod gwsocket;
 pub mod heads;
 pub mod input;
 pub mod json;
+mod keys;
 pub mod lines;
 pub mod lsp;
 pub mod metadata;
