@@ -40,7 +40,7 @@ impl Service {
         Arc::new(Self { config, counters, log, table, connections, files, ids: AtomicU64::new(0) })
     }
 
-    /// The next client's number: from 1, never used again.
+    /// The next client's number: from 1, never reused.
     pub fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed) + 1
     }

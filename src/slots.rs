@@ -190,13 +190,13 @@ impl SlotState {
 
 impl ConnectionSlot {
     /// It has asked for something.
-    pub fn has_asked(&self) {
+    pub fn mark_asked(&self) {
         lock(&self.all.state).speaks(self.id);
     }
 
     /// Counts it as a client from this address, if there are fewer than `most` of them already.
     pub fn claim_address(&self, address: IpAddr, most: usize) -> bool {
-        let address = neighbourhood(address);
+        let address = counted_address(address);
         let mut state = lock(&self.all.state);
         let count = state.by_address.entry(address).or_default();
         let granted = *count < most;
@@ -224,7 +224,7 @@ impl ConnectionSlot {
     }
 
     /// It belongs to a room now, which sees it to its end.
-    pub fn is_upgraded(&self) {
+    pub fn mark_upgraded(&self) {
         let mut state = lock(&self.all.state);
         if let Some(live) = state.live.get_mut(&self.id) {
             live.upgraded = true;
@@ -252,7 +252,7 @@ impl Drop for ConnectionSlot {
 }
 
 /// What counts as one address: of IPv6 a /64, for that is what one host has at its disposal.
-fn neighbourhood(address: IpAddr) -> IpAddr {
+fn counted_address(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => {
@@ -280,7 +280,7 @@ mod tests {
         };
         let (asker, silent, newer, last) = (connect(), connect(), connect(), connect());
         let first = connections.admit(&asker.0).expect("a slot");
-        first.has_asked();
+        first.mark_asked();
         let second = connections.admit(&silent.0).expect("a slot");
         let _third = connections.admit(&newer.0).expect("a slot");
         let _fourth = connections.admit(&last.0).expect("a slot");

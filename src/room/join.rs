@@ -121,6 +121,7 @@ impl RoomSlot {
 
     /// One wait. It is ended by the thread that starts a process or by the reader of the one that ends; both take
     /// bounded time.
+    #[inline(never)]
     fn wait<'a>(
         &'a self,
         state: MutexGuard<'a, State>,
@@ -148,6 +149,7 @@ impl RoomSlot {
     }
 
     /// The process runs, or does not; or has run and exited already.
+    #[inline(never)]
     fn started(&self, client: &Arc<Client>, started: Result<Arc<Handle>, StartError>) -> Answer {
         let room = &self.registration.room;
         let mut state = room.lock();
@@ -180,6 +182,7 @@ impl RoomSlot {
         }
     }
 
+    #[inline(never)]
     fn start(&self, client: &Client, cgi: &dyn Fn() -> Variables) -> Result<Arc<Handle>, StartError> {
         let (room, table) = (&self.registration.room, &self.registration.table);
         // A separate statement, so that the room's lock is released before `port_for` takes the table's.

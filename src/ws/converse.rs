@@ -22,7 +22,7 @@ pub(super) fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Lea
     let mut clock = Clock::new(service);
     let leave = loop {
         if stream.needs_renewal() {
-            stream = stream.renew();
+            stream.renew();
         }
         // What has come already is read without waiting.
         if !stream.has_more() {

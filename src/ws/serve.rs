@@ -44,7 +44,7 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
             }
             Err(e) => return refuse_head(&connection, &e, number),
         };
-        slot.has_asked();
+        slot.mark_asked();
         let path = site::below(&service.config.base, head.path());
         let reply = match route(&head, path, offers) {
             Ok(Route::Upgrade(request)) => {

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
+use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Error};
 
 use super::ahead::READ_BUFFER;
@@ -24,7 +24,8 @@ const NO_MAPS: &str = "out of memory maps, try again later";
 
 /// See the module's documentation.
 pub(super) struct MessageStream<'a> {
-    socket: WebSocket<SocketReader<'a>>,
+    context: WebSocketContext,
+    reader: SocketReader<'a>,
     config: WebSocketConfig,
     /// Messages and control frames that were read.
     items: u64,
@@ -41,7 +42,8 @@ pub(super) enum Item {
 }
 
 impl<'a> MessageStream<'a> {
-    /// With what came behind the request.
+    /// With what came behind the request. Not inlined: the frame of the loop above it is to stay small.
+    #[inline(never)]
     pub(super) fn new(service: &Service, member: &'a Member, rest: Vec<u8>) -> Self {
         let limit = service.config.limits.message;
         // A control frame is no message: one may be larger than those may be.
@@ -52,56 +54,56 @@ impl<'a> MessageStream<'a> {
             .max_message_size(Some(limit))
             .max_frame_size(Some(largest_frame));
         let reader = SocketReader::new(member, rest, largest_frame, service.connections.maps());
-        let socket = WebSocket::from_raw_socket(reader, Role::Server, Some(config));
-        Self { socket, config, items: 0, largest: 0 }
+        let context = WebSocketContext::new(Role::Server, Some(config));
+        Self { context, reader, config, items: 0, largest: 0 }
     }
 
     /// Whether tungstenite has to be set up anew before the next read: it keeps its buffer as large as the largest
     /// message made it, for good.
     pub(super) fn needs_renewal(&self) -> bool {
-        let reader = self.socket.get_ref();
+        let reader = &self.reader;
         let too_much = self.largest > MAX_KEPT_BUFFER || self.largest > READ_BUFFER && !reader.is_busy();
         too_much && reader.is_read_out(self.items) || reader.needs_renewal()
     }
 
-    /// The same with a small buffer. It holds nothing; a pong that it still owes goes first.
-    pub(super) fn renew(mut self) -> Self {
-        let _ = self.socket.flush();
-        let mut socket =
-            WebSocket::from_raw_socket(self.socket.into_inner(), Role::Server, Some(self.config));
-        socket.get_mut().renewed();
-        Self { socket, largest: 0, ..self }
+    /// Sets it up anew, with a small buffer. It holds nothing; a pong that it still owes goes first.
+    #[inline(never)]
+    pub(super) fn renew(&mut self) {
+        let _ = self.context.flush(&mut self.reader);
+        self.context = WebSocketContext::new(Role::Server, Some(self.config));
+        self.reader.renewed();
+        self.largest = 0;
     }
 
     /// Whether more messages have come whole: the next read does not wait.
     pub(super) fn has_more(&self) -> bool {
-        self.socket.get_ref().has_more(self.items)
+        self.reader.has_more(self.items)
     }
 
     /// Where the bytes come from.
     pub(super) fn reader(&mut self) -> &mut SocketReader<'a> {
-        self.socket.get_mut()
+        &mut self.reader
     }
 
     /// When bytes last came.
     pub(super) fn heard(&self) -> Instant {
-        self.socket.get_ref().heard()
+        self.reader.heard()
     }
 
     /// Reads, waiting for as long as the socket's receive time-out says.
     pub(super) fn read(&mut self) -> Item {
-        let read = self.socket.read();
+        let read = self.context.read(&mut self.reader);
         self.items += u64::from(read.is_ok());
         let (kind, message) = match read {
             Ok(Message::Text(text)) => (Kind::Text, text.into()),
             Ok(Message::Binary(bytes)) => (Kind::Binary, bytes),
             Ok(Message::Close(frame)) => {
-                let code = frame.map(|frame| self.socket.get_ref().close_code(frame.code.into()));
+                let code = frame.map(|frame| self.reader.close_code(frame.code.into()));
                 return Item::End(Leave::Closed(code));
             }
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => return Item::Nothing,
             Err(Error::Io(e)) if is_timeout(&e) => return Item::Nothing,
-            Err(Error::Io(_)) if self.socket.get_ref().lacks_maps() => {
+            Err(Error::Io(_)) if self.reader.lacks_maps() => {
                 return Item::End(Leave::Broken(1013, NO_MAPS));
             }
             Err(e) => return Item::End(after_error(&e)),

@@ -18,6 +18,9 @@ use crate::sink::CloseOrder;
 use crate::site::{self, Target};
 use crate::sys::threads::set_name;
 
+/// Bytes of a header field that are kept with a client for its join and leave messages.
+const MAX_KEPT_FIELD: usize = 4096;
+
 /// A request for a room: checked, given a slot, switched over, joined.
 ///
 /// Not inlined, as what comes after it: the deepest of them decides how many pages of its stack each client keeps.
@@ -26,17 +29,23 @@ pub(super) fn upgrade(connection: &Connection<'_>, head: &Head, request: Upgrade
     match admit(connection, head) {
         Ok((target, slot)) => join(connection, head, request, &target, slot),
         Err(refusal) => {
-            // First of all: who reads the refusal may come again at once.
-            connection.slot.give_address_back();
-            let room = site::room(&connection.service.config, head.path()).unwrap_or_default();
-            connection.note_refusal(Some(head), room, &refusal);
-            let _ = plain::answer(connection.http(), head, refusal.reply(), true);
+            refuse(connection, head, &refusal);
             None
         }
     }
 }
 
+#[inline(never)]
+fn refuse(connection: &Connection<'_>, head: &Head, refusal: &Refusal) {
+    // First of all: who reads the refusal may come again at once.
+    connection.slot.give_address_back();
+    let room = site::room(&connection.service.config, head.path()).unwrap_or_default();
+    connection.note_refusal(Some(head), room, refusal);
+    let _ = plain::answer(connection.http(), head, refusal.reply(), true);
+}
+
 /// Everything that can refuse a request, in this order: its name, the gate, the room.
+#[inline(never)]
 fn admit(connection: &Connection<'_>, head: &Head) -> Result<(Target, RoomSlot), Refusal> {
     let Connection { service, peer, slot, .. } = *connection;
     let name = site::room(&service.config, head.path())?;
@@ -46,9 +55,17 @@ fn admit(connection: &Connection<'_>, head: &Head) -> Result<(Target, RoomSlot),
     Ok((target, slot))
 }
 
-/// The header fields that the notices of this client speak of.
-fn headers(head: &Head, notices: &Notices) -> Vec<(String, String)> {
-    let fields = cgi::fields(head, |name| notices.header_names().any(|wanted| wanted == name));
+/// The header fields that the notices of this client speak of. The client keeps them for as long as it stays.
+fn headers(connection: &Connection<'_>, head: &Head, notices: &Notices) -> Vec<(String, String)> {
+    let mut fields = cgi::fields(head, |name| notices.header_names().any(|wanted| wanted == name));
+    fields.retain(|(name, value)| {
+        let fits = value.len() <= MAX_KEPT_FIELD;
+        if !fits {
+            let line = connection.service.log.warn("header field left out of the join message");
+            line.field("name", name).number("bytes", value.len()).number("most", MAX_KEPT_FIELD).write();
+        }
+        fits
+    });
     fields.into_iter().map(|(name, value)| (name, value.to_string_lossy().into_owned())).collect()
 }
 
@@ -60,42 +77,54 @@ fn join(
     target: &Target,
     slot: RoomSlot,
 ) -> Option<Member> {
-    let Connection { service, stream, peer, .. } = *connection;
-    let protocol = subprotocol::choose(&request.protocols, &service.config.protocols);
-    let answer = switching_protocols(&request.accept, protocol, &service.config.headers.ws);
-    connection.slot.is_upgraded();
-    let client = || {
-        let client = Client::new(
-            service.next_id(),
-            Arc::clone(&target.room),
-            connection.address(),
-            request.query,
-            headers(head, &target.recipe.notices),
-            Arc::clone(stream),
-            target.recipe.max_queue,
-        );
-        // It leaves when the client is on the room's list, so that the client misses nothing that is said once it
-        // knows that it is in.
-        client.sink.queue_handshake(answer);
-        Arc::new(client)
-    };
+    connection.slot.mark_upgraded();
+    let client = || client(connection, head, request, target);
     let mut hung_up = None;
     let cgi = || {
         if target.recipe.program().is_some_and(|program| program.cgi_environment) {
-            cgi::variables(head, peer)
+            cgi::variables(head, connection.peer)
         } else {
             Vec::new()
         }
     };
     let stay = |client: &Arc<Client>, moved| still_there(client, &mut hung_up, moved);
     let (client, joined) = slot.join(client, &cgi, stay);
-    let e = match joined {
+    match joined {
         Ok(member) => {
             set_name(&format!("conn {}", client.id));
-            return Some(member);
+            Some(member)
         }
-        Err(e) => e,
-    };
+        Err(e) => {
+            close(connection, &client, &e);
+            None
+        }
+    }
+}
+
+#[inline(never)]
+fn client(connection: &Connection<'_>, head: &Head, request: UpgradeRequest, target: &Target) -> Arc<Client> {
+    let config = &connection.service.config;
+    let protocol = subprotocol::choose(&request.protocols, &config.protocols);
+    let answer = switching_protocols(&request.accept, protocol, &config.headers.ws);
+    let client = Client::new(
+        connection.service.next_id(),
+        Arc::clone(&target.room),
+        connection.address(),
+        request.query,
+        headers(connection, head, &target.recipe.notices),
+        Arc::clone(connection.stream),
+        target.recipe.max_queue,
+    );
+    // It leaves when the client is on the room's list, so that the client misses nothing that is said once it
+    // knows that it is in.
+    client.sink.queue_handshake(answer);
+    Arc::new(client)
+}
+
+/// It is upgraded, and could not join.
+#[inline(never)]
+fn close(connection: &Connection<'_>, client: &Arc<Client>, e: &EntryError) {
+    let service = connection.service;
     let (code, count) = match e {
         EntryError::ShuttingDown => (1001, Count::ClosedShutdown),
         EntryError::Gone => (1011, Count::ClosedGone),
@@ -112,6 +141,5 @@ fn join(
         .number("code", code)
         .field("reason", e)
         .write();
-    close::finish(service, &client);
-    None
+    close::finish(service, client);
 }
