@@ -79,3 +79,13 @@ fn a_join_message_says_what_a_proxy_wrote_into_the_request() {
     let mut client = Client::connect_with(server.address(), "/room", fields).expect("let in");
     client.expect_text("1 J%C3%B6rg%20%22%23ID%22 a%2C%20b #HTTP_X_NONE");
 }
+
+#[test]
+fn a_header_field_of_more_than_4_kib_is_not_kept_for_the_join_message() {
+    let server = Server::with(&["--joinmsg", "#ID #HTTP_X_A #HTTP_X_B"]).cat();
+    let fields = format!("X-A: {}\r\nX-B: {}\r\n", "a".repeat(4097), "b".repeat(4096));
+    let mut client =
+        crate::support::Client::connect_with(server.address(), "/room", &fields).expect("let in");
+    client.expect_text(&format!("1 #HTTP_X_A {}", "b".repeat(4096)));
+    server.wait_for_line(&["WARN", "header field left out of the join message", "name=X_A bytes=4097"]);
+}
