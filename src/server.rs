@@ -11,7 +11,6 @@ use rustix::net::sockopt::set_tcp_nodelay;
 use crate::backend::{Shared, launch};
 use crate::clients::SHUTDOWN_CLOSE_TIMEOUT;
 use crate::config::{Config, Level, Listen};
-use crate::counters::Counters;
 use crate::http::files::FileServer;
 use crate::listen::accept::{Acceptor, canonical};
 use crate::listen::{self, Announced, Inherited, ListenError, Listener};
@@ -24,7 +23,8 @@ use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::descriptors;
 use crate::sys::limits::{self, Maps};
-use crate::sys::process::{Exit, children_are_reaped_unseen};
+use crate::sys::orphans::Orphans;
+use crate::sys::process::{Exit, Processes, children_are_reaped_unseen};
 use crate::sys::reason;
 use crate::sys::signals::EndSignals;
 use crate::sys::threads::work;
@@ -38,6 +38,9 @@ const FEW_CONNECTIONS: usize = 100;
 
 /// Signals that come this soon after the first are not another one.
 const SAME_SIGNAL: Duration = Duration::from_millis(50);
+
+/// How often process 1 looks for orphans.
+const ORPHANS_CHECK: Duration = Duration::from_secs(1);
 
 /// How long programs have to be reaped after a second signal.
 const HURRY: Duration = Duration::from_secs(2);
@@ -149,9 +152,18 @@ pub fn run(config: Config) -> Result<RunResult, ServeError> {
     for warning in &config.warnings {
         log.warn(warning).write();
     }
-    let first_exit = Arc::default();
-    let service = service(config, log.clone(), &changed, files, descriptors, &first_exit);
-    let server = Server { service, acceptors: Vec::new(), signals, changed, ends_idle, first_exit };
+    let shared = Shared {
+        ending: Arc::default(),
+        log: log.clone(),
+        counters: Arc::default(),
+        maps: Maps::all(),
+        processes: Arc::default(),
+        first_exit: Arc::default(),
+    };
+    let (first_exit, processes) = (Arc::clone(&shared.first_exit), Arc::clone(&shared.processes));
+    let service = service(config, shared, &changed, files, descriptors);
+    let server =
+        Server { service, acceptors: Vec::new(), signals, changed, ends_idle, first_exit, processes };
     let outcome = server.serve(source);
     log.flush();
     outcome
@@ -172,12 +184,12 @@ fn classify(inherited: Vec<Inherited>) -> Source {
 /// All that connections share.
 fn service(
     config: Config,
-    log: Log,
+    shared: Shared,
     changed: &Arc<Bell>,
     files: Option<FileServer>,
     descriptors: u64,
-    first_exit: &Arc<OnceLock<Exit>>,
 ) -> Arc<Service> {
+    let log = shared.log.clone();
     let (possible, reason) = limits::connections(descriptors);
     let wanted = config.limits.clients;
     let most = wanted.map_or(possible, |wanted| wanted.min(possible));
@@ -196,22 +208,13 @@ fn service(
             .write();
     }
     log.debug("connections at most").number("connections", most).field("limit", reason).write();
-    let counters = Arc::new(Counters::default());
-    let maps = Maps::all();
-    let shared = Arc::new(Shared {
-        ending: Arc::default(),
-        log: log.clone(),
-        counters: Arc::clone(&counters),
-        maps: Arc::clone(&maps),
-        processes: Arc::default(),
-        first_exit: Arc::clone(first_exit),
-    });
+    let (counters, maps) = (Arc::clone(&shared.counters), Arc::clone(&shared.maps));
     let bounds = Bounds {
         rooms: config.limits.rooms,
         room_clients: config.limits.room_clients,
         oneshot: config.oneshot,
     };
-    let table = Table::new(Arc::clone(&config.recipe), shared, bounds, Arc::clone(changed));
+    let table = Table::new(Arc::clone(&config.recipe), Arc::new(shared), bounds, Arc::clone(changed));
     Service::new(config, counters, log, table, Slots::new(most, maps, Arc::clone(changed)), files)
 }
 
@@ -255,6 +258,7 @@ struct Server {
     ends_idle: bool,
     /// How the first program ended.
     first_exit: Arc<OnceLock<Exit>>,
+    processes: Arc<Processes>,
 }
 
 impl Server {
@@ -298,6 +302,7 @@ impl Server {
     /// Until there is a reason to end.
     fn wait(&self) -> Cause {
         let mut idle = Idle::new();
+        let mut orphans = Orphans::if_init();
         loop {
             if let Some(cause) = self.cause() {
                 return cause;
@@ -310,7 +315,15 @@ impl Server {
                 },
                 None => Deadline::NEVER,
             };
-            self.changed.wait(deadline);
+            match &mut orphans {
+                Some(orphans) => {
+                    self.changed.wait(deadline.min(Deadline::after(ORPHANS_CHECK)));
+                    orphans.reap(&self.processes);
+                }
+                None => {
+                    self.changed.wait(deadline);
+                }
+            }
         }
     }
 

@@ -7,6 +7,7 @@ pub mod deadline;
 pub mod descriptors;
 pub mod kernel;
 pub mod limits;
+pub mod orphans;
 pub mod pipe;
 pub mod poll;
 pub mod process;

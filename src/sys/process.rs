@@ -76,6 +76,11 @@ impl Processes {
         all.push(Arc::downgrade(process));
     }
 
+    /// Whether this is one of them.
+    pub fn contains(&self, pid: i32) -> bool {
+        lock(&self.0).iter().filter_map(Weak::upgrade).any(|process| process.id() == pid)
+    }
+
     /// How many have not been reaped.
     pub fn count(&self) -> usize {
         let all: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
