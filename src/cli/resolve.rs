@@ -23,7 +23,7 @@ use crate::sys::reason;
 const OF_PROGRAMS: [&str; 8] =
     ["tcp", "delay", "connecttimeout", "passenv", "cgienv", "stderr", "stopsignal", "exitend"];
 /// Options that describe how messages and their senders are presented to a program or an address.
-const OF_TALK: [&str; 12] = [
+const OF_TALK: [&str; 10] = [
     "binary",
     "delimiters",
     "null",
@@ -31,8 +31,6 @@ const OF_TALK: [&str; 12] = [
     "clientframe",
     "serverframe",
     "input",
-    "joinmsg",
-    "leavemsg",
     "inputgrace",
     "grace",
     "maxline",
@@ -202,7 +200,7 @@ fn framing(parsed: &Parsed<Draft>) -> Framing {
 /// With `--json` there are notices even if none was asked for.
 fn notices(parsed: &Parsed<Draft>, input: Input) -> Notices {
     let draft = &parsed.draft;
-    let json = parsed.gave("json") && !parsed.gave("relay");
+    let json = parsed.gave("json");
     let template = |given: &Option<String>, kind| {
         let default = || json.then(|| format!("{{\"t\":\"{kind}\",\"_from\":#ID}}"));
         given.clone().or_else(default).as_deref().map(Template::parse)

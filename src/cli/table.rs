@@ -185,7 +185,7 @@ static PROGRAM: &[Flag<Draft>] = &[
         .text(
             "Run no program; pass messages between clients. A message goes to the other clients of the room, with \
              `all` to the sender too. It stays whole, text or binary. With `--json` or `--frame=json`, `_from` is \
-             added, and `_to` and `_except` are obeyed.",
+             added, and `_to` and `_except` are obeyed. Join and leave messages go to the other clients too.",
         ),
     flag("connect", Raw("ADDRESS", |draft, text| {
         addresses::destination(text).map(|destination| draft.connect = Some(destination))

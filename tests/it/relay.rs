@@ -125,3 +125,18 @@ fn a_shutdown_closes_the_clients_of_a_relay() {
     }
     assert_eq!(server.await_exit().code(), Some(0));
 }
+
+#[test]
+fn the_others_are_told_who_comes_and_who_leaves_where_that_is_asked_for() {
+    let server = relay(&["--relay", "--json"]);
+    let mut one = server.member("/room");
+    let mut two = server.member("/room");
+    one.expect_text(r#"{"t":"Join","_from":2}"#);
+    two.send_text(r#"{"_to":1,"hello":true}"#);
+    one.expect_text(r#"{"_from":2,"_to":1,"hello":true}"#);
+    two.leave();
+    one.expect_text(r#"{"t":"Leave","_from":2}"#);
+    let server = relay(&["--relay=all", "--joinmsg", "#ID is here"]);
+    let mut alone = server.join("/room");
+    alone.expect_text("1 is here");
+}
