@@ -195,7 +195,7 @@ mod tests {
             (&["--relay", "--connect=a:1"], &["--relay and --connect cannot"]),
             (&["--relay", "--tcp"], &["--tcp means nothing without a program"]),
             (&["--connect=a:1", "--stderr=log"], &["--stderr means nothing without a program"]),
-            (&["--relay", "--joinmsg=x"], &["--joinmsg means nothing with --relay"]),
+            (&["--relay", "--maxline=9"], &["--maxline means nothing with --relay"]),
             (&["--relay", "--share=client"], &["--share=client means nothing with --relay"]),
             (&["--relay", "--frame=gwsocket"], &["--frame means nothing with --relay, except --frame=json"]),
             (
