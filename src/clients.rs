@@ -184,7 +184,7 @@ impl Client {
     }
 
     /// Notes that its thread is done with it.
-    pub fn finish(&self) {
+    pub fn mark_finished(&self) {
         // Before looking whether the reader minds it: see `Handle::members_changed`.
         self.finished.store(true, Ordering::SeqCst);
     }
@@ -195,7 +195,7 @@ impl Client {
     }
 
     /// Notes that nobody is there any more.
-    pub fn vanish(&self) {
+    pub fn mark_vanished(&self) {
         self.vanished.store(true, Ordering::Relaxed);
     }
 

@@ -43,7 +43,7 @@ const SAME_SIGNAL: Duration = Duration::from_millis(50);
 const ORPHANS_CHECK: Duration = Duration::from_secs(1);
 
 /// How long programs have to be reaped after a second signal.
-const HURRY: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the server could not start.
 #[derive(Debug)]
@@ -392,7 +392,7 @@ impl Server {
             if began.elapsed() < SAME_SIGNAL {
                 first = self.signals.number();
             } else if self.signals.number() > first {
-                return self.hurry();
+                return self.kill_all();
             }
         }
         log.settle();
@@ -405,7 +405,7 @@ impl Server {
     }
 
     /// A second signal: KILL to all, reap, go.
-    fn hurry(&self) -> RunResult {
+    fn kill_all(&self) -> RunResult {
         let log = &self.service.log;
         let line = log.warn("second signal: programs are killed");
         line.field("signal", self.signals.last().unwrap_or_default()).write();
@@ -419,7 +419,7 @@ impl Server {
     fn kill(&self) -> bool {
         let table = &self.service.table;
         let killed = table.kill();
-        let deadline = Deadline::after(HURRY);
+        let deadline = Deadline::after(KILL_TIMEOUT);
         while table.backends() > 0 && !deadline.passed() {
             self.changed.wait(deadline);
         }

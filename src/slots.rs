@@ -19,7 +19,7 @@ use crate::sys::limits::{MapGuard, Maps};
 use crate::sys::lock;
 
 /// How long an answer that is being sent may go on when the server shuts down.
-const LAST_ANSWER: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The connections of a server.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Slots {
         // Only for one that is let in: the slot of the one that ends is free too late for a newcomer that is
         // refused.
         if state.silent_count >= (self.most / 2).max(1) {
-            state.end_the_longest_silent();
+            state.end_longest_silent();
         }
         let id = state.next;
         state.next += 1;
@@ -157,7 +157,7 @@ impl Slots {
     /// Wakes every connection that is not in a room, so that it goes; no new ones from here on.
     pub fn shut_down(&self) {
         // The second time it is the first one's.
-        let _ = self.cutoff.set(Instant::now() + LAST_ANSWER);
+        let _ = self.cutoff.set(Instant::now() + ANSWER_TIMEOUT);
         let mut state = lock(&self.state);
         state.shutting_down = true;
         for live in state.live.values().filter(|live| !live.upgraded) {
@@ -168,7 +168,7 @@ impl Slots {
 
 impl SlotState {
     /// One that was silent is not any more.
-    fn speaks(&mut self, id: u64) {
+    fn mark_spoken(&mut self, id: u64) {
         if let Some(live) = self.live.get_mut(&id)
             && std::mem::take(&mut live.silent)
         {
@@ -176,12 +176,12 @@ impl SlotState {
         }
     }
 
-    fn end_the_longest_silent(&mut self) {
+    fn end_longest_silent(&mut self) {
         while let Some(id) = self.silent.pop_front() {
             if let Some(live) = self.live.get(&id).filter(|live| live.silent) {
                 // Its thread wakes from its read, and goes.
                 let _ = rustix::net::shutdown(live.stream.as_fd(), Shutdown::Both);
-                self.speaks(id);
+                self.mark_spoken(id);
                 return;
             }
         }
@@ -191,7 +191,7 @@ impl SlotState {
 impl ConnectionSlot {
     /// It has asked for something.
     pub fn mark_asked(&self) {
-        lock(&self.all.state).speaks(self.id);
+        lock(&self.all.state).mark_spoken(self.id);
     }
 
     /// Counts it as a client from this address, if there are fewer than `most` of them already.
@@ -239,7 +239,7 @@ impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         {
             let mut state = lock(&self.all.state);
-            state.speaks(self.id);
+            state.mark_spoken(self.id);
             state.live.remove(&self.id);
             state.served += 1;
             if self.upgraded.get() {

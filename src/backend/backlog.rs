@@ -30,7 +30,7 @@ const LEAST_RATE: u64 = 2 * 1024;
 struct Watched {
     client: Arc<Client>,
     /// Since when it holds the room up.
-    behind: Option<Instant>,
+    slow_since: Option<Instant>,
     /// Its end, once its close is queued.
     close: Option<Close>,
     /// When it was last written to, whether or not the kernel said that there is room.
@@ -47,21 +47,27 @@ struct Close {
     /// By then it is over, however the client takes what is left.
     latest: Instant,
     /// Nothing that was said to the client is owed to it: without an answer it is reset.
-    broken_off: bool,
+    dropped: bool,
 }
 
 impl Close {
-    fn new(client: &Client, broken_off: bool, now: Instant) -> Self {
+    fn new(client: &Client, dropped: bool, now: Instant) -> Self {
         let left = client.sink.status().left as u64 + unacknowledged(&client.stream).unwrap_or(0);
         let latest = now + 2 * CLOSE_TIMEOUT + Duration::from_secs(left / LEAST_RATE);
-        Self { queued: now, written: None, latest, broken_off }
+        Self { queued: now, written: None, latest, dropped }
     }
 }
 
 impl Watched {
     fn new(client: &Arc<Client>) -> Self {
         let now = Instant::now();
-        Self { client: Arc::clone(client), behind: None, close: None, tried: now, uptake: Uptake::new(now) }
+        Self {
+            client: Arc::clone(client),
+            slow_since: None,
+            close: None,
+            tried: now,
+            uptake: Uptake::new(now),
+        }
     }
 
     /// Takes note of what the client's kernel has acknowledged.
@@ -87,9 +93,9 @@ pub(super) struct Backlog {
     /// `--maxqueue`.
     bound: usize,
     /// By then nobody holds the room up any more.
-    hurry: Option<Instant>,
+    slow_deadline: Option<Instant>,
     /// All closes end by then.
-    last_call: Option<Instant>,
+    close_deadline: Option<Instant>,
     /// When time next changes something.
     next: Option<Instant>,
 }
@@ -102,8 +108,8 @@ impl Backlog {
             budget: HoldBudget::new(patience, Instant::now()),
             holding: false,
             bound,
-            hurry: None,
-            last_call: None,
+            slow_deadline: None,
+            close_deadline: None,
             next: None,
         }
     }
@@ -115,7 +121,7 @@ impl Backlog {
 
     /// Whether the child is not read because somebody is behind.
     pub(super) fn is_stalling(&self) -> bool {
-        self.watched.iter().any(|watched| watched.behind.is_some())
+        self.watched.iter().any(|watched| watched.slow_since.is_some())
     }
 
     /// When time next changes something.
@@ -145,20 +151,20 @@ impl Backlog {
         let close = Close::new(client, ending == CloseOrder::DropQueue, now);
         let _ = client.close(code, reason, ending);
         let watched = self.entry(client);
-        watched.behind = None;
+        watched.slow_since = None;
         watched.close.get_or_insert(close);
         self.next = Some(now);
     }
 
     /// The server is shutting down: from now on a client that is behind is soon given up.
-    pub(super) fn hurry(&mut self) {
-        self.hurry.get_or_insert_with(|| Instant::now() + SHUTDOWN_TIMEOUT);
+    pub(super) fn shut_down(&mut self) {
+        self.slow_deadline.get_or_insert_with(|| Instant::now() + SHUTDOWN_TIMEOUT);
         self.next = Some(Instant::now());
     }
 
     /// From now on no close takes longer than this.
-    pub(super) fn end_by(&mut self, last_call: Instant) {
-        self.last_call = Some(earlier(last_call, self.last_call));
+    pub(super) fn end_by(&mut self, close_deadline: Instant) {
+        self.close_deadline = Some(earlier(close_deadline, self.close_deadline));
         self.next = Some(Instant::now());
     }
 
@@ -185,14 +191,14 @@ impl Backlog {
             } else {
                 watched.observe(now);
             }
-            // A broken one stays for `judge`.
+            // A broken one stays for `check`.
             watched.client.sink.flush_watched() != WriteResult::Clear || watched.close.is_some()
         });
     }
 
     /// Looks at everybody: who is done, who has caught up, who is too slow, whose end is overdue.
     /// `clients` says how many there are in the room; `too_slow` is told of each that is closed.
-    pub(super) fn judge(&mut self, clients: impl Fn() -> usize, mut too_slow: impl FnMut(&Arc<Client>)) {
+    pub(super) fn check(&mut self, clients: impl Fn() -> usize, mut too_slow: impl FnMut(&Arc<Client>)) {
         self.next = None;
         let now = Instant::now();
         if self.watched.is_empty() {
@@ -201,38 +207,38 @@ impl Backlog {
             }
             return;
         }
-        let (mut waiting, mut closing, mut behind) = (0, 0, false);
+        let (mut waiting, mut closing, mut any_slow) = (0, 0, false);
         let mut next: Option<Instant> = None;
         let mut alarm = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
-        let (policy, bound, last_call) = (self.slow, self.bound, self.last_call);
+        let (policy, bound, close_deadline) = (self.slow, self.bound, self.close_deadline);
         self.watched.retain_mut(|watched| {
             if watched.client.is_finished() {
                 return false;
             }
-            let look = watched.client.sink.status();
-            match look.close_state {
+            let status = watched.client.sink.status();
+            match status.close_state {
                 // Its thread may sit in a read that nothing ends.
                 CloseState::Broken => {
                     watched.client.cut();
                     false
                 }
                 CloseState::Open => {
-                    waiting += usize::from(look.left > 0);
+                    waiting += usize::from(status.left > 0);
                     if policy == Slow::Drop {
                         return true;
                     }
-                    if look.backlog >= bound {
-                        watched.behind.get_or_insert(now);
-                    } else if look.backlog <= bound / 2 {
-                        watched.behind = None;
+                    if status.backlog >= bound {
+                        watched.slow_since.get_or_insert(now);
+                    } else if status.backlog <= bound / 2 {
+                        watched.slow_since = None;
                     }
-                    behind |= watched.behind.is_some();
+                    any_slow |= watched.slow_since.is_some();
                     true
                 }
                 CloseState::Closing | CloseState::Closed => {
-                    watched.behind = None;
+                    watched.slow_since = None;
                     closing += 1;
-                    match watched.see_through(&look, last_call, now) {
+                    match watched.advance_close(&status, close_deadline, now) {
                         Some(at) => {
                             alarm(at);
                             true
@@ -244,11 +250,11 @@ impl Backlog {
         });
         // Where all have something to read yet, nobody is kept waiting by those who are behind.
         let left = self.budget.left(now, self.holding);
-        self.holding = policy == Slow::Disconnect && behind && clients() > waiting + closing;
+        self.holding = policy == Slow::Disconnect && any_slow && clients() > waiting + closing;
         let mut slow = Vec::new();
-        for watched in self.watched.iter_mut().filter(|_| behind) {
-            let Some(since) = watched.behind else { continue };
-            let (holding, hurry) = (self.holding, self.hurry);
+        for watched in self.watched.iter_mut().filter(|_| any_slow) {
+            let Some(since) = watched.slow_since else { continue };
+            let (holding, slow_deadline) = (self.holding, self.slow_deadline);
             let until = |watched: &Watched| {
                 let moved = watched.client.sink.status().moved.max(watched.uptake.moved()).max(since);
                 let until = match policy {
@@ -256,7 +262,7 @@ impl Backlog {
                     _ if holding => now + left,
                     _ => moved + ALONE_TIMEOUT,
                 };
-                earlier(until, hurry)
+                earlier(until, slow_deadline)
             };
             let mut at = until(watched);
             if at <= now && !holding {
@@ -286,20 +292,25 @@ impl Watched {
     }
 
     /// Goes on with the end of a client; says when to look again, or nothing if it is over.
-    fn see_through(&mut self, look: &Status, last_call: Option<Instant>, now: Instant) -> Option<Instant> {
+    fn advance_close(
+        &mut self,
+        status: &Status,
+        close_deadline: Option<Instant>,
+        now: Instant,
+    ) -> Option<Instant> {
         let client = Arc::clone(&self.client);
         let mut close = self.close.take().unwrap_or_else(|| Close::new(&client, false, now));
-        if look.close_state == CloseState::Closed {
+        if status.close_state == CloseState::Closed {
             close.written.get_or_insert(now);
             if self.is_due(now) {
                 self.observe(now);
             }
         }
-        let since = close.written.unwrap_or(close.queued).max(look.moved).max(self.uptake.moved());
-        let until = earlier((since + CLOSE_TIMEOUT).min(close.latest), last_call);
+        let since = close.written.unwrap_or(close.queued).max(status.moved).max(self.uptake.moved());
+        let until = earlier((since + CLOSE_TIMEOUT).min(close.latest), close_deadline);
         if until <= now {
             // What the kernel still holds of a story that was told, it goes on to deliver.
-            if close.written.is_some() && !close.broken_off {
+            if close.written.is_some() && !close.dropped {
                 client.wake();
             } else {
                 client.cut();

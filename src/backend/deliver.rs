@@ -158,13 +158,13 @@ impl Delivery {
     fn deliver(&mut self, batch: Arc<Batch>, backlog: &mut Backlog) {
         self.note_damage();
         if let Some(metadata) = self.decoded.metadata.take() {
-            self.room_side.describe(metadata);
+            self.room_side.set_metadata(metadata);
         }
         self.messages += batch.ends.len() as u64;
         self.shared.counters.add(Count::MessagesOut, batch.ends.len() as u64);
         self.shared.counters.add(Count::BytesOut, batch.bytes.len() as u64);
         if !batch.ends.is_empty() {
-            let members = self.room_side.take(&batch, &self.decoded);
+            let members = self.room_side.members_for(&batch, &self.decoded);
             if !self.decoded.rooms.is_empty() {
                 let present: Vec<_> = members.iter().map(|member| (member.id, &*member.room)).collect();
                 self.decoded.narrow(&present);

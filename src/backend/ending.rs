@@ -77,7 +77,7 @@ pub(super) enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// The clients are closed first, then the backend is told that they leave.
-    CloseMembersFirst,
+    CloseMembers,
     /// No client may join it from now on.
     RefuseClients,
     /// Its input ends.
@@ -89,7 +89,7 @@ pub(super) enum Action {
     /// Close the clients, and go on without it.
     GiveUp(&'static str),
     /// It was given up, and has exited after all.
-    Bury,
+    ReapStuck,
 }
 
 /// At most so many actions follow one event.
@@ -162,7 +162,7 @@ impl Ending {
 
     /// What follows.
     pub(super) fn on(&mut self, event: Event, now: Instant) -> Actions {
-        use Action::{CloseMembersFirst, EndInput, RefuseClients};
+        use Action::{CloseMembers, EndInput, RefuseClients};
         let none = Actions::default();
         let running = self.stage == Stage::Running;
         match event {
@@ -174,12 +174,12 @@ impl Ending {
                 self.cause = CloseCause::Shutdown;
                 if running && !std::mem::replace(&mut self.members_closed, true) {
                     self.steps.begin(now);
-                    return none.and(CloseMembersFirst);
+                    return none.and(CloseMembers);
                 }
                 none
             }
             Event::Kill => {
-                self.steps.hurry(now);
+                self.steps.kill(now);
                 if let Stage::Draining(_, until) = &mut self.stage {
                     // Whatever is still in the pipe, and whoever still holds it.
                     *until = now;
@@ -204,14 +204,14 @@ impl Ending {
                 }
                 AtEnd::Over => {
                     if event == Event::OutputFailed {
-                        self.blame(CloseCause::ConnectionLost);
+                        self.set_cause(CloseCause::ConnectionLost);
                     }
                     self.exited(Exit::Status(0), now)
                 }
             },
             Event::FramingBroken => {
-                self.blame(CloseCause::BrokenFraming);
-                self.steps.hurry(now);
+                self.set_cause(CloseCause::BrokenFraming);
+                self.steps.kill(now);
                 none
             }
             Event::AllRead => match self.stage {
@@ -242,7 +242,7 @@ impl Ending {
             }
             (Stage::Stuck, Some(_)) => {
                 self.stage = Stage::Over;
-                Actions::default().and(Action::Bury)
+                Actions::default().and(Action::ReapStuck)
             }
             _ => Actions::default(),
         }
@@ -275,7 +275,7 @@ impl Ending {
             Stage::Running => match self.steps.due(now) {
                 Some(Due::Signal(signal)) => {
                     if self.silent {
-                        self.blame(CloseCause::Silence);
+                        self.set_cause(CloseCause::Silence);
                     }
                     match self.at_end {
                         AtEnd::Over if signal == super::steps::KILL => self.exited(Exit::Status(0), now),
@@ -305,7 +305,7 @@ impl Ending {
     }
 
     /// This is why it ends, unless the server ends anyway.
-    fn blame(&mut self, cause: CloseCause) {
+    fn set_cause(&mut self, cause: CloseCause) {
         if self.cause == CloseCause::Exit {
             self.cause = cause;
         }
@@ -414,7 +414,7 @@ mod tests {
         let later = now + HIDDEN_EXIT_TIMEOUT;
         assert!(matches!(actions(&mut ending, Event::Exited(None), later)[..], [Action::GiveUp(_)]));
         assert!(ending.awaits_exit());
-        assert_eq!(actions(&mut ending, Event::Exited(Some(Exit::Status(0))), later), [Action::Bury]);
+        assert_eq!(actions(&mut ending, Event::Exited(Some(Exit::Status(0))), later), [Action::ReapStuck]);
         assert!(ending.is_over());
     }
 
@@ -450,7 +450,7 @@ mod tests {
             let at_end = [AtEnd::KeepsReading, AtEnd::Stopped, AtEnd::Over][round % 3];
             let mut ending = ending(at_end);
             let mut now = Instant::now();
-            let (mut firsts, mut ends, mut burials, mut stopped) = (0, 0, 0, false);
+            let (mut firsts, mut ends, mut reaps, mut stopped) = (0, 0, 0, false);
             let mut history = Vec::new();
             let mut unread = 1000;
             for step in 0..60 {
@@ -477,9 +477,9 @@ mod tests {
                 stopped |= matches!(event, Event::Stop | Event::ShutDown);
                 history.push(event);
                 for action in ending.on(event, now) {
-                    firsts += u32::from(action == Action::CloseMembersFirst);
+                    firsts += u32::from(action == Action::CloseMembers);
                     ends += u32::from(matches!(action, Action::Finish(_) | Action::GiveUp(_)));
-                    burials += u32::from(action == Action::Bury);
+                    reaps += u32::from(action == Action::ReapStuck);
                 }
             }
             // Left alone with the clock, and a client that is not slow for ever.
@@ -498,7 +498,7 @@ mod tests {
             }
             assert!(firsts <= 1, "{history:?}");
             assert_eq!(ends, 1, "{at_end:?} {history:?} {ending:?}");
-            assert!(burials <= 1 && ending.next().is_none_or(|at| at > now), "{history:?} {ending:?}");
+            assert!(reaps <= 1 && ending.next().is_none_or(|at| at > now), "{history:?} {ending:?}");
         }
     }
 }

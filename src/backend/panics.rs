@@ -23,7 +23,7 @@ use crate::sys::limits::Maps;
 /// A room that panics when it is told of the end, after it has taken note of it.
 #[derive(Default)]
 struct Panics {
-    told: AtomicUsize,
+    calls: AtomicUsize,
     reader_ended: Bell,
 }
 
@@ -32,13 +32,13 @@ impl RoomSide for Panics {
         "room"
     }
 
-    fn take(&self, _: &Batch, _: &Decoded) -> Arc<[Arc<Client>]> {
+    fn members_for(&self, _: &Batch, _: &Decoded) -> Arc<[Arc<Client>]> {
         Arc::default()
     }
 
-    fn describe(&self, _: Vec<u8>) {}
+    fn set_metadata(&self, _: Vec<u8>) {}
 
-    fn clients(&self) -> usize {
+    fn member_count(&self) -> usize {
         0
     }
 
@@ -46,7 +46,7 @@ impl RoomSide for Panics {
         None
     }
 
-    fn give_up_waiting(&self, _: Instant) -> bool {
+    fn end_linger(&self, _: Instant) -> bool {
         false
     }
 
@@ -54,18 +54,18 @@ impl RoomSide for Panics {
         true
     }
 
-    fn child_ends(&self) {}
+    fn backend_ending(&self) {}
 
-    fn close_members_first(&self) -> Departed {
+    fn remove_members(&self) -> Departed {
         Departed { members: Vec::new(), leaves: Vec::new() }
     }
 
-    fn child_ended(&self, _: Outcome, _: Duration) -> Vec<Arc<Client>> {
-        assert!(self.told.fetch_add(1, Ordering::SeqCst) > 0, "the first time");
+    fn backend_ended(&self, _: Outcome, _: Duration) -> Vec<Arc<Client>> {
+        assert!(self.calls.fetch_add(1, Ordering::SeqCst) > 0, "the first time");
         Vec::new()
     }
 
-    fn child_is_stuck(&self) -> Vec<Arc<Client>> {
+    fn backend_stuck(&self) -> Vec<Arc<Client>> {
         Vec::new()
     }
 
@@ -118,5 +118,5 @@ fn a_room_is_told_of_the_end_once_even_if_the_reader_panics_behind_it() {
     start_backend(&Arc::new(recipe()), &Arc::new(shared()), &context, Arc::clone(&room) as Arc<dyn RoomSide>)
         .expect("a child");
     assert!(room.reader_ended.wait(Deadline::after(Duration::from_secs(20))), "the reader is done");
-    assert_eq!(room.told.load(Ordering::SeqCst), 1, "a second time would be for the next process");
+    assert_eq!(room.calls.load(Ordering::SeqCst), 1, "a second time would be for the next process");
 }

@@ -14,19 +14,19 @@ use crate::sys::tcp::{Owner, listeners_on_loopback, peer_owner};
 
 /// Who is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum PeerCheck {
     /// A trusted user.
     Trusted,
     /// This other one.
     Stranger(u32),
     /// Nobody, or nobody any more.
-    Nobody,
+    Absent,
     /// It cannot be known.
     Unknown,
 }
 
 /// A user that sockets of processes show whose real user the kernel does not tell.
-const UNTOLD: u32 = 0;
+const UNKNOWN_USER: u32 = 0;
 
 /// What listens on a port.
 #[derive(Debug)]
@@ -34,45 +34,45 @@ pub(super) struct Listeners(Vec<Owner>);
 
 impl Listeners {
     /// Those of now; an error says who else there is, or that nobody listens.
-    pub(super) fn now(port: u16, trusts: impl Fn(u32) -> bool) -> Result<Self, Answer> {
+    pub(super) fn now(port: u16, trusts: impl Fn(u32) -> bool) -> Result<Self, PeerCheck> {
         match found(listeners_on_loopback(port), trusts)? {
-            listeners if listeners.is_empty() => Err(Answer::Nobody),
+            listeners if listeners.is_empty() => Err(PeerCheck::Absent),
             listeners => Ok(Self(listeners)),
         }
     }
 
     /// Who is at the other end of a connection that was made since.
-    pub(super) fn answer(&self, stream: &TcpStream, port: u16, trusts: impl Fn(u32) -> bool) -> Answer {
-        self.judge(listeners_on_loopback(port), || peer_owner(stream), trusts)
+    pub(super) fn check(&self, stream: &TcpStream, port: u16, trusts: impl Fn(u32) -> bool) -> PeerCheck {
+        self.compare(listeners_on_loopback(port), || peer_owner(stream), trusts)
     }
 
     /// `after` is what listens after the connection was made; its other end is looked up after that.
-    fn judge(
+    fn compare(
         &self,
         after: Option<Vec<Owner>>,
         peer: impl FnOnce() -> Option<Owner>,
         trusts: impl Fn(u32) -> bool,
-    ) -> Answer {
+    ) -> PeerCheck {
         let after = match found(after, &trusts) {
             Ok(after) => after,
             Err(answer) => return answer,
         };
         if self.0.iter().any(|before| after.contains(before)) {
-            return Answer::Trusted;
+            return PeerCheck::Trusted;
         }
         match peer() {
-            Some(peer) if peer.user == UNTOLD || trusts(peer.user) => Answer::Trusted,
-            Some(peer) => Answer::Stranger(peer.user),
-            None => Answer::Nobody,
+            Some(peer) if peer.user == UNKNOWN_USER || trusts(peer.user) => PeerCheck::Trusted,
+            Some(peer) => PeerCheck::Stranger(peer.user),
+            None => PeerCheck::Absent,
         }
     }
 }
 
 /// The listeners, if all of them are of trusted users.
-fn found(listeners: Option<Vec<Owner>>, trusts: impl Fn(u32) -> bool) -> Result<Vec<Owner>, Answer> {
-    let listeners = listeners.ok_or(Answer::Unknown)?;
+fn found(listeners: Option<Vec<Owner>>, trusts: impl Fn(u32) -> bool) -> Result<Vec<Owner>, PeerCheck> {
+    let listeners = listeners.ok_or(PeerCheck::Unknown)?;
     match listeners.iter().find(|listener| !trusts(listener.user)) {
-        Some(stranger) => Err(Answer::Stranger(stranger.user)),
+        Some(stranger) => Err(PeerCheck::Stranger(stranger.user)),
         None => Ok(listeners),
     }
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     /// Users and sockets: of the listeners before and after, of the other end; and the verdict.
-    type Seen<'a> = (&'a [(u32, u32)], Option<&'a [(u32, u32)]>, Option<(u32, u32)>, Answer);
+    type Seen<'a> = (&'a [(u32, u32)], Option<&'a [(u32, u32)]>, Option<(u32, u32)>, PeerCheck);
 
     #[test]
     fn a_connection_is_trusted_if_its_listener_or_its_other_end_is() {
@@ -90,26 +90,26 @@ mod tests {
         let trusts = |user| user == 1000;
         let cases: &[Seen<'_>] = &[
             // The same one listens still: its user may have become another one since (it dropped its rights).
-            (&[(1000, 5)], Some(&[(1000, 5)]), Some((33, 6)), Answer::Trusted),
-            (&[(1000, 5)], Some(&[(1000, 5)]), None, Answer::Trusted),
+            (&[(1000, 5)], Some(&[(1000, 5)]), Some((33, 6)), PeerCheck::Trusted),
+            (&[(1000, 5)], Some(&[(1000, 5)]), None, PeerCheck::Trusted),
             // It listens no more.
-            (&[(1000, 5)], Some(&[]), Some((1000, 6)), Answer::Trusted),
-            (&[(1000, 5)], Some(&[]), Some((54_321, 6)), Answer::Stranger(54_321)),
-            (&[(1000, 5)], Some(&[]), None, Answer::Nobody),
+            (&[(1000, 5)], Some(&[]), Some((1000, 6)), PeerCheck::Trusted),
+            (&[(1000, 5)], Some(&[]), Some((54_321, 6)), PeerCheck::Stranger(54_321)),
+            (&[(1000, 5)], Some(&[]), None, PeerCheck::Absent),
             // Another one of a trusted user listens, at which the connection may wait.
-            (&[(1000, 5)], Some(&[(1000, 7)]), Some((UNTOLD, 0)), Answer::Trusted),
+            (&[(1000, 5)], Some(&[(1000, 7)]), Some((UNKNOWN_USER, 0)), PeerCheck::Trusted),
             // A stranger listened in between, accepted and went.
-            (&[(1000, 5)], Some(&[(1000, 7)]), Some((54_321, 6)), Answer::Stranger(54_321)),
+            (&[(1000, 5)], Some(&[(1000, 7)]), Some((54_321, 6)), PeerCheck::Stranger(54_321)),
             // A stranger listens now.
-            (&[(1000, 5)], Some(&[(54_321, 7)]), Some((1000, 6)), Answer::Stranger(54_321)),
-            (&[(1000, 5)], Some(&[(0, 7)]), None, Answer::Stranger(0)),
+            (&[(1000, 5)], Some(&[(54_321, 7)]), Some((1000, 6)), PeerCheck::Stranger(54_321)),
+            (&[(1000, 5)], Some(&[(0, 7)]), None, PeerCheck::Stranger(0)),
             // Neither netlink nor /proc.
-            (&[(1000, 5)], None, Some((1000, 6)), Answer::Unknown),
+            (&[(1000, 5)], None, Some((1000, 6)), PeerCheck::Unknown),
         ];
         for &(before, after, peer, answer) in cases {
             let before = Listeners(before.iter().copied().map(owner).collect());
             let owners = after.map(|after| after.iter().copied().map(owner).collect());
-            let judged = before.judge(owners, || peer.map(owner), trusts);
+            let judged = before.compare(owners, || peer.map(owner), trusts);
             assert_eq!(judged, answer, "{before:?} {after:?} {peer:?}");
         }
     }
@@ -119,10 +119,10 @@ mod tests {
         let owners = |users: &[u32]| users.iter().map(|&user| Owner { user, inode: 9 }).collect();
         let cases: [(Option<&[u32]>, _); 5] = [
             (Some(&[1000, 1001]), Ok(owners(&[1000, 1001]))),
-            (Some(&[1000, 33]), Err(Answer::Stranger(33))),
-            (Some(&[0]), Err(Answer::Stranger(0))),
+            (Some(&[1000, 33]), Err(PeerCheck::Stranger(33))),
+            (Some(&[0]), Err(PeerCheck::Stranger(0))),
             (Some(&[]), Ok(Vec::new())),
-            (None, Err(Answer::Unknown)),
+            (None, Err(PeerCheck::Unknown)),
         ];
         for (users, wanted) in cases {
             assert_eq!(found(users.map(owners), |user| user >= 1000), wanted, "{users:?}");

@@ -59,7 +59,7 @@ pub(super) struct Reader {
     ending: Ending,
     started: Instant,
     /// What was not read of its input has been counted.
-    accounted: bool,
+    unread_counted: bool,
     /// When to look whether it has read its input.
     input_check: Option<Instant>,
     /// Since when nobody is there.
@@ -86,7 +86,7 @@ impl Reader {
             room_side,
             source,
             started: Instant::now(),
-            accounted: false,
+            unread_counted: false,
             input_check: None,
             empty_since: None,
             _maps: maps,
@@ -104,7 +104,7 @@ impl Reader {
                 shared.log.error("internal error in a room").room(room_side.name()).write();
                 // Not if it knows already: it may have the next process by now.
                 if !handle.over.load(Ordering::SeqCst) {
-                    for client in room_side.child_ended(Outcome::Failed, Duration::ZERO) {
+                    for client in room_side.backend_ended(Outcome::Failed, Duration::ZERO) {
                         let _ = client.close(1011, "internal error", CloseOrder::DropQueue);
                         client.wake();
                     }
@@ -123,7 +123,7 @@ impl Reader {
                 Err(e) => {
                     // ENOMEM and the like: nothing can be waited for, so it is ended.
                     self.about(self.shared.log.error("cannot poll")).field("error", e).write();
-                    self.happen(Event::Kill);
+                    self.on_event(Event::Kill);
                     std::thread::sleep(POLL_RETRY);
                     Ready { waker: true, output: true, log: true, ..Ready::default() }
                 }
@@ -132,7 +132,7 @@ impl Reader {
             self.backlog.serve(ready.clients.into_iter());
             if ready.waker {
                 // Drained first: an order given meanwhile rings again.
-                self.handle.reader.drain();
+                self.handle.reader_waker.drain();
                 self.take_orders();
             }
             if ready.output {
@@ -144,14 +144,14 @@ impl Reader {
             if ready.process {
                 self.check_exit();
             }
-            self.judge_slow();
-            self.keep_time();
+            self.check_slow();
+            self.check_time();
         }
     }
 
     /// Waits for whatever concerns this backend next.
     fn wait(&self) -> io::Result<Ready> {
-        let waker = self.handle.reader.as_fd();
+        let waker = self.handle.reader_waker.as_fd();
         let process = self.source.process.as_ref().filter(|_| self.ending.awaits_exit()).map(|fd| fd.as_fd());
         let output = self.source.output.as_ref().filter(|_| !self.ending.is_stalled()).map(|fd| fd.as_fd());
         let own = [
@@ -191,7 +191,7 @@ impl Reader {
     }
 
     /// An event of its life, and what follows.
-    fn happen(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) {
         for action in self.ending.on(event, Instant::now()) {
             self.act(action);
         }
@@ -199,13 +199,13 @@ impl Reader {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::CloseMembersFirst => self.close_members_first(),
-            Action::RefuseClients => self.room_side.child_ends(),
+            Action::CloseMembers => self.shut_down(),
+            Action::RefuseClients => self.room_side.backend_ending(),
             Action::EndInput => self.handle.stop(Vec::new),
             Action::Signal(signal) => self.signal(signal),
             Action::Finish(exit) => self.finish(exit),
             Action::GiveUp(why) => self.give_up(why),
-            Action::Bury => self.bury(),
+            Action::ReapStuck => self.reap_stuck(),
         }
     }
 
@@ -218,18 +218,18 @@ impl Reader {
             self.backlog.add(client);
         }
         if shut_down {
-            self.happen(Event::ShutDown);
+            self.on_event(Event::ShutDown);
         }
         if stop {
-            self.happen(Event::Stop);
+            self.on_event(Event::Stop);
         }
         if kill {
-            self.happen(Event::Kill);
+            self.on_event(Event::Kill);
             // Close frames are written as far as that goes at once; no answer is waited for.
             self.backlog.end_by(Instant::now());
         }
         if self.shared.ending.load(Ordering::SeqCst) {
-            self.backlog.hurry();
+            self.backlog.shut_down();
             if self.ending.is_over() {
                 self.backlog.end_by(Instant::now() + SHUTDOWN_CLOSE_TIMEOUT);
             }
@@ -239,7 +239,7 @@ impl Reader {
 
     /// The server shuts down. What was printed until now is delivered, then the clients are closed, then the backend
     /// is told that they leave: what it prints after that has no receiver.
-    fn close_members_first(&mut self) {
+    fn shut_down(&mut self) {
         let waiting = self.source.output.as_ref().and_then(|fd| rustix::io::ioctl_fionread(fd).ok());
         let mut left = usize::try_from(waiting.unwrap_or(0)).unwrap_or(0);
         while left > 0 {
@@ -248,12 +248,12 @@ impl Reader {
                 read => left = left.saturating_sub(read),
             }
         }
-        let Departed { members, leaves } = self.room_side.close_members_first();
+        let Departed { members, leaves } = self.room_side.remove_members();
         self.close_all(&members, 1001, SHUTTING_DOWN);
         // No leave for a client whose join the backend has not got.
         self.handle.stop(|| {
-            let told = leaves.into_iter().filter(|(client, _)| client.has_joined());
-            told.flat_map(|(_, notice)| notice).collect()
+            let notices = leaves.into_iter().filter(|(client, _)| client.has_joined());
+            notices.flat_map(|(_, notice)| notice).collect()
         });
     }
 
@@ -263,14 +263,14 @@ impl Reader {
         let read = self.delivery.read(output, &mut self.backlog);
         if self.delivery.take_broken() {
             self.source.output = None;
-            self.happen(Event::FramingBroken);
+            self.on_event(Event::FramingBroken);
         }
         match read {
             Read::Bytes(bytes) => bytes,
             Read::Nothing => 0,
             Read::End | Read::Failed => {
                 self.source.output = None;
-                self.happen(if read == Read::End { Event::OutputEnded } else { Event::OutputFailed });
+                self.on_event(if read == Read::End { Event::OutputEnded } else { Event::OutputFailed });
                 0
             }
         }
@@ -279,19 +279,19 @@ impl Reader {
     fn check_exit(&mut self) {
         if let Some(process) = &self.source.process {
             let exit = process.exited();
-            self.happen(Event::Exited(exit));
+            self.on_event(Event::Exited(exit));
         }
     }
 
     /// Whether the output has to wait for a client.
-    fn judge_slow(&mut self) {
+    fn check_slow(&mut self) {
         let (room_side, log, counters) = (&self.room_side, &self.shared.log, &self.shared.counters);
         // Said before looking at who is there and who is done: see `Handle::members_changed`.
         if self.handle.is_watching.load(Ordering::Relaxed) == self.backlog.is_empty() {
             self.handle.is_watching.store(!self.backlog.is_empty(), Ordering::SeqCst);
         }
-        self.backlog.judge(
-            || room_side.clients(),
+        self.backlog.check(
+            || room_side.member_count(),
             |client| {
                 counters.one(Count::ClosedSlow);
                 log.warn("client closed: too slow to keep up")
@@ -304,12 +304,12 @@ impl Reader {
         );
         let stalled = self.backlog.is_stalling();
         if stalled != self.ending.is_stalled() {
-            self.happen(Event::Stalled(stalled));
+            self.on_event(Event::Stalled(stalled));
         }
     }
 
     /// Does what is due.
-    fn keep_time(&mut self) {
+    fn check_time(&mut self) {
         let now = Instant::now();
         if self.ending.must_check_exit(now) {
             self.check_exit();
@@ -322,7 +322,7 @@ impl Reader {
             if let Some(since) = self.empty_since
                 && now.saturating_duration_since(since) >= self.recipe.times.linger
             {
-                if self.room_side.give_up_waiting(since) {
+                if self.room_side.end_linger(since) {
                     self.handle.stop(Vec::new);
                 }
                 // Somebody came meanwhile, and perhaps left; or it is told to stop.
@@ -330,7 +330,7 @@ impl Reader {
             }
         }
         if self.source.output.is_none() && self.source.log_pipe.fd().is_none() {
-            self.happen(Event::AllRead);
+            self.on_event(Event::AllRead);
         }
         for action in self.ending.on(Event::Tick, now) {
             self.act(action);
@@ -343,10 +343,10 @@ impl Reader {
         self.input_check = None;
         if self.ending.is_stopping() {
             let unread = self.handle.stdin.close_if_read();
-            self.happen(Event::Unread(unread.unwrap_or(0)));
+            self.on_event(Event::Unread(unread.unwrap_or(0)));
             match unread {
                 Some(_) => self.input_check = Some(now + INPUT_CHECK),
-                None => self.handle.writer.wake(),
+                None => self.handle.writer_waker.wake(),
             }
         }
     }
@@ -398,20 +398,20 @@ impl Reader {
         if self.source.process.is_some() {
             let _ = self.shared.first_exit.set(exit);
         }
-        self.account_for_input();
+        self.count_unread();
         self.handle.over.store(true, Ordering::SeqCst);
-        let clients = self.room_side.child_ended(outcome, self.started.elapsed());
+        let clients = self.room_side.backend_ended(outcome, self.started.elapsed());
         self.close_members(&clients, Some(exit));
     }
 
     /// Its input is over: messages of clients that it has never read are counted.
-    fn account_for_input(&mut self) {
-        if std::mem::replace(&mut self.accounted, true) {
+    fn count_unread(&mut self) {
+        if std::mem::replace(&mut self.unread_counted, true) {
             return;
         }
         let stdin = &self.handle.stdin;
         stdin.abandon();
-        self.handle.writer.wake();
+        self.handle.writer_waker.wake();
         let lost = stdin.unread_messages();
         self.shared.counters.add(Count::LostUnread, lost);
         if lost > 0 {
@@ -427,21 +427,21 @@ impl Reader {
         self.shared.counters.one(Count::Stuck);
         self.source.output = None;
         self.source.log_pipe.close();
-        self.account_for_input();
+        self.count_unread();
         self.handle.over.store(true, Ordering::SeqCst);
-        let clients = self.room_side.child_is_stuck();
+        let clients = self.room_side.backend_stuck();
         self.take_orders();
         self.close_members(&clients, None);
     }
 
     /// One that was given up has exited.
-    fn bury(&mut self) {
+    fn reap_stuck(&mut self) {
         if let Some(process) = &self.source.process {
             process.signal_group(Signal::KILL);
             process.reap();
         }
         self.about(self.shared.log.info("stuck program exited")).write();
-        self.room_side.child_ended(Outcome::Stopped, self.started.elapsed());
+        self.room_side.backend_ended(Outcome::Stopped, self.started.elapsed());
     }
 
     fn close_members(&mut self, clients: &[Arc<Client>], exit: Option<Exit>) {
@@ -464,13 +464,13 @@ impl Reader {
             self.backlog.end_by(Instant::now() + SHUTDOWN_CLOSE_TIMEOUT);
         }
         // One that is written out already needs no poll, only an alarm.
-        self.judge_slow();
+        self.check_slow();
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.account_for_input();
+        self.count_unread();
     }
 }
 

@@ -54,26 +54,26 @@ pub trait RoomSide: Send + Sync {
     fn name(&self) -> &str;
     /// Adds a batch to the history and gives, in the same moment, the members that are to get it: a client that joins
     /// gets it once, either way.
-    fn take(&self, batch: &Batch, decoded: &Decoded) -> Arc<[Arc<Client>]>;
+    fn members_for(&self, batch: &Batch, decoded: &Decoded) -> Arc<[Arc<Client>]>;
     /// Metadata of the room, as the backend said it: JSON.
-    fn describe(&self, metadata: Vec<u8>);
+    fn set_metadata(&self, metadata: Vec<u8>);
     /// How many members there are.
-    fn clients(&self) -> usize;
+    fn member_count(&self) -> usize;
     /// Since when there are neither members nor clients about to join, if that is so.
     fn empty_since(&self) -> Option<Instant>;
     /// The room has been empty since then for as long as `--linger` allows. Says whether that is still so; if it is,
     /// no client joins this backend any more.
-    fn give_up_waiting(&self, since: Instant) -> bool;
+    fn end_linger(&self, since: Instant) -> bool;
     /// Whether a backend that is still being started is wanted.
     fn is_wanted(&self) -> bool;
     /// The backend is about to end: no client joins it any more.
-    fn child_ends(&self);
+    fn backend_ending(&self);
     /// The server shuts down: takes the members off the list, so that they hear nothing more from the backend.
-    fn close_members_first(&self) -> Departed;
+    fn remove_members(&self) -> Departed;
     /// The backend has ended, so long after its start. Gives back its members; the next client gets a new backend.
-    fn child_ended(&self, outcome: Outcome, lived: Duration) -> Vec<Arc<Client>>;
-    /// The process cannot be reaped: as [`RoomSide::child_ended`], but no client gets a new one until it is gone.
-    fn child_is_stuck(&self) -> Vec<Arc<Client>>;
+    fn backend_ended(&self, outcome: Outcome, lived: Duration) -> Vec<Arc<Client>>;
+    /// The process cannot be reaped: as [`RoomSide::backend_ended`], but no client gets a new one until it is gone.
+    fn backend_stuck(&self) -> Vec<Arc<Client>>;
     /// The reader's thread is done.
     fn reader_ended(&self);
 }

@@ -70,7 +70,7 @@ impl Sequence {
     }
 
     /// KILL is due at once.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    pub(super) fn kill(&mut self, now: Instant) {
         if !matches!(self.stage, Stage::Killed | Stage::GivenUp) {
             self.enter(Stage::Before(usize::MAX), now, Duration::ZERO);
         }
@@ -165,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn hurry_goes_straight_to_kill() {
+    fn a_kill_skips_the_other_steps() {
         let now = Instant::now();
         let mut sequence = term_and_kill();
         sequence.begin(now);
-        sequence.hurry(now);
+        sequence.kill(now);
         assert_eq!(sequence.due(now), Some(Due::Signal(KILL)));
-        sequence.hurry(now);
+        sequence.kill(now);
         assert_eq!(sequence.due(now), None, "not twice");
     }
 }

@@ -1,4 +1,4 @@
-//! A program over TCP: on 127.0.0.1, at the port it was told, as soon as it listens, and not another user's program
+//! A program over TCP: on 127.0.0.1, at the port it was given, as soon as it listens, and not another user's program
 //! that listens there.
 
 use std::io;
@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::ending::AtEnd;
 use super::log_pipe::LogPipe;
-use super::peer::{Answer, Listeners};
+use super::peer::{Listeners, PeerCheck};
 use super::room_side::Shared;
 use super::spawn::{self, Wiring};
 use super::started::{INPUT_BOUND, Source, StartContext, StartError, Started};
@@ -67,7 +67,7 @@ pub(super) fn wait(
 ) -> Result<(), StartError> {
     let end = Instant::now() + delay;
     while Instant::now() < end && process.exited().is_none() {
-        look(process, log_pipe, end)?;
+        wait_briefly(process, log_pipe, end)?;
         if !wanted() {
             return Err(unwanted());
         }
@@ -88,14 +88,14 @@ fn connect(
     let first = Instant::now() + delay;
     let deadline = first + patience;
     let (mut next, mut pause) = (first, FIRST_PAUSE);
-    let mut told = false;
+    let mut warned = false;
     loop {
-        look(process, log_pipe, next)?;
+        wait_briefly(process, log_pipe, next)?;
         if let Some(exit) = process.exited() {
             // Its last words, which wait in the pipe; not what somebody goes on printing who holds it too.
             for _ in 0..PIPE_READS {
                 if log_pipe.fd().is_some_and(has_more) {
-                    look(process, log_pipe, next)?;
+                    wait_briefly(process, log_pipe, next)?;
                 }
             }
             return Err(StartError::NotListening(format!(
@@ -113,8 +113,8 @@ fn connect(
             Ok(stream) => return Ok(stream),
             Err(failure) => failure,
         };
-        if let (Failure::Stranger(user), false) = (&failure, told) {
-            told = true;
+        if let (Failure::Stranger(user), false) = (&failure, warned) {
+            warned = true;
             let line = log_pipe.warn("another user listens on the program's port");
             line.number("port", port).number("uid", user).write();
         }
@@ -156,12 +156,12 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<Answer> for Failure {
-    fn from(answer: Answer) -> Self {
-        match answer {
-            Answer::Stranger(user) => Self::Stranger(user),
-            Answer::Unknown => Self::Unknown,
-            Answer::Nobody | Answer::Trusted => Self::System(io::ErrorKind::ConnectionRefused.into()),
+impl From<PeerCheck> for Failure {
+    fn from(check: PeerCheck) -> Self {
+        match check {
+            PeerCheck::Stranger(user) => Self::Stranger(user),
+            PeerCheck::Unknown => Self::Unknown,
+            PeerCheck::Absent | PeerCheck::Trusted => Self::System(io::ErrorKind::ConnectionRefused.into()),
         }
     }
 }
@@ -173,8 +173,8 @@ fn attempt(process: &Process, port: u16) -> Result<OwnedFd, Failure> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // On loopback the answer is there at once; only a full backlog makes it wait.
     let stream = TcpStream::connect_timeout(&address, MAX_PAUSE).and_then(other_than_ours)?;
-    match listeners.answer(&stream, port, trusts) {
-        Answer::Trusted => {}
+    match listeners.check(&stream, port, trusts) {
+        PeerCheck::Trusted => {}
         other => return Err(other.into()),
     }
     stream.set_nodelay(true)?;
@@ -187,7 +187,7 @@ fn unwanted() -> StartError {
 }
 
 /// Waits for a while, but no longer than `until`, and logs what the child prints.
-fn look(process: &Process, log_pipe: &mut LogPipe, until: Instant) -> Result<(), StartError> {
+fn wait_briefly(process: &Process, log_pipe: &mut LogPipe, until: Instant) -> Result<(), StartError> {
     let until = until.min(Instant::now() + ASK_AGAIN);
     let printed = {
         let mut fds = Vec::with_capacity(2);

@@ -1,4 +1,4 @@
-//! The thread that minds a child's stdin: it goes on where a direct write left off.
+//! The thread that minds a handle's stdin: it goes on where a direct write left off.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::sys::poll::poll;
 /// How long to wait before polling again where `poll` itself fails.
 const BREATHER: Duration = Duration::from_millis(10);
 
-/// The body of the thread. It ends when the child's stdin is closed.
-pub(super) fn run(child: &Arc<Handle>) {
+/// The body of the thread. It ends when the handle's stdin is closed.
+pub(super) fn run(handle: &Arc<Handle>) {
     let (mut waits, mut wide) = (false, None);
     loop {
         // The pipe is held only while it is polled: its last reference must go when the sink ends.
-        let stream = if waits { child.stdin.stream() } else { None };
+        let stream = if waits { handle.stdin.stream() } else { None };
         let mut fds = Vec::with_capacity(2);
-        fds.push(PollFd::new(&child.writer, PollFlags::IN));
+        fds.push(PollFd::new(&handle.writer_waker, PollFlags::IN));
         if let Some(stream) = &stream {
             wide = wide.or_else(|| widen(stream.as_fd()));
             fds.push(PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::OUT));
@@ -34,9 +34,9 @@ pub(super) fn run(child: &Arc<Handle>) {
         }
         drop(fds);
         drop(stream);
-        child.writer.drain();
-        waits = matches!(child.stdin.flush_watched(), WriteResult::Waits { .. });
-        if child.stdin.stream().is_none() {
+        handle.writer_waker.drain();
+        waits = matches!(handle.stdin.flush_watched(), WriteResult::Waits { .. });
+        if handle.stdin.stream().is_none() {
             return;
         }
     }

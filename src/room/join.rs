@@ -33,19 +33,19 @@ impl RoomSlot {
         mut stay: impl FnMut(&Arc<Client>, Instant) -> bool,
     ) -> (Arc<Client>, Result<Member, EntryError>) {
         let (client, entered) = self.enter(client, cgi, &mut stay);
-        let child = match entered {
-            Ok(child) => child,
+        let backend = match entered {
+            Ok(backend) => backend,
             Err(refusal) => return (client, Err(refusal)),
         };
         self.used = true;
         let room = &self.registration.room;
         // A slow client that was alone is not alone any more.
-        child.members_changed();
-        child.mind(&client, client.sink.flush());
+        backend.members_changed();
+        backend.watch(&client, client.sink.flush());
         let member = Member {
             registration: self.registration.clone(),
             name: Arc::clone(&self.name),
-            child: Arc::clone(&child),
+            backend: Arc::clone(&backend),
             client: Arc::clone(&client),
         };
         room.shared.counters.one(Count::Joined);
@@ -58,7 +58,7 @@ impl RoomSlot {
             .write();
         if room.recipe.notices.any() {
             let join = || room.join_notice(&client).unwrap_or_default();
-            child.settle_join(&client, join, |moved| stay(&client, moved));
+            backend.finish_join(&client, join, |moved| stay(&client, moved));
         }
         (client, Ok(member))
     }
@@ -154,18 +154,18 @@ impl RoomSlot {
         let room = &self.registration.room;
         let mut state = room.lock();
         match started {
-            Ok(child) => {
+            Ok(backend) => {
                 // If there is none, it is gone already and the client with it.
                 if state.life.has_process() {
-                    state.child = Some(Arc::clone(&child));
-                    room.joins(
-                        &child,
+                    state.backend = Some(Arc::clone(&backend));
+                    room.announce_join(
+                        &backend,
                         &Occupant { client: Arc::clone(client), name: Arc::clone(&self.name) },
                     );
                 }
                 let effects = room.on(&mut state, Event::StartOk);
                 self.registration.act(room.act(state, effects), std::iter::empty());
-                Ok(child)
+                Ok(backend)
             }
             Err(e) => {
                 // In a shutdown it was not the program that failed.
@@ -210,7 +210,7 @@ impl RoomSlot {
             Err(()) => Err(StartError::NoPort),
         };
         match &started {
-            Ok(child) => table.note(child),
+            Ok(backend) => table.add_handle(backend),
             Err(e) => {
                 room.shared.counters.one(Count::StartFailed);
                 table.reader_ends();

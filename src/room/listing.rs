@@ -64,7 +64,7 @@ impl Table {
     pub fn facts(self: &Arc<Self>) -> impl Iterator<Item = Facts> + use<> {
         let (table, mut last) = (Arc::clone(self), None::<RoomName>);
         std::iter::from_fn(move || {
-            let name = Arc::clone(lock(&table.rooms).name_behind(last.as_ref())?);
+            let name = Arc::clone(lock(&table.rooms).name_after(last.as_ref())?);
             last = Some(Arc::clone(&name.text));
             Some(table.facts_about(&name))
         })
@@ -76,7 +76,7 @@ impl Table {
         std::iter::from_fn(move || {
             let next = {
                 let rooms = lock(&table.rooms);
-                let there = rooms.name_behind(last.as_ref());
+                let there = rooms.name_after(last.as_ref());
                 let there = there.map(|name| (&name.text, name.joined.load(Ordering::SeqCst)));
                 // A name is in one of the two only.
                 let next = there.into_iter().chain(rooms.past.next(last.as_ref())).min();
@@ -114,19 +114,19 @@ impl Table {
 }
 
 impl Rooms {
-    fn name_behind(&self, last: Option<&RoomName>) -> Option<&Arc<Name>> {
+    fn name_after(&self, last: Option<&RoomName>) -> Option<&Arc<Name>> {
         let start = last.map_or(Bound::Unbounded, Bound::Excluded);
         self.names.range::<RoomName, _>((start, Bound::Unbounded)).next().map(|(_, name)| name)
     }
 }
 
 fn waiting_in(room: &Arc<Room>) -> Waiting {
-    let (members, child) = {
+    let (members, backend) = {
         let mut state = room.lock();
-        (state.list(), state.child.clone())
+        (state.list(), state.backend.clone())
     };
     // Each with its own lock, and none while the room is locked.
     let clients = members.iter().map(|client| client.sink.status().bytes_held).sum();
-    let (program, unread) = child.map_or((0, 0), |child| (child.queued(), child.unread_messages()));
+    let (program, unread) = backend.map_or((0, 0), |backend| (backend.queued(), backend.unread_messages()));
     Waiting { clients, program, unread }
 }

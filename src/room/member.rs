@@ -13,7 +13,7 @@ use crate::sink::{Messages, Pushed, WriteResult};
 pub struct Member {
     pub(super) registration: Registration,
     pub(super) name: Arc<Name>,
-    pub(super) child: Arc<Handle>,
+    pub(super) backend: Arc<Handle>,
     pub(super) client: Arc<Client>,
 }
 
@@ -23,8 +23,8 @@ impl Member {
     }
 
     /// Has the end of a client that was closed seen through: written out, answered, ended.
-    pub fn see_through(&self) {
-        self.child.see_through(&self.client);
+    pub fn watch_close(&self) {
+        self.backend.watch_close(&self.client);
     }
 
     /// Passes messages on to the program: see [`Handle::input`].
@@ -33,12 +33,12 @@ impl Member {
         if !self.client.has_joined() {
             return Pushed { taken: 0, waited: false, after: WriteResult::Refused };
         }
-        self.child.input(&self.client, messages, stay)
+        self.backend.input(&self.client, messages, stay)
     }
 
     /// Has the client's sink watched if something waits in it.
-    pub fn mind(&self, after: WriteResult) {
-        self.child.mind(&self.client, after);
+    pub fn watch(&self, after: WriteResult) {
+        self.backend.watch(&self.client, after);
     }
 }
 
@@ -46,23 +46,23 @@ impl Drop for Member {
     /// The program sees the leave after the client's last message, because both come from the client's own thread;
     /// and before the end of its input, because the slot is given back afterwards.
     fn drop(&mut self) {
-        let Self { registration, name, child, client } = self;
+        let Self { registration, name, backend, client } = self;
         let room = &registration.room;
-        client.finish();
+        client.mark_finished();
         // Off the list first: it does not get what the program says of its leave. A client whose process has ended
         // is on no list, and its slot is free already.
         let present = room.lock().begin_to_leave(client);
-        child.leave_line(client);
+        backend.cancel_turn(client);
         client.leave_once(|| {
             if client.has_joined()
                 && let Some(notice) = room.leave_notice(client)
             {
-                child.tell(&notice);
+                backend.push_notice(&notice);
             }
         });
         if present {
             registration.give_back(name, |state| state.leaving.retain(|leaving| leaving.id != client.id));
         }
-        child.members_changed();
+        backend.members_changed();
     }
 }

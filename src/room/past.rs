@@ -54,7 +54,7 @@ impl Pasts {
                 self.recall(&oldest);
             }
         }
-        // Rooms that come and go leave entries behind: they must not pile up either.
+        // Rooms that come and go leave entries after: they must not pile up either.
         if self.order.len() > 2 * MAX_ROOMS {
             let by_key = &self.by_key;
             self.order.retain(|(number, key)| by_key.get(key).is_some_and(|(going, _)| going == number));
@@ -73,9 +73,9 @@ impl Pasts {
         self.by_key.get(key).map(|(_, past)| past.failures).unwrap_or_default()
     }
 
-    /// The next name behind that one, in the order of names, and how many clients have joined it.
-    pub(super) fn next(&self, behind: Option<&RoomName>) -> Option<(&RoomName, u64)> {
-        let start = behind.map_or(Bound::Unbounded, |name| Bound::Excluded(Key::Name(Arc::clone(name))));
+    /// The next name after that one, in the order of names, and how many clients have joined it.
+    pub(super) fn next(&self, after: Option<&RoomName>) -> Option<(&RoomName, u64)> {
+        let start = after.map_or(Bound::Unbounded, |name| Bound::Excluded(Key::Name(Arc::clone(name))));
         match self.by_key.range((start, Bound::Unbounded)).next()? {
             (Key::Name(name), (_, past)) => Some((name, past.joined)),
             // Names come first in the order of keys.

@@ -83,11 +83,11 @@ impl Room {
     pub(super) fn on(&self, state: &mut State, event: Event) -> Effects {
         let effects = state.life.on(event);
         if effects.has(Effects::ADMIT)
-            && let Some(child) = state.child.clone()
+            && let Some(backend) = state.backend.clone()
         {
             for arrival in std::mem::take(&mut state.arrivals) {
-                state.answers.push((arrival.client.id, Ok(Arc::clone(&child))));
-                self.joins(&child, &arrival);
+                state.answers.push((arrival.client.id, Ok(Arc::clone(&backend))));
+                self.announce_join(&backend, &arrival);
                 state.add(arrival);
             }
         }
@@ -102,20 +102,20 @@ impl Room {
 
     /// Unlocks the room and does the other effects, but for [`Effects::FORGET`], which needs the table.
     pub(super) fn act(&self, state: MutexGuard<'_, State>, effects: Effects) -> Effects {
-        let child = state.child.clone();
+        let backend = state.backend.clone();
         drop(state);
         if effects.has(Effects::WAKE) {
             self.changed.notify_all();
         }
-        if let Some(child) = child {
+        if let Some(backend) = backend {
             if effects.has(Effects::STOP) {
-                child.stop(Vec::new);
+                backend.stop(Vec::new);
             }
             if effects.has(Effects::SHUT_DOWN) {
-                child.shut_down();
+                backend.shut_down();
             }
             if effects.has(Effects::WAKE_READER) {
-                child.wake_reader_thread();
+                backend.notify_reader();
             }
         }
         effects
@@ -123,13 +123,13 @@ impl Room {
 
     /// Counts a client that joins, and announces it to the process while the room is locked: so joins come in the
     /// order of the list.
-    pub(super) fn joins(&self, child: &Handle, occupant: &Occupant) {
+    pub(super) fn announce_join(&self, backend: &Handle, occupant: &Occupant) {
         let client = &occupant.client;
         occupant.name.joined.fetch_add(1, Ordering::SeqCst);
         if self.recipe.notices.any() {
             // A client takes its turn even if there is only a leave message: this bounds the leave messages that
             // can be queued.
-            child.announce(client, &self.join_notice(client).unwrap_or_default());
+            backend.announce_join(client, &self.join_notice(client).unwrap_or_default());
         } else {
             client.mark_joined();
         }

@@ -16,7 +16,7 @@ impl Registration {
     fn end(&self, event: fn(usize) -> Event) -> Vec<Arc<Client>> {
         let mut state = self.room.lock();
         let members = state.remove_all();
-        if state.child.take().is_none() {
+        if state.backend.take().is_none() {
             // It has exited before its start has returned, so the client that starts it is not counted yet.
             for member in &members {
                 member.name.joined.fetch_add(1, Ordering::SeqCst);
@@ -38,17 +38,17 @@ impl RoomSide for Registration {
         self.room.label()
     }
 
-    fn take(&self, batch: &Batch, decoded: &Decoded) -> Arc<[Arc<Client>]> {
+    fn members_for(&self, batch: &Batch, decoded: &Decoded) -> Arc<[Arc<Client>]> {
         let mut state = self.room.lock();
         state.history.add(batch, decoded);
         state.list()
     }
 
-    fn describe(&self, metadata: Vec<u8>) {
+    fn set_metadata(&self, metadata: Vec<u8>) {
         self.room.lock().metadata = Some(metadata.into());
     }
 
-    fn clients(&self) -> usize {
+    fn member_count(&self) -> usize {
         self.room.lock().members.len()
     }
 
@@ -60,17 +60,17 @@ impl RoomSide for Registration {
         self.room.lock().empty_since
     }
 
-    fn give_up_waiting(&self, since: Instant) -> bool {
+    fn end_linger(&self, since: Instant) -> bool {
         let mut state = self.room.lock();
         // The caller stops the process.
         state.empty_since == Some(since) && state.life.on(Event::LingerOver).has(Effects::STOP)
     }
 
-    fn child_ends(&self) {
+    fn backend_ending(&self) {
         self.room.lock().life.on(Event::Exiting);
     }
 
-    fn close_members_first(&self) -> Departed {
+    fn remove_members(&self) -> Departed {
         let (members, leaving) = {
             let mut state = self.room.lock();
             let members = state.remove_all();
@@ -88,12 +88,12 @@ impl RoomSide for Registration {
         Departed { members, leaves }
     }
 
-    fn child_ended(&self, outcome: Outcome, lived: Duration) -> Vec<Arc<Client>> {
+    fn backend_ended(&self, outcome: Outcome, lived: Duration) -> Vec<Arc<Client>> {
         self.room.failures.note(outcome, lived);
         self.end(Event::Gone)
     }
 
-    fn child_is_stuck(&self) -> Vec<Arc<Client>> {
+    fn backend_stuck(&self) -> Vec<Arc<Client>> {
         self.end(Event::Stuck)
     }
 

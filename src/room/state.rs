@@ -24,7 +24,7 @@ pub(super) type Answer = Result<Arc<Handle>, EntryError>;
 pub(super) struct State {
     pub(super) life: Life,
     /// The process, from when its start has returned until it is gone.
-    pub(super) child: Option<Arc<Handle>>,
+    pub(super) backend: Option<Arc<Handle>>,
     /// Since when no slot is taken.
     pub(super) empty_since: Option<Instant>,
     /// In the order of their ids.
@@ -51,7 +51,7 @@ impl State {
     pub(super) fn new(life: Life, history: History, port: Option<u16>) -> Self {
         Self {
             life,
-            child: None,
+            backend: None,
             empty_since: None,
             members: Vec::new(),
             leaving: Vec::new(),

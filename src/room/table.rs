@@ -35,7 +35,7 @@ pub struct Table {
     pub(super) shared: Arc<Shared>,
     pub(super) bounds: Bounds,
     pub(super) rooms: Mutex<Rooms>,
-    children: Mutex<Children>,
+    handles: Mutex<Handles>,
     /// Reader threads that run: as many programs live.
     readers: AtomicUsize,
     /// Rung when one of them has ended.
@@ -44,8 +44,8 @@ pub struct Table {
 
 /// All processes that may still live, those that no room knows any more too.
 #[derive(Default)]
-struct Children {
-    handles: Vec<Weak<Handle>>,
+struct Handles {
+    list: Vec<Weak<Handle>>,
     killed: bool,
 }
 
@@ -115,7 +115,7 @@ impl Table {
                 next_client: 0,
             }),
             bounds,
-            children: Mutex::default(),
+            handles: Mutex::default(),
             readers: AtomicUsize::new(0),
             changed,
         })
@@ -170,8 +170,8 @@ impl Table {
             room.shut_down();
         }
         // Those too whose program is gone while its clients are still being closed.
-        for child in lock(&self.children).handles.iter().filter_map(Weak::upgrade) {
-            child.wake_reader_thread();
+        for handle in lock(&self.handles).list.iter().filter_map(Weak::upgrade) {
+            handle.notify_reader();
         }
     }
 
@@ -183,25 +183,25 @@ impl Table {
     /// KILL to every program at once: by its reader, and to its process group whether or not the reader comes to
     /// it. Returns how many programs had not ended.
     pub fn kill(&self) -> usize {
-        let mut children = lock(&self.children);
-        children.killed = true;
-        for child in children.handles.iter().filter_map(Weak::upgrade) {
-            child.kill();
+        let mut handles = lock(&self.handles);
+        handles.killed = true;
+        for handle in handles.list.iter().filter_map(Weak::upgrade) {
+            handle.kill();
         }
-        drop(children);
+        drop(handles);
         self.shared.processes.kill()
     }
 
     /// Notes a program that was started; it is killed if the others were.
-    pub(super) fn note(&self, child: &Arc<Handle>) {
-        let mut children = lock(&self.children);
+    pub(super) fn add_handle(&self, handle: &Arc<Handle>) {
+        let mut handles = lock(&self.handles);
         // Handles that are gone are dropped when there are as many of them as of the others.
-        if children.handles.len() >= 2 * self.backends().max(16) {
-            children.handles.retain(|child| child.strong_count() > 0);
+        if handles.list.len() >= 2 * self.backends().max(16) {
+            handles.list.retain(|handle| handle.strong_count() > 0);
         }
-        children.handles.push(Arc::downgrade(child));
-        if children.killed {
-            child.kill();
+        handles.list.push(Arc::downgrade(handle));
+        if handles.killed {
+            handle.kill();
         }
     }
 

@@ -114,9 +114,9 @@ impl Stdin {
     /// Queues a client's notice, or reserves its place in the line. Neither writes nor waits, so a lock may be held.
     /// Where there is room, the notice is queued, and this says so; [`Stdin::flush`] afterwards. Otherwise the
     /// client has a place in the line, to be taken up with [`Stdin::push_in_turn`] or given up with
-    /// [`Stdin::leave_line`].
+    /// [`Stdin::cancel_turn`].
     #[must_use]
-    pub fn announce(&self, client: u64, notice: &[u8]) -> bool {
+    pub fn push_or_reserve(&self, client: u64, notice: &[u8]) -> bool {
         let mut state = lock(&self.state);
         if state.writer.close_state != CloseState::Open {
             return false;
@@ -131,7 +131,7 @@ impl Stdin {
     }
 
     /// Gives a place in the line up.
-    pub fn leave_line(&self, client: u64) {
+    pub fn cancel_turn(&self, client: u64) {
         let mut state = lock(&self.state);
         state.turns.leave(client);
         state.wake_waiter(self.bound);

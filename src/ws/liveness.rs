@@ -142,7 +142,7 @@ impl Clock {
                 }
             }
             if verdict == Verdict::Ping {
-                member.mind(client.sink.ping(heads::ping()));
+                member.watch(client.sink.ping(heads::ping()));
                 continue;
             }
             // This process may have been stopped until now: what has come meanwhile is looked at first.
@@ -155,7 +155,7 @@ impl Clock {
             }
             service.counters.one(Count::ClosedIdle);
             let _ = client.close(1008, "idle for too long", CloseOrder::DropQueue);
-            member.see_through();
+            member.watch_close();
         };
         stream.look_at(wait.and_then(|wait| Instant::now().checked_add(wait)));
         let wait = if stream.is_busy() { Some(wait.map_or(LULL, |wait| wait.min(LULL))) } else { wait };

@@ -167,7 +167,7 @@ impl Write for SocketReader<'_> {
     /// flushed: a close is answered by `close`). They go ahead of queued data.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.first() == Some(&PONG) {
-            self.member.mind(self.member.client().sink.pong(bytes.to_vec()));
+            self.member.watch(self.member.client().sink.pong(bytes.to_vec()));
         }
         Ok(bytes.len())
     }

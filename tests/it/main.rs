@@ -9,7 +9,6 @@ mod support;
 
 mod accounts;
 mod api;
-mod child_life;
 mod cli;
 mod closing;
 mod connect;
@@ -32,6 +31,7 @@ mod liveness;
 mod log;
 mod messages;
 mod metrics;
+mod program_life;
 mod relay;
 mod rooms;
 mod share;
