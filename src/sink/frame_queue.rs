@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::queue::Queue;
-use super::writer::Pending;
+use super::state::Pending;
 use crate::framing::batch::{Batch, Volume};
 use crate::framing::heads::Control;
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::frame_queue::FrameQueue;
+use super::state::{CloseState, MAX_SLICES, Pending as _, WriteResult};
 use super::stream::Stream;
-use super::writer::{Pending as _, Writer};
-use super::{CloseState, MAX_SLICES, WriteResult};
+use super::writer::Writer;
 use crate::framing::batch::{Batch, Volume};
 use crate::framing::heads::Control;
 use crate::sys::lock;

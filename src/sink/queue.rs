@@ -7,8 +7,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::MAX_SLICES;
-use super::writer::Pending;
+use super::state::{MAX_SLICES, Pending};
 use crate::framing::batch::Batch;
 
 /// What an entry costs beside its bytes.

@@ -13,10 +13,10 @@ use rustix::net::Shutdown;
 
 use super::ledger::Ledger;
 use super::queue::Queue;
+use super::state::{CloseState, Pending as _, WriteResult};
 use super::stream::Stream;
 use super::turns::Turns;
-use super::writer::{Pending as _, Writer};
-use super::{CloseState, WriteResult};
+use super::writer::Writer;
 use crate::sys::lock;
 use crate::sys::tcp::unacknowledged;
 

@@ -7,26 +7,14 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::state::{CloseState, Pending, WriteResult};
 use super::stream::Stream;
-use super::{CloseState, WriteResult};
 
 /// Data handed to one `writev`.
 const MAX_WRITE: usize = 64 * 1024;
 
 /// Writes in a row for one sink before the thread that watches it serves the others.
 const ROUNDS: usize = 16;
-
-/// What waits to be written.
-pub(super) trait Pending {
-    /// Whether nothing waits.
-    fn is_empty(&self) -> bool;
-    /// What to write next, about `limit` bytes, and always some. Follow with [`Pending::advance`].
-    fn next<'a>(&'a mut self, limit: usize, slices: &mut Vec<IoSlice<'a>>);
-    /// Notes that `written` bytes of what [`Pending::next`] gave are out.
-    fn advance(&mut self, written: usize);
-    /// Drops everything.
-    fn clear(&mut self);
-}
 
 /// The other end is gone: the owner has to call [`Writer::break_off`].
 #[derive(Debug)]
