@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use crate::framing::heads;
 use crate::sink::{CloseOrder, Outbox, Stream, WriteResult};
+use crate::sys::progress::end_timeout;
+use crate::sys::tcp::unacknowledged;
 use crate::sys::{lock, socket};
 
 pub use crate::sys::progress::TRY_AGAIN;
@@ -141,6 +143,12 @@ impl Client {
             *closed = Some((code, reason.into()));
         }
         result
+    }
+
+    /// When the end of this client must be over if it begins now: see [`end_timeout`].
+    pub fn close_deadline(&self, now: Instant) -> Instant {
+        let owed = self.sink.status().left as u64 + unacknowledged(&self.stream).unwrap_or(0);
+        now + end_timeout(CLOSE_TIMEOUT, owed)
     }
 
     /// Code and reason of the close frame that the server has queued, if it has.

@@ -11,7 +11,6 @@ use super::budget::HoldBudget;
 use crate::clients::{CLOSE_TIMEOUT, Client, TRY_AGAIN, Uptake};
 use crate::recipe::Slow;
 use crate::sink::{CloseOrder, CloseState, Status, WriteResult};
-use crate::sys::tcp::unacknowledged;
 
 /// How long a client may take nothing while no other is kept waiting for it.
 const ALONE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,9 +20,6 @@ const BLOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same while the server is shutting down.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Bytes a second that a client has to take, on the whole, of what was said to it before its close.
-const LEAST_RATE: u64 = 2 * 1024;
 
 /// A client that is looked after, and why.
 #[derive(Debug)]
@@ -52,9 +48,7 @@ struct Close {
 
 impl Close {
     fn new(client: &Client, dropped: bool, now: Instant) -> Self {
-        let left = client.sink.status().left as u64 + unacknowledged(&client.stream).unwrap_or(0);
-        let latest = now + 2 * CLOSE_TIMEOUT + Duration::from_secs(left / LEAST_RATE);
-        Self { queued: now, written: None, latest, dropped }
+        Self { queued: now, written: None, latest: client.close_deadline(now), dropped }
     }
 }
 

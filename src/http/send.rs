@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -10,15 +10,9 @@ use rustix::io::Errno;
 use crate::sink::Stream;
 use crate::sys::deadline::{Cutoff, Deadline};
 use crate::sys::poll::ready;
-use crate::sys::progress::{LeastRate, Pace, Progress, TRY_AGAIN};
+use crate::sys::progress::{MIN_RATE, Pace, Progress, RATE_WINDOW, STALL, TRY_AGAIN};
 use crate::sys::socket::reset_on_close;
 use crate::sys::tcp::unacknowledged;
-
-/// How long a peer may take nothing of a response.
-const STALL: Duration = Duration::from_secs(10);
-
-/// What it must take at least: 2 KiB/s. Less would hold a thread for hours.
-const LEAST: LeastRate = LeastRate { bytes: 30 * 2048, window: Duration::from_secs(30) };
 
 /// Whom a response goes to.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +34,7 @@ pub(super) struct Sender<'a> {
 
 impl<'a> Sender<'a> {
     pub(super) fn new(peer: Peer<'a>) -> Self {
-        Self { peer, progress: Progress::new(STALL, LEAST), accepted: 0 }
+        Self { peer, progress: Progress::default(), accepted: 0 }
     }
 
     /// Sends all of these bytes.
@@ -87,7 +81,8 @@ impl<'a> Sender<'a> {
             Pace::TakesEnough => return Ok(()),
             Pace::Stalled => format!("the client took nothing for {} s", STALL.as_secs()),
             Pace::TooSlow => {
-                let (bytes, window) = (LEAST.bytes, LEAST.window.as_secs());
+                let window = RATE_WINDOW.as_secs();
+                let bytes = MIN_RATE * window;
                 format!("the client took less than {bytes} bytes in {window} s")
             }
         };

@@ -1,5 +1,5 @@
-//! Whether a peer that is owed bytes takes them: a stall, and a least rate beside it. Pure: the caller says
-//! what time it is and how much the peer has taken.
+//! Whether a peer takes the bytes that it is owed: it may neither stall nor take fewer than [`MIN_RATE`]. Pure: the
+//! caller says what time it is and how much the peer has taken.
 //!
 //! What a peer has taken is what its kernel has acknowledged, not what left our queue. `poll` is no measure
 //! either: Linux calls a socket writable only when a third of its buffer is free (`sk_stream_is_writeable`),
@@ -15,20 +15,27 @@ pub const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// slow disk), and the peer is not blamed for it.
 const MAX_GAP: Duration = Duration::from_secs(2);
 
-/// The window of a rate is kept in so many steps: a rate is looked at over the window and at most one
+/// How long a peer may take nothing of what it is owed.
+pub const STALL: Duration = Duration::from_secs(10);
+
+/// Bytes a second that a peer has to take, on the whole, of what it is owed. A slower one would hold a thread for
+/// hours.
+pub const MIN_RATE: u64 = 2 * 1024;
+
+/// The time over which [`Progress`] looks at the rate.
+pub const RATE_WINDOW: Duration = Duration::from_secs(30);
+
+/// How much is taken in a window is known at so many moments: a rate is looked at over the window and at most one
 /// step more.
 const STEPS: u32 = 30;
 
-/// A rate: at least so many bytes in any window of that length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeastRate {
-    /// Bytes in a window.
-    pub bytes: u64,
-    /// How long a window is.
-    pub window: Duration,
+/// How long the end of a stream may take in all, where it may stand still for `idle` and then wait as long for the
+/// answer: that, and the time in which `owed` bytes are taken at [`MIN_RATE`].
+pub fn end_timeout(idle: Duration, owed: u64) -> Duration {
+    2 * idle + Duration::from_secs(owed / MIN_RATE)
 }
 
-/// What becomes of a peer.
+/// How a peer takes what it is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
     /// It takes what it is owed, or has had too little time to tell.
@@ -39,11 +46,9 @@ pub enum Pace {
     TooSlow,
 }
 
-/// How a peer takes what it is owed.
-#[derive(Debug)]
+/// See the module's documentation.
+#[derive(Debug, Default)]
 pub struct Progress {
-    stall: Duration,
-    least: LeastRate,
     /// When it last took something, or began to be owed something.
     moved: Option<Instant>,
     /// How much it had taken at which time, oldest first, a step or more apart. The first one is the only
@@ -55,11 +60,6 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Nothing is owed yet. A peer stalls when it takes nothing for `stall`.
-    pub fn new(stall: Duration, least: LeastRate) -> Self {
-        Self { stall, least, moved: None, marks: VecDeque::new(), taken: 0, looked: None }
-    }
-
     /// The peer is owed something and has taken so many bytes in all, counted from wherever the caller likes.
     /// The first call starts the clocks. A smaller number than the last one is taken for the last one.
     /// To be called every [`TRY_AGAIN`]: of a longer pause only that much counts.
@@ -78,10 +78,10 @@ impl Progress {
         if taken > self.taken {
             (self.moved, self.taken) = (Some(now), taken);
         }
-        if self.marks.back().is_none_or(|&(at, _)| now.saturating_duration_since(at) >= self.step()) {
+        if self.marks.back().is_none_or(|&(at, _)| now.saturating_duration_since(at) >= RATE_WINDOW / STEPS) {
             self.marks.push_back((now, self.taken));
         }
-        while self.marks.get(1).is_some_and(|&(at, _)| self.is_past_window(now, at)) {
+        while self.marks.get(1).is_some_and(|&(at, _)| is_past_window(now, at)) {
             self.marks.pop_front();
         }
     }
@@ -97,30 +97,23 @@ impl Progress {
         let (Some(moved), Some(&(since, had))) = (self.moved, self.marks.front()) else {
             return Pace::TakesEnough;
         };
-        if now.saturating_duration_since(moved) >= self.stall {
+        if now.saturating_duration_since(moved) >= STALL {
             return Pace::Stalled;
         }
-        if self.is_past_window(now, since) && self.taken - had < self.least.bytes {
+        if is_past_window(now, since) && self.taken - had < MIN_RATE * RATE_WINDOW.as_secs() {
             return Pace::TooSlow;
         }
         Pace::TakesEnough
     }
+}
 
-    fn step(&self) -> Duration {
-        self.least.window / STEPS
-    }
-
-    fn is_past_window(&self, now: Instant, at: Instant) -> bool {
-        now.saturating_duration_since(at) >= self.least.window
-    }
+fn is_past_window(now: Instant, at: Instant) -> bool {
+    now.saturating_duration_since(at) >= RATE_WINDOW
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const STALL: Duration = Duration::from_secs(10);
-    const LEAST: LeastRate = LeastRate { bytes: 30 * 2048, window: Duration::from_secs(30) };
 
     /// Two hours, in half seconds: how often a peer is looked at.
     const END: u32 = 4 * 3600;
@@ -131,7 +124,7 @@ mod tests {
     /// When a peer that has taken `taken(n)` bytes more at half second `n` is given up, in half seconds, and why.
     fn judged(taken: impl Fn(u32) -> u64) -> Option<(u32, Pace)> {
         let began = Instant::now();
-        let mut progress = Progress::new(STALL, LEAST);
+        let mut progress = Progress::default();
         // Counted from wherever the caller likes.
         let mut total = 1_000_000;
         for half in 0..END {
@@ -196,7 +189,7 @@ mod tests {
     fn who_is_owed_nothing_is_not_judged() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        let mut progress = Progress::new(STALL, LEAST);
+        let mut progress = Progress::default();
         assert_eq!(progress.verdict(at(1000)), Pace::TakesEnough, "before anything was owed");
         progress.note(at(0), 5);
         progress.rest();
@@ -210,9 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_stream_has_time_for_a_slow_peer_and_no_more() {
+        let idle = Duration::from_secs(5);
+        for (owed, seconds) in [(0, 10), (2047, 10), (2048, 11), (1 << 20, 522)] {
+            assert_eq!(end_timeout(idle, owed), Duration::from_secs(seconds), "{owed} bytes");
+        }
+    }
+
+    #[test]
     fn a_count_that_goes_back_is_no_progress_and_no_harm() {
         let began = Instant::now();
-        let mut progress = Progress::new(STALL, LEAST);
+        let mut progress = Progress::default();
         for (second, taken) in (0..=10).zip([100, 50].into_iter().cycle()) {
             progress.note(began + Duration::from_secs(second), taken);
         }
@@ -222,7 +223,7 @@ mod tests {
     #[test]
     fn a_peer_is_not_blamed_for_a_time_in_which_the_server_stood_still() {
         let began = Instant::now();
-        let mut progress = Progress::new(STALL, LEAST);
+        let mut progress = Progress::default();
         let mut now = began;
         let mut look_after = |progress: &mut Progress, pause: u64, taken| {
             now += Duration::from_millis(pause);

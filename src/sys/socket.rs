@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use super::deadline::Deadline;
 use super::poll::ready;
-use super::progress::TRY_AGAIN;
+use super::progress::{TRY_AGAIN, end_timeout};
 use super::tcp::unacknowledged;
 
 /// Sends what the kernel takes at once, never blocking, never raising SIGPIPE.
@@ -47,9 +47,6 @@ pub fn recv_by(fd: BorrowedFd<'_>, buffer: &mut [u8], deadline: Deadline) -> io:
     }
 }
 
-/// Bytes a second that a peer has to take, on the whole, of what was sent before the end of a stream.
-const LEAST_RATE: u64 = 2 * 1024;
-
 /// Reads and throws away what the peer still sends behind the end of our direction, for a bounded time and size, so
 /// that what was sent arrives: closing with bytes unread would send a reset, and that may overtake, at the peer, what
 /// it has not read yet (RFC 1122 §4.2.2.13).
@@ -69,7 +66,7 @@ pub fn read_to_end(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize, hurries
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                 let left = unacknowledged(fd).unwrap_or(0);
                 if owed.is_none() {
-                    latest = started + 2 * time + Duration::from_secs(left / LEAST_RATE);
+                    latest = started + end_timeout(time, left);
                 }
                 if left > 0 && owed.replace(left).is_some_and(|before| left < before) {
                     until = (Instant::now() + time).min(latest);

@@ -67,6 +67,7 @@ pub(super) fn finish(service: &Service, client: &Arc<Client>) {
 /// nothing for five seconds, or less in a shutdown. Says whether all is out.
 fn write_out(service: &Service, client: &Arc<Client>) -> bool {
     let started = Instant::now();
+    let latest = client.close_deadline(started);
     let mut uptake = Uptake::new(started);
     loop {
         match client.sink.flush() {
@@ -79,7 +80,7 @@ fn write_out(service: &Service, client: &Arc<Client>) -> bool {
                 let until = if service.table.is_shutting_down() {
                     started + SHUTDOWN_CLOSE_TIMEOUT
                 } else {
-                    moved + CLOSE_TIMEOUT
+                    (moved + CLOSE_TIMEOUT).min(latest)
                 };
                 let until = until.min(now + TRY_AGAIN);
                 if until <= now || ready(client.stream.as_fd(), PollFlags::OUT, Deadline::at(until)).is_err()
