@@ -1,5 +1,5 @@
-//! Minds the clients of one child: goes on writing to those whose socket was full, judges those who
-//! are behind, and sees closes through to their end.
+//! The clients of one backend that the reader watches: it writes what their sockets did not take, closes those that are
+//! too slow, and ends those that were closed.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -12,37 +12,37 @@ use crate::clients::{CLOSE_TIMEOUT, Client, TRY_AGAIN, Uptake};
 use crate::recipe::Slow;
 use crate::sink::{CloseOrder, CloseState, Status, WriteResult};
 
-/// How long a client may take nothing while no other is kept waiting for it.
+/// How long a slow client may take nothing while no other client has to wait for it.
 const ALONE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same with `--slow block`, whoever waits.
+/// The same with `--slow block`, whether or not others wait.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The same while the server is shutting down.
+/// The same from the beginning of a shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A client that is looked after, and why.
+/// A client that is watched.
 #[derive(Debug)]
 struct Watched {
     client: Arc<Client>,
-    /// Since when it holds the room up.
+    /// Since when the room's output waits for it.
     slow_since: Option<Instant>,
-    /// Its end, once its close is queued.
+    /// Once a close frame is queued.
     close: Option<Close>,
-    /// When it was last written to, whether or not the kernel said that there is room.
+    /// When it was last written to or observed.
     tried: Instant,
     uptake: Uptake,
 }
 
-/// How far the end of a client is.
+/// How far the close of a client is.
 #[derive(Debug)]
 struct Close {
     queued: Instant,
-    /// When all of it was in the kernel's hands.
+    /// When the kernel had taken all of it.
     written: Option<Instant>,
-    /// By then it is over, however the client takes what is left.
+    /// The client is ended by then, however slowly it takes what is left.
     latest: Instant,
-    /// Nothing that was said to the client is owed to it: without an answer it is reset.
+    /// The queue was dropped, so the client is owed nothing: without an answer it is reset.
     dropped: bool,
 }
 
@@ -64,13 +64,13 @@ impl Watched {
         }
     }
 
-    /// Takes note of what the client's kernel has acknowledged.
+    /// Notes what the client's kernel has acknowledged.
     fn observe(&mut self, now: Instant) {
         self.tried = now;
         self.uptake.observe(&self.client, now);
     }
 
-    /// Whether it is time to write to it, or to look at it, although no event says so.
+    /// Whether it is time to try again, although `poll` shows nothing: see [`TRY_AGAIN`].
     fn is_due(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.tried) >= TRY_AGAIN
     }
@@ -82,15 +82,15 @@ pub(super) struct Backlog {
     watched: Vec<Watched>,
     slow: Slow,
     budget: HoldBudget,
-    /// A client that is not behind is waiting for one that is.
+    /// A client that has kept up waits for a slow one.
     holding: bool,
     /// `--maxqueue`.
     bound: usize,
-    /// By then nobody holds the room up any more.
+    /// In a shutdown: slow clients are closed by then.
     slow_deadline: Option<Instant>,
-    /// All closes end by then.
+    /// In a shutdown: closed clients are ended by then.
     close_deadline: Option<Instant>,
-    /// When time next changes something.
+    /// When to check again, whatever happens.
     next: Option<Instant>,
 }
 
@@ -113,7 +113,7 @@ impl Backlog {
         self.watched.is_empty()
     }
 
-    /// Whether the child is not read because somebody is behind.
+    /// Whether the output is not read, because a client is slow.
     pub(super) fn is_stalling(&self) -> bool {
         self.watched.iter().any(|watched| watched.slow_since.is_some())
     }
@@ -139,7 +139,7 @@ impl Backlog {
         &mut self.watched[index]
     }
 
-    /// Queues a close frame and sees it through: written out, answered, ended.
+    /// Queues a close frame, and watches the client until it has answered or is ended.
     pub(super) fn close(&mut self, client: &Arc<Client>, code: u16, reason: &str, ending: CloseOrder) {
         let now = Instant::now();
         let close = Close::new(client, ending == CloseOrder::DropQueue, now);
@@ -150,26 +150,26 @@ impl Backlog {
         self.next = Some(now);
     }
 
-    /// The server is shutting down: from now on a client that is behind is soon given up.
+    /// The server is shutting down: slow clients are closed soon.
     pub(super) fn shut_down(&mut self) {
         self.slow_deadline.get_or_insert_with(|| Instant::now() + SHUTDOWN_TIMEOUT);
         self.next = Some(Instant::now());
     }
 
-    /// From now on no close takes longer than this.
+    /// Sets when the closed clients are ended at the latest.
     pub(super) fn end_by(&mut self, close_deadline: Instant) {
         self.close_deadline = Some(earlier(close_deadline, self.close_deadline));
         self.next = Some(Instant::now());
     }
 
-    /// Adds the descriptors to poll, in the order in which [`Backlog::serve`] takes the answers.
+    /// Adds the descriptors to poll, in the order in which [`Backlog::serve`] takes the results.
     pub(super) fn poll_fds<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         for watched in self.watched.iter().filter(|watched| watched.waits_for_room()) {
             fds.push(PollFd::from_borrowed_fd(watched.client.stream.as_fd(), PollFlags::OUT));
         }
     }
 
-    /// Goes on writing where that is possible.
+    /// Writes where that is possible.
     pub(super) fn serve(&mut self, mut ready: impl Iterator<Item = bool>) {
         let now = Instant::now();
         self.watched.retain_mut(|watched| {
@@ -185,13 +185,13 @@ impl Backlog {
             } else {
                 watched.observe(now);
             }
-            // A broken one stays for `check`.
+            // A broken one is left to `check`.
             watched.client.sink.flush_watched() != WriteResult::Clear || watched.close.is_some()
         });
     }
 
-    /// Looks at everybody: who is done, who has caught up, who is too slow, whose end is overdue.
-    /// `clients` says how many there are in the room; `too_slow` is told of each that is closed.
+    /// Drops the clients that have left or caught up, closes those that are too slow, and ends those whose close is
+    /// overdue. `clients` says how many are in the room; `too_slow` is called for each that is closed.
     pub(super) fn check(&mut self, clients: impl Fn() -> usize, mut too_slow: impl FnMut(&Arc<Client>)) {
         self.next = None;
         let now = Instant::now();
@@ -211,7 +211,7 @@ impl Backlog {
             }
             let status = watched.client.sink.status();
             match status.close_state {
-                // Its thread may sit in a read that nothing ends.
+                // Its thread may block in a read that nothing else ends.
                 CloseState::Broken => {
                     watched.client.cut();
                     false
@@ -242,7 +242,7 @@ impl Backlog {
                 }
             }
         });
-        // Where all have something to read yet, nobody is kept waiting by those who are behind.
+        // While each client still has something to read, none waits for a slow one.
         let left = self.budget.left(now, self.holding);
         self.holding = policy == Slow::Disconnect && any_slow && clients() > waiting + closing;
         let mut slow = Vec::new();
@@ -260,7 +260,7 @@ impl Backlog {
             };
             let mut at = until(watched);
             if at <= now && !holding {
-                // Looked at once more: this process, or the machine, may have been stopped until now.
+                // Try once more: this process, or the machine, may have been stopped until now.
                 watched.observe(now);
                 let _ = watched.client.sink.flush();
                 at = until(watched);
@@ -280,12 +280,12 @@ impl Backlog {
 }
 
 impl Watched {
-    /// Whether something waits until the kernel takes more.
+    /// Whether something waits for the kernel to take more.
     fn waits_for_room(&self) -> bool {
         self.close.as_ref().is_none_or(|close| close.written.is_none())
     }
 
-    /// Goes on with the end of a client; says when to look again, or nothing if it is over.
+    /// Checks a client that was closed: says when to check again, or nothing if it has been ended.
     fn advance_close(
         &mut self,
         status: &Status,

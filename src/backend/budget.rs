@@ -1,17 +1,16 @@
-//! For how long a room may be held for clients that are behind. Pure but for the clock.
+//! How long a room may wait for slow clients. Pure.
 
 use std::time::{Duration, Instant};
 
-/// While nobody is kept waiting, one part in so many of the time comes back: a room is held for at most a tenth
-/// of the time.
+/// While no client waits, one part in so many of the time is refilled: a room waits for at most a tenth of the time.
 const REFILL: u32 = 9;
 
-/// A longer time between two looks was not time in which a client could have caught up: this process was
-/// stopped, or the machine was.
+/// A longer time between two looks does not count in full: this process, or the machine, was stopped, so no client
+/// could catch up.
 const MAX_STEP: Duration = Duration::from_secs(1);
 
-/// The time that clients which have caught up may be kept waiting for those which have not, whoever they are: it
-/// is the room's, not each client's. Full, it is `--patience`.
+/// How long the clients that keep up may still be made to wait for slow ones. It is one budget for the room, not one
+/// for each slow client. Full, it is `--patience`.
 #[derive(Debug)]
 pub(super) struct HoldBudget {
     full: Duration,
@@ -24,7 +23,7 @@ impl HoldBudget {
         Self { full: patience, left: patience, looked: now }
     }
 
-    /// What is left of it now. `holding` says whether somebody has been kept waiting since the last look.
+    /// What is left of it now. `holding` says whether a client has been made to wait since the last look.
     pub(super) fn left(&mut self, now: Instant, holding: bool) -> Duration {
         let passed = now.saturating_duration_since(self.looked);
         self.looked = now;

@@ -1,4 +1,4 @@
-//! What listens at an address already: a connection is made to it, and there is no process.
+//! A connection to a given address, without a process.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -18,7 +18,7 @@ use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
 use crate::sys::reason;
 
-/// How long all addresses of a name have together.
+/// For all addresses of a name together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often it is asked whether the connection is still wanted.
@@ -80,7 +80,7 @@ fn tcp(address: SocketAddr, deadline: Instant, wanted: &dyn Fn() -> bool) -> Res
         Err(Errno::INPROGRESS) => wait(&socket, deadline, wanted)?,
         Err(e) => return Err(reason(&e.into())),
     }
-    // A connection to a port that nobody listens on can meet itself (RFC 9293 §3.5).
+    // Where no socket listens on the port, a connection can connect to itself (RFC 9293 §3.5).
     let own = rustix::net::getsockname(&socket).ok().and_then(|own| SocketAddr::try_from(own).ok());
     if own == Some(address) {
         return Err(reason(&Errno::CONNREFUSED.into()));
@@ -92,7 +92,7 @@ fn tcp(address: SocketAddr, deadline: Instant, wanted: &dyn Fn() -> bool) -> Res
 fn unix(path: &std::path::Path) -> Result<OwnedFd, String> {
     let address = SocketAddrUnix::new(path).map_err(|e| reason(&e.into()))?;
     let socket = socket(AddressFamily::UNIX)?;
-    // Never in progress: it is there at once, or the backlog is full (EAGAIN).
+    // Never in progress: it succeeds at once, or the backlog is full (EAGAIN).
     rustix::net::connect(&socket, &address).map_err(|e| reason(&e.into()))?;
     Ok(socket)
 }

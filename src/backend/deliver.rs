@@ -1,4 +1,4 @@
-//! From a backend's output to the clients of its room: one read, cut into messages, one write for each client.
+//! From a backend's output to the clients of its room: one read, cut into messages, and one write for each client.
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -27,10 +27,9 @@ const FIRST_READ: usize = 8 * 1024;
 /// A batch up to this size is kept to be filled again.
 const MAX_SPARE: usize = 512 * 1024;
 
-/// What one read gave.
+/// The result of one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Read {
-    /// So many bytes.
     Bytes(usize),
     /// Nothing for now.
     Nothing,
@@ -44,15 +43,13 @@ pub(super) struct Delivery {
     shared: Arc<Shared>,
     room_side: Arc<dyn RoomSide>,
     pid: Option<i32>,
-    /// Cuts the output into messages.
     decoder: Decoder,
     decoded: Decoded,
     buffer: Vec<u8>,
     spare: Arc<Batch>,
-    /// Messages of the backend so far.
     messages: u64,
     bad_text: u64,
-    /// With `--partial`: when what was printed without an end becomes a message.
+    /// With `--partial`: when output without an end is sent as a message.
     partial_due: Option<Instant>,
     /// The output is a wide pipe.
     wide: Option<Wide>,
@@ -86,12 +83,12 @@ impl Delivery {
         self.messages
     }
 
-    /// The buffer, for other reads.
+    /// The read buffer, lent for other reads.
     pub(super) fn buffer(&mut self) -> &mut [u8] {
         &mut self.buffer
     }
 
-    /// One read of the output, delivered to everybody. Its end delivers what is left in the decoder.
+    /// Reads once and delivers what came. At the end of the output, delivers what is left in the decoder.
     pub(super) fn read(&mut self, output: &OwnedFd, backlog: &mut Backlog) -> Read {
         let read = match rustix::io::read(output, &mut self.buffer) {
             Ok(0) => Read::End,
@@ -127,7 +124,7 @@ impl Delivery {
         self.partial_due
     }
 
-    /// What was printed without an end is a message now, if nothing has come behind it for long enough.
+    /// Sends output without an end as a message, if nothing has followed it for long enough.
     pub(super) fn deliver_partial(&mut self, now: Instant, backlog: &mut Backlog) {
         if self.partial_due.is_some_and(|due| due <= now) {
             self.partial_due = None;
@@ -137,7 +134,7 @@ impl Delivery {
         }
     }
 
-    /// The output is over: a last message without an end is delivered too.
+    /// The output has ended: delivers a last message without an end.
     pub(super) fn finish(&mut self, backlog: &mut Backlog) {
         self.partial_due = None;
         self.decoded.clear();
@@ -146,7 +143,7 @@ impl Delivery {
         self.deliver(Arc::new(last), backlog);
     }
 
-    /// Whether the output cannot be understood any more; says so once.
+    /// Whether the output cannot be understood any more; says yes once, and logs it.
     pub(super) fn take_broken(&mut self) -> bool {
         let Some(broken) = self.decoded.broken.take() else { return false };
         let line = self.shared.log.error("program ended: it broke the framing");
@@ -154,7 +151,7 @@ impl Delivery {
         true
     }
 
-    /// Sends a batch to whom it is for.
+    /// Sends a batch to the clients that it is for.
     fn deliver(&mut self, batch: Arc<Batch>, backlog: &mut Backlog) {
         self.note_damage();
         if let Some(metadata) = self.decoded.metadata.take() {
@@ -186,7 +183,7 @@ impl Delivery {
             }
         }
         self.keep_spare(batch);
-        // A list of ids may be as large as the message was, and it may be long until the next one.
+        // A list of ids may be as large as the message was: do not hold it until the next one.
         let broken = self.decoded.broken.take();
         self.decoded.clear();
         self.decoded.broken = broken;
@@ -209,7 +206,7 @@ impl Delivery {
                 }
             }
             WriteResult::Refused => {
-                // A dead socket: its thread may sit in a read that nothing ends.
+                // Its thread may block in a read that nothing else ends.
                 if member.sink.status().close_state == CloseState::Broken {
                     member.wake();
                 }
@@ -217,7 +214,7 @@ impl Delivery {
         }
     }
 
-    /// A batch that nobody waits for any more is filled again: no allocation on the hot path.
+    /// Keeps a batch that no queue shares, to be filled again: no allocation on the hot path.
     fn keep_spare(&mut self, mut batch: Arc<Batch>) {
         self.spare = match Arc::get_mut(&mut batch) {
             Some(own) if own.memory() <= MAX_SPARE => {

@@ -1,5 +1,4 @@
-//! How a backend comes to its end: what happens, and what is done then. Pure: it only says what is due; the reader
-//! does it.
+//! How a backend ends: each event gives the actions that follow. Pure: the reader does them.
 //!
 //! ```text
 //!            stop, end of output         exit, or nothing left to wait for      output and log over, or DRAIN
@@ -13,49 +12,49 @@ use std::time::{Duration, Instant};
 use super::steps::{Due, Sequence};
 use crate::sys::process::Exit;
 
-/// How long output is awaited after the exit, while another process still holds the pipe.
+/// How long output is read after the exit while another process still holds the pipe.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// A traced program that has exited: how often `waitid` is asked again, and for how long.
+/// For a traced program that has exited: how often `waitid` is asked again, and for how long.
 const HIDDEN_EXIT_CHECK: Duration = Duration::from_millis(200);
 const HIDDEN_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the end of its output means for a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AtEnd {
-    /// Nothing: it goes on reading (a program that has closed its standard output).
+    /// Nothing: a program that has closed its standard output may go on reading.
     KeepsReading,
-    /// It can never be heard again, and is stopped (a program that has closed its connection).
+    /// It is stopped: a program that has closed its connection can send nothing more.
     Stopped,
-    /// It is over: there is no process to wait for.
+    /// It has ended: there is no process to wait for.
     Over,
 }
 
 /// Why a backend's clients are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CloseCause {
-    /// As its exit says.
+    /// Its process has exited.
     Exit,
     /// The server is shutting down.
     Shutdown,
-    /// It closed its connection and can never be heard again.
+    /// It closed its connection.
     Silence,
-    /// It broke the framing and can never be understood again.
+    /// Its output cannot be understood any more.
     BrokenFraming,
-    /// The connection to it broke.
+    /// Reading from its connection failed.
     ConnectionLost,
 }
 
 /// What happens to a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
-    /// Its room wants it no more.
+    /// Its room has no clients any more.
     Stop,
     /// The server is shutting down.
     ShutDown,
-    /// Nothing is to be waited for any more.
+    /// It is to be killed without delay.
     Kill,
-    /// So many bytes of its input are unread.
+    /// How many bytes of its input are unread.
     Unread(usize),
     /// Its output has ended.
     OutputEnded,
@@ -65,30 +64,29 @@ pub(super) enum Event {
     FramingBroken,
     /// Nothing more is to be read from it, neither output nor log.
     AllRead,
-    /// Its process shows that it has exited; how, unless that is hidden (a tracer has to reap it first).
+    /// Its process has exited; how, unless that is hidden because a tracer has to reap it first.
     Exited(Option<Exit>),
-    /// A client is too slow: output waits for it. Or no longer.
+    /// Whether the output waits for a slow client.
     Stalled(bool),
-    /// It may be time for something.
+    /// Time has passed.
     Tick,
 }
 
 /// What is to be done, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// The clients are closed first, then the backend is told that they leave.
+    /// Close the clients, send their leave notices, end the input.
     CloseMembers,
-    /// No client may join it from now on.
+    /// Let no more clients join.
     RefuseClients,
-    /// Its input ends.
     EndInput,
-    /// This signal to the process group.
+    /// Send this signal to the process group.
     Signal(i32),
-    /// KILL to whatever is left of the process group, reap, close the clients.
+    /// Kill the rest of the process group, reap, close the clients.
     Finish(Exit),
     /// Close the clients, and go on without it.
     GiveUp(&'static str),
-    /// It was given up, and has exited after all.
+    /// Reap a process that was given up and has exited.
     ReapStuck,
 }
 
@@ -135,13 +133,13 @@ pub(super) struct Ending {
     at_end: AtEnd,
     steps: Sequence,
     cause: CloseCause,
-    /// It stopped talking before it was told to stop.
+    /// It closed its connection before it was stopped.
     silent: bool,
     killed: bool,
     members_closed: bool,
     /// Since when output waits for a slow client.
     stalled_since: Option<Instant>,
-    /// Its exit shows and cannot be seen: since when, and when to look again.
+    /// Its exit is hidden: since when, and when to ask again.
     hidden_exit: Option<(Instant, Instant)>,
 }
 
@@ -181,7 +179,7 @@ impl Ending {
             Event::Kill => {
                 self.steps.kill(now);
                 if let Stage::Draining(_, until) = &mut self.stage {
-                    // Whatever is still in the pipe, and whoever still holds it.
+                    // No matter what is still in the pipe, or which process still holds it.
                     *until = now;
                     self.killed = true;
                     return none.and(Action::Signal(super::steps::KILL));
@@ -194,10 +192,10 @@ impl Ending {
             }
             Event::OutputEnded | Event::OutputFailed if running => match self.at_end {
                 AtEnd::KeepsReading => none,
-                // One that was told to stop may close it.
+                // A program that was stopped may close its connection.
                 AtEnd::Stopped if self.steps.has_begun() => none,
                 AtEnd::Stopped => {
-                    // If it is about to exit, its status says more.
+                    // If it is about to exit, its status tells more.
                     self.silent = true;
                     self.steps.begin(now);
                     none.and(RefuseClients).and(EndInput)
@@ -250,7 +248,7 @@ impl Ending {
 
     fn exited(&mut self, exit: Exit, now: Instant) -> Actions {
         self.hidden_exit = None;
-        // Only the time of waiting from here on is added to the time of draining.
+        // Only the stall from here on is added to the time of draining.
         self.stalled_since = self.stalled_since.map(|_| now);
         self.stage = Stage::Draining(exit, now + DRAIN);
         Actions::default().and(Action::RefuseClients)
@@ -304,7 +302,7 @@ impl Ending {
         Actions::default().and(Action::GiveUp(reason))
     }
 
-    /// This is why it ends, unless the server ends anyway.
+    /// Sets why it ends, unless there is a reason already.
     fn set_cause(&mut self, cause: CloseCause) {
         if self.cause == CloseCause::Exit {
             self.cause = cause;
@@ -332,7 +330,7 @@ impl Ending {
         matches!(self.stage, Stage::Running | Stage::Stuck) && self.hidden_exit.is_none()
     }
 
-    /// Whether its exit is to be looked at although no event shows it.
+    /// Whether its exit is to be asked for although it is not polled.
     pub(super) fn must_check_exit(&self, now: Instant) -> bool {
         self.hidden_exit.is_some_and(|(_, check)| check <= now)
     }
@@ -341,7 +339,7 @@ impl Ending {
         self.stalled_since.is_some()
     }
 
-    /// When time next changes something.
+    /// When the next tick is due.
     pub(super) fn next(&self) -> Option<Instant> {
         let drained = match self.stage {
             Stage::Draining(_, until) if self.stalled_since.is_none() || self.killed => Some(until),

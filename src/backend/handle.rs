@@ -1,4 +1,4 @@
-//! A running backend, as its room knows it: what it is told, and that it ends.
+//! A running backend as its room sees it: its stdin, and the orders to its reader.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,31 +16,28 @@ use crate::sys::tcp::unacknowledged;
 #[derive(Debug)]
 pub struct Handle {
     pub(super) stdin: Stdin,
-    /// How often a client is pinged whose messages it does not take.
+    /// How often a client that waits for its turn is pinged.
     probe: Option<Duration>,
-    /// Wakes the writer.
     pub(super) writer_waker: Waker,
-    /// Wakes the reader.
     pub(super) reader_waker: Waker,
-    /// The reader watches clients, so that it matters to it who comes and who is gone.
+    /// The reader watches clients: it has to look when one joins or leaves.
     pub(super) is_watching: AtomicBool,
-    /// Its room knows that it is over.
+    /// The room has been informed of the end.
     pub(super) over: AtomicBool,
     pub(super) orders: Mutex<Orders>,
 }
 
-/// What others want of the reader, looked at when its waker rings.
+/// Orders to the reader, which looks at them when it is woken.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     pub(super) stop: bool,
     pub(super) shut_down: bool,
     pub(super) kill: bool,
-    /// Clients whose sinks no thread watches yet.
+    /// Clients that the reader is to watch from now on.
     pub(super) backlog: Vec<Arc<Client>>,
 }
 
 impl Handle {
-    /// Of a backend that takes its input here; a client that waits for it is pinged every `probe`.
     pub(super) fn new(stdin: Stdin, probe: Option<Duration>) -> io::Result<Self> {
         Ok(Self {
             stdin,
@@ -53,18 +50,17 @@ impl Handle {
         })
     }
 
-    /// Bytes held by what waits for it.
+    /// Bytes of memory held by input that waits.
     pub fn queued(&self) -> usize {
         self.stdin.bytes_held()
     }
 
-    /// Messages of clients that it has not read.
     pub fn unread_messages(&self) -> u64 {
         self.stdin.unread_messages()
     }
 
-    /// Passes messages of a client on; waits in line while the child does not read, for as long as `stay` says
-    /// yes, which is told when the child last read something.
+    /// Passes messages of a client on. While the backend does not read, waits for the client's turn, as long as
+    /// `stay` says yes; it gets the time when the backend last read something.
     pub fn input(
         &self,
         client: &Arc<Client>,
@@ -74,7 +70,7 @@ impl Handle {
         self.push_in_turn(client, messages, true, stay, || {})
     }
 
-    /// Takes a client's place in the order of joins, without writing or waiting: for a caller who holds a lock.
+    /// Puts a client's join in the order of joins. Neither writes nor waits, so a lock may be held. Call
     /// [`Handle::finish_join`] afterwards.
     pub fn announce_join(&self, client: &Client, join: &[u8]) {
         if self.stdin.push_or_reserve(client.id, join) {
@@ -82,8 +78,7 @@ impl Handle {
         }
     }
 
-    /// Has the join that was announced written, or waits in line for it. It is noted in the client that it was
-    /// taken.
+    /// Writes the join that was announced, or waits for the client's turn to do so. Marks the client as joined.
     pub fn finish_join(
         &self,
         client: &Arc<Client>,
@@ -101,7 +96,7 @@ impl Handle {
         }
     }
 
-    /// The client is done, whether or not its join was taken.
+    /// Gives up the client's turn, if it still has one.
     pub fn cancel_turn(&self, client: &Client) {
         self.stdin.cancel_turn(client.id);
     }
@@ -117,12 +112,12 @@ impl Handle {
         let mut probed = Instant::now();
         let mut uptake = Uptake::new(probed);
         let stay = || {
-            // What this client has left in the queue has to be written while it waits in line.
+            // What this client has queued already has to be written while it waits.
             if self.stdin.claim_watch() {
                 self.writer_waker.wake();
             }
-            // The end of a client that is not read stands, unseen, behind its data, and so do its pongs. What is
-            // sent to it is acknowledged by its kernel, or answered with a reset; if neither, nobody is there.
+            // Nothing is read from a client that waits here, so neither its close nor its pongs are seen. Its kernel
+            // acknowledges a ping or answers with a reset. If it does neither, the client is gone.
             let now = Instant::now();
             if let Some(every) = self.probe.filter(|&every| now - probed >= every) {
                 probed = now;
@@ -144,19 +139,19 @@ impl Handle {
         pushed
     }
 
-    /// Passes a line on whatever waits: for leave messages, of which there is one for each join.
-    pub fn push_notice(&self, line: &[u8]) {
-        self.watch_stdin(self.stdin.push(line));
+    /// Passes a notice on without waiting for a turn: for leaves, of which there is one for each join.
+    pub fn push_notice(&self, notice: &[u8]) {
+        self.watch_stdin(self.stdin.push(notice));
     }
 
-    /// Has the writer go on where something waits.
+    /// Wakes the writer if something waits that it does not watch yet.
     fn watch_stdin(&self, after: WriteResult) {
         if after == (WriteResult::Waits { needs_watcher: true }) && self.stdin.claim_watch() {
             self.writer_waker.wake();
         }
     }
 
-    /// Begins the kill sequence: these last lines, then the end of its input. Takes no input after that.
+    /// Begins the kill sequence: the last notices, then the end of stdin.
     pub fn stop(&self, last: impl FnOnce() -> Vec<u8>) {
         let after = self.stdin.close_input(last);
         self.watch_stdin(after);
@@ -164,7 +159,7 @@ impl Handle {
         self.reader_waker.wake();
     }
 
-    /// The server shuts down: its clients are closed, then the backend is told that they leave, and stopped.
+    /// The server shuts down: the reader closes the clients, sends their leave notices and stops the backend.
     pub fn shut_down(&self) {
         lock(&self.orders).shut_down = true;
         self.reader_waker.wake();
@@ -176,7 +171,7 @@ impl Handle {
         self.reader_waker.wake();
     }
 
-    /// Hands a client whose sink waits to the backlog, unless it is watched.
+    /// Hands a client to the backlog if something waits in its outbox and no thread watches it.
     pub fn watch(&self, client: &Arc<Client>, after: WriteResult) {
         if after == (WriteResult::Waits { needs_watcher: true }) && client.sink.claim_watch() {
             lock(&self.orders).backlog.push(Arc::clone(client));
@@ -184,19 +179,20 @@ impl Handle {
         }
     }
 
-    /// Hands a client that was closed to the backlog, who sees to its end.
+    /// Hands a client that was closed to the backlog, which ends it in bounded time.
     pub fn watch_close(&self, client: &Arc<Client>) {
         lock(&self.orders).backlog.push(Arc::clone(client));
         self.reader_waker.wake();
     }
 
-    /// The reader looks anew: at its orders, and whether anybody is there.
+    /// Wakes the reader: it looks at its orders and at whether the room is empty.
     pub fn notify_reader(&self) {
         self.reader_waker.wake();
     }
 
-    /// Somebody came, or is done: the reader looks anew if it minds somebody. Either it sees what is new
-    /// when it looks after saying that it does, or this sees that it does (hence `SeqCst`, on both sides).
+    /// A client has joined or left: wakes the reader if it watches clients. The reader sets `is_watching` before it
+    /// looks at the members, and the caller has changed them before this reads it. So one of the two sees the other
+    /// (`SeqCst` on both sides).
     pub fn members_changed(&self) {
         if self.is_watching.load(Ordering::SeqCst) {
             self.reader_waker.wake();

@@ -1,6 +1,6 @@
-//! Starting a program with another limit on descriptors than ours. std sets no limits between fork and exec, and
-//! setting them afterwards comes too late for a program that looks at once. So the server executes its own file,
-//! which sets the limit and then executes the program, in the same process.
+//! Starting a program with its own limit on open files, where the server has raised its own. std sets no limits
+//! between fork and exec, and setting them afterwards is too late for a program that looks at once. So the server
+//! executes its own file, which sets the limit and executes the program in the same process.
 
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
@@ -18,11 +18,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::recipe::Program;
 use crate::sys::reason;
 
-/// The name under which the server executes its own file. Behind it stand the soft limit, the program's file, its
-/// name and its arguments.
+/// `argv[0]` with which the server executes its own file. The soft limit, the program's file, its name and its
+/// arguments follow.
 const NAME: &str = "scalesocket-program-with-descriptor-limit";
 
-/// A soft limit that is none.
+/// The word for no soft limit.
 const UNLIMITED: &str = "unlimited";
 
 /// The status of a program that could not be executed, as of a shell.
@@ -33,7 +33,7 @@ static OWN: OnceLock<Own> = OnceLock::new();
 
 #[derive(Debug)]
 enum Own {
-    /// As it was when the server was started, whatever becomes of its name.
+    /// As it was when the server started, even if another file has its name now.
     Open(OwnedFd),
     /// Where there is no /proc.
     Named(PathBuf),
@@ -60,7 +60,7 @@ impl Own {
     }
 }
 
-/// Finds our own file; says whether there is one to execute. To be called at the start.
+/// Finds our own file, once, at start; says whether it was found.
 pub fn prepare() -> bool {
     OWN.get().is_some() || Own::find().is_some_and(|own| OWN.set(own).is_ok())
 }
@@ -133,7 +133,7 @@ fn execute(mut words: impl Iterator<Item = OsString>) -> Result<Infallible, Erro
     Err(Error::Execute(name, error))
 }
 
-/// A limit with this soft one; `None` if that is not understood.
+/// `limit` with this soft limit; `None` if the word is not valid.
 fn with_soft(word: &OsStr, limit: Rlimit) -> Option<Rlimit> {
     let current = match word.to_str()? {
         UNLIMITED => None,

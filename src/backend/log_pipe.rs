@@ -1,5 +1,5 @@
-//! A stream of the child that goes to the log, line by line: its standard error, or all it prints where it
-//! talks over TCP. It is always read, so the child never blocks on it.
+//! Output of a program that goes to the log, line by line: its standard error, or all that it prints where it talks
+//! over TCP. It is always read, so the program never blocks on it.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -14,7 +14,7 @@ const LINE: usize = 8 * 1024;
 /// See the module's documentation.
 pub(super) struct LogPipe {
     fd: Option<OwnedFd>,
-    /// What the stream is called in the log.
+    /// The stream's name in the log.
     what: &'static str,
     splitter: Splitter,
     log: Log,
@@ -44,12 +44,12 @@ impl LogPipe {
         self.fd = None;
     }
 
-    /// A line of the log about the child.
+    /// A line of the log about the program.
     pub(super) fn warn<'a>(&'a self, what: &'a str) -> Entry<'a> {
         self.log.warn(what).room(&self.room).number("pid", self.pid)
     }
 
-    /// One read, with this as its buffer.
+    /// Reads once, into `buffer`.
     pub(super) fn read(&mut self, buffer: &mut [u8]) {
         let Some(fd) = &self.fd else { return };
         let read = match rustix::io::read(fd, &mut *buffer) {

@@ -1,10 +1,10 @@
-//! What answers in a room, and its two threads: the reader, which owns its life and watches the clients that have a
-//! backlog, and the writer, which watches its input.
+//! What answers in a room, and its two threads. The reader reads its output, ends it, and watches the clients that
+//! have a backlog. The writer watches its stdin.
 //!
-//! - [`handle`], [`room_side`]: a backend as its room knows it, and the reverse
+//! - [`handle`], [`room_side`]: a backend as its room sees it, and the reverse
 //! - [`stdio`], [`tcp`], [`connect`], [`relay`]: the kinds of backends; [`started`]: what each gives
-//! - [`reader`]: the loop of a room; [`deliver`]: output to clients; [`ending`], [`steps`]: how it ends, pure
-//! - [`backlog`], [`budget`]: clients that do not keep up
+//! - [`reader`]: the main loop; [`deliver`]: output to clients; [`ending`], [`steps`]: how a backend ends, pure
+//! - [`backlog`], [`budget`]: slow clients
 //! - [`spawn`], [`launch`]: starting a program
 
 mod backlog;
@@ -40,10 +40,10 @@ use crate::counters::Count;
 use crate::recipe::{Backend, Recipe};
 use crate::sys::threads::work;
 
-/// What a backend takes of the server's memory maps, in threads: its two, and its buffers.
+/// Memory maps of a backend, counted in threads: its two, and its buffers.
 const THREADS: u64 = 3;
 
-/// Starts what answers in a room: a process or a connection, and its two threads.
+/// Starts a backend: its process or connection, and its two threads.
 pub fn start_backend(
     recipe: &Arc<Recipe>,
     shared: &Arc<Shared>,
@@ -74,7 +74,7 @@ pub fn start_backend(
     Ok(handle)
 }
 
-/// Each kind is a file of its own, and a line here. `wanted` says whether the room still waits for it: asked while this takes long.
+/// Each kind is a file of its own, and a line here. `wanted` says whether the room still waits: a slow start asks.
 fn start_kind(
     recipe: &Recipe,
     shared: &Shared,

@@ -1,4 +1,4 @@
-//! A reader that panics, against a room that counts what it is told.
+//! A reader that panics, with a room that counts the calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::limits::Maps;
 
-/// A room that panics when it is told of the end, after it has taken note of it.
+/// A room that counts the calls of `backend_ended`, then panics.
 #[derive(Default)]
 struct Panics {
     calls: AtomicUsize,
@@ -116,7 +116,7 @@ fn a_room_is_told_of_the_end_once_even_if_the_reader_panics_behind_it() {
     let room = Arc::<Panics>::default();
     let context = StartContext { room: "room".to_owned(), ..StartContext::default() };
     start_backend(&Arc::new(recipe()), &Arc::new(shared()), &context, Arc::clone(&room) as Arc<dyn RoomSide>)
-        .expect("a child");
+        .expect("a backend");
     assert!(room.reader_ended.wait(Deadline::after(Duration::from_secs(20))), "the reader is done");
     assert_eq!(room.calls.load(Ordering::SeqCst), 1, "a second time would be for the next process");
 }

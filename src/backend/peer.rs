@@ -12,20 +12,20 @@ use std::net::TcpStream;
 
 use crate::sys::tcp::{Owner, listeners_on_loopback, peer_owner};
 
-/// Who is there.
+/// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PeerCheck {
     /// A trusted user.
     Trusted,
-    /// This other one.
+    /// Another user.
     Stranger(u32),
-    /// Nobody, or nobody any more.
+    /// No socket, or none any more.
     Absent,
-    /// It cannot be known.
+    /// The system does not say.
     Unknown,
 }
 
-/// A user that sockets of processes show whose real user the kernel does not tell.
+/// The user of a socket of which the kernel does not know the real one.
 const UNKNOWN_USER: u32 = 0;
 
 /// What listens on a port.
@@ -33,7 +33,7 @@ const UNKNOWN_USER: u32 = 0;
 pub(super) struct Listeners(Vec<Owner>);
 
 impl Listeners {
-    /// Those of now; an error says who else there is, or that nobody listens.
+    /// The listeners of now; an error if there are none, or one of another user.
     pub(super) fn now(port: u16, trusts: impl Fn(u32) -> bool) -> Result<Self, PeerCheck> {
         match found(listeners_on_loopback(port), trusts)? {
             listeners if listeners.is_empty() => Err(PeerCheck::Absent),
@@ -41,7 +41,7 @@ impl Listeners {
         }
     }
 
-    /// Who is at the other end of a connection that was made since.
+    /// Checks a connection that was made since.
     pub(super) fn check(&self, stream: &TcpStream, port: u16, trusts: impl Fn(u32) -> bool) -> PeerCheck {
         self.compare(listeners_on_loopback(port), || peer_owner(stream), trusts)
     }
@@ -68,7 +68,7 @@ impl Listeners {
     }
 }
 
-/// The listeners, if all of them are of trusted users.
+/// The listeners, if trusted users have all of them.
 fn found(listeners: Option<Vec<Owner>>, trusts: impl Fn(u32) -> bool) -> Result<Vec<Owner>, PeerCheck> {
     let listeners = listeners.ok_or(PeerCheck::Unknown)?;
     match listeners.iter().find(|listener| !trusts(listener.user)) {

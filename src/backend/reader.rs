@@ -1,5 +1,5 @@
-//! The thread that reads a backend and owns its life: output to the clients, the end of input, the signals, the
-//! exit, the close of its clients. What follows what is in `ending`; here it is done.
+//! The thread that reads a backend and ends it: output to the clients, the end of input, the signals, the exit, the
+//! close of its clients. `ending` decides what follows an event; this does it.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -31,13 +31,13 @@ use crate::sys::poll::poll;
 use crate::sys::process::Exit;
 use crate::sys::threads::work;
 
-/// How often a backend on its way out is asked whether it has read its input.
+/// How often it is checked whether a backend that is being stopped has read its input.
 const INPUT_CHECK: Duration = Duration::from_millis(10);
 
 /// How long to wait before polling again where `poll` itself fails.
 const POLL_RETRY: Duration = Duration::from_millis(10);
 
-/// What a poll said.
+/// The result of a poll.
 #[derive(Default)]
 struct Ready {
     waker: bool,
@@ -58,11 +58,11 @@ pub(super) struct Reader {
     backlog: Backlog,
     ending: Ending,
     started: Instant,
-    /// What was not read of its input has been counted.
+    /// See [`Reader::count_unread`].
     unread_counted: bool,
-    /// When to look whether it has read its input.
+    /// When to check again whether it has read its input.
     input_check: Option<Instant>,
-    /// Since when nobody is there.
+    /// Since when the room has been empty.
     empty_since: Option<Instant>,
     _maps: MapGuard,
 }
@@ -93,16 +93,15 @@ impl Reader {
         }
     }
 
-    /// Runs it in a thread of its own.
+    /// Runs the reader in a thread of its own.
     pub(super) fn spawn(self, name: &str) -> io::Result<()> {
         let (shared, room_side) = (Arc::clone(&self.shared), Arc::clone(&self.room_side));
         let handle = Arc::clone(&self.handle);
         work(name, STACK, move || {
-            // A panic in here must not leave a room without a reader. The process itself is ended when the reader is
-            // dropped.
+            // A panic must not leave a room without a reader. Dropping the reader ends the process.
             if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
                 shared.log.error("internal error in a room").room(room_side.name()).write();
-                // Not if it knows already: it may have the next process by now.
+                // If the room knows already, it may have the next backend by now.
                 if !handle.over.load(Ordering::SeqCst) {
                     for client in room_side.backend_ended(Outcome::Failed, Duration::ZERO) {
                         let _ = client.close(1011, "internal error", CloseOrder::DropQueue);
@@ -121,17 +120,17 @@ impl Reader {
             let ready = match self.wait() {
                 Ok(ready) => ready,
                 Err(e) => {
-                    // ENOMEM and the like: nothing can be waited for, so it is ended.
+                    // ENOMEM and the like: without poll, the backend cannot be served.
                     self.about(self.shared.log.error("cannot poll")).field("error", e).write();
                     self.on_event(Event::Kill);
                     std::thread::sleep(POLL_RETRY);
                     Ready { waker: true, output: true, log: true, ..Ready::default() }
                 }
             };
-            // Before anything that changes who is watched: the answers are in the order of the question.
+            // First, because the results are in the order of the clients that were watched at the poll.
             self.backlog.serve(ready.clients.into_iter());
             if ready.waker {
-                // Drained first: an order given meanwhile rings again.
+                // Drained first: an order given after that wakes the next poll.
                 self.handle.reader_waker.drain();
                 self.take_orders();
             }
@@ -149,7 +148,7 @@ impl Reader {
         }
     }
 
-    /// Waits for whatever concerns this backend next.
+    /// Waits for the next thing to do.
     fn wait(&self) -> io::Result<Ready> {
         let waker = self.handle.reader_waker.as_fd();
         let process = self.source.process.as_ref().filter(|_| self.ending.awaits_exit()).map(|fd| fd.as_fd());
@@ -178,11 +177,11 @@ impl Reader {
         Ok(Ready { waker, process, output, log, clients })
     }
 
-    /// When time next changes something, on whichever clock.
+    /// When to end the wait although nothing happens.
     fn next_alarm(&self) -> Option<Instant> {
         let lonely = self.empty_since.filter(|_| self.ending.is_running());
         let linger = lonely.and_then(|at| at.checked_add(self.recipe.times.linger));
-        // While a client stalls the output, partial messages wait too.
+        // While a client stalls the output, partial messages wait, too.
         let partial = self.delivery.partial_due().filter(|_| !self.ending.is_stalled());
         [linger, partial, self.ending.next(), self.input_check, self.backlog.next()]
             .into_iter()
@@ -190,7 +189,7 @@ impl Reader {
             .min()
     }
 
-    /// An event of its life, and what follows.
+    /// Does what follows an event.
     fn on_event(&mut self, event: Event) {
         for action in self.ending.on(event, Instant::now()) {
             self.act(action);
@@ -225,7 +224,7 @@ impl Reader {
         }
         if kill {
             self.on_event(Event::Kill);
-            // Close frames are written as far as that goes at once; no answer is waited for.
+            // Close frames are written as far as the kernel takes them now; no answer is waited for.
             self.backlog.end_by(Instant::now());
         }
         if self.shared.ending.load(Ordering::SeqCst) {
@@ -237,8 +236,8 @@ impl Reader {
         self.empty_since = self.room_side.empty_since();
     }
 
-    /// The server shuts down. What was printed until now is delivered, then the clients are closed, then the backend
-    /// is told that they leave: what it prints after that has no receiver.
+    /// The server shuts down. Delivers what was printed until now, closes the clients, sends their leave notices and
+    /// ends the input. What the backend prints after that has no receiver.
     fn shut_down(&mut self) {
         let waiting = self.source.output.as_ref().and_then(|fd| rustix::io::ioctl_fionread(fd).ok());
         let mut left = usize::try_from(waiting.unwrap_or(0)).unwrap_or(0);
@@ -250,14 +249,14 @@ impl Reader {
         }
         let Departed { members, leaves } = self.room_side.remove_members();
         self.close_all(&members, 1001, SHUTTING_DOWN);
-        // No leave for a client whose join the backend has not got.
+        // A client whose join was not sent gets no leave notice.
         self.handle.stop(|| {
             let notices = leaves.into_iter().filter(|(client, _)| client.has_joined());
             notices.flat_map(|(_, notice)| notice).collect()
         });
     }
 
-    /// One read of the output, to everybody; says how many bytes there were.
+    /// Reads the output once and delivers it; says how many bytes there were.
     fn read_output(&mut self) -> usize {
         let Some(output) = &self.source.output else { return 0 };
         let read = self.delivery.read(output, &mut self.backlog);
@@ -286,7 +285,7 @@ impl Reader {
     /// Whether the output has to wait for a client.
     fn check_slow(&mut self) {
         let (room_side, log, counters) = (&self.room_side, &self.shared.log, &self.shared.counters);
-        // Said before looking at who is there and who is done: see `Handle::members_changed`.
+        // Set before looking at the members: see `Handle::members_changed`.
         if self.handle.is_watching.load(Ordering::Relaxed) == self.backlog.is_empty() {
             self.handle.is_watching.store(!self.backlog.is_empty(), Ordering::SeqCst);
         }
@@ -325,7 +324,7 @@ impl Reader {
                 if self.room_side.end_linger(since) {
                     self.handle.stop(Vec::new);
                 }
-                // Somebody came meanwhile, and perhaps left; or it is told to stop.
+                // A client has joined meanwhile, and perhaps left; or the backend is stopped.
                 self.empty_since = self.room_side.empty_since().filter(|&newer| newer != since);
             }
         }
@@ -337,8 +336,8 @@ impl Reader {
         }
     }
 
-    /// Closes the input once the backend has read all of it, and puts the first signal off while it still reads. A
-    /// pipe has no event for that, so it is polled.
+    /// While the backend is being stopped: closes its stdin once it has read all of it, and puts the first signal off
+    /// while it reads. A pipe has no event for that, so this is called every [`INPUT_CHECK`].
     fn check_input(&mut self, now: Instant) {
         self.input_check = None;
         if self.ending.is_stopping() {
@@ -367,7 +366,7 @@ impl Reader {
 
     /// It has exited and all it printed is read: end the rest of its group, reap, close the clients.
     fn finish(&mut self, exit: Exit) {
-        // Another process may have begun a message in the pipe without ending it.
+        // Another process may have left a message without an end in the pipe.
         if self.source.output.take().is_some() {
             self.delivery.finish(&mut self.backlog);
         }
@@ -404,7 +403,7 @@ impl Reader {
         self.close_members(&clients, Some(exit));
     }
 
-    /// Its input is over: messages of clients that it has never read are counted.
+    /// Ends the input, and counts the messages of clients that the backend has never read. Once.
     fn count_unread(&mut self) {
         if std::mem::replace(&mut self.unread_counted, true) {
             return;
@@ -420,7 +419,7 @@ impl Reader {
         }
     }
 
-    /// Go on without it, and wait for its exit with nothing but the pidfd.
+    /// Goes on without the process; only its pidfd is still polled.
     fn give_up(&mut self, why: &str) {
         let line = self.shared.log.error("program given up; its room is refused until it is gone");
         self.about(line).field("reason", why).write();
@@ -434,7 +433,7 @@ impl Reader {
         self.close_members(&clients, None);
     }
 
-    /// One that was given up has exited.
+    /// A process that was given up has exited.
     fn reap_stuck(&mut self) {
         if let Some(process) = &self.source.process {
             process.signal_group(Signal::KILL);
@@ -449,7 +448,7 @@ impl Reader {
         self.close_all(clients, code, &reason);
     }
 
-    /// Closes clients; the backlog goes on until each is gone.
+    /// Closes clients; the backlog watches each until it is gone.
     fn close_all(&mut self, clients: &[Arc<Client>], code: u16, reason: &str) {
         let count = match code {
             1000 => Count::ClosedEnd,
@@ -463,7 +462,7 @@ impl Reader {
         if self.ending.cause() == CloseCause::Shutdown {
             self.backlog.end_by(Instant::now() + SHUTDOWN_CLOSE_TIMEOUT);
         }
-        // One that is written out already needs no poll, only an alarm.
+        // Sets the alarm for clients that are written out already and so are not polled.
         self.check_slow();
     }
 }
@@ -474,7 +473,7 @@ impl Drop for Reader {
     }
 }
 
-/// What clients are told when the server ends.
+/// The reason in the close frames of a shutdown.
 const SHUTTING_DOWN: &str = "server is shutting down";
 
 /// The close code and reason for clients of a backend that has ended.
@@ -490,8 +489,8 @@ fn close_of(exit: Option<Exit>, cause: CloseCause) -> (u16, String) {
     }
 }
 
-/// An entry for `poll`. A descriptor that is of no interest now is taken out, or its HUP would spin:
-/// the waker stands in, asked for nothing.
+/// An entry for `poll`. Without a descriptor the entry is `stand_in`, polled for nothing: a descriptor that is not
+/// read now must not be in the list, because its HUP would end each poll at once.
 fn interest<'a>(fd: Option<BorrowedFd<'a>>, stand_in: BorrowedFd<'a>) -> PollFd<'a> {
     match fd {
         Some(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),

@@ -13,12 +13,12 @@ use crate::recipe::{Program, Stderr};
 use crate::sys::descriptors::{self, Start};
 use crate::sys::process::{Process, Processes};
 
-/// Where a program's standard streams go.
+/// Where the standard streams of a program go.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wiring {
     /// Input and output are pipes to us.
     Stdio,
-    /// It listens on this port; all that it prints is for the log.
+    /// It listens on this port; all that it prints goes to the log.
     Port(u16),
 }
 
@@ -48,12 +48,12 @@ pub(super) fn start(
     command
         .env_clear()
         .envs(program.passed.iter().map(|(name, value)| (name, value)))
-        // Sockets that were handed to the server are not the program's.
+        // The sockets that the server inherited are not the program's.
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_FDNAMES")
         .envs(context.cgi.iter().map(|(name, value)| (name, value)))
-        // Last, so that nothing passed on takes their place.
+        // Last, so that nothing passed on replaces them.
         .env_remove("ROOM")
         .envs(context.sets_room.then_some(("ROOM", &context.room)))
         .env("QUERY_STRING", &context.query)
@@ -75,10 +75,10 @@ pub(super) fn start(
     }
     let mut child = command.spawn().map_err(|e| StartError::Spawn(program.name.clone(), e))?;
     drop(start);
-    // Our copies of the pipe's write end go with it, or its end would never be seen.
+    // Closes our copies of the pipe's write end, or its end would never be seen.
     drop(command);
 
-    // From here on a failure must not leave the program behind.
+    // From here on a failure has to end the program.
     let served = Process::open(child.id()).map(Arc::new).and_then(|process| {
         processes.add(&process);
         descriptors::note(&process);

@@ -14,8 +14,8 @@ use crate::sink::Stdin;
 use crate::sys::process::Process;
 use crate::sys::reason;
 
-/// Bytes that may wait for a backend's input beside what its pipe holds; one message always fits. Few: what one client
-/// has put here, the others have to wait for.
+/// Bytes that may wait for a backend's stdin beside what its pipe holds; one message always fits. Kept small: what one
+/// client has queued, the others have to wait for.
 pub(super) const INPUT_BOUND: usize = 16 * 1024;
 
 /// Stack of a backend's threads; deep enough for a debug build.
@@ -24,7 +24,7 @@ pub(super) const STACK: usize = 128 * 1024;
 /// Names and values of an environment.
 pub type Variables = Vec<(String, OsString)>;
 
-/// What the first client of a room brings along for the backend.
+/// What a program learns of the client for which it is started.
 #[derive(Debug, Clone, Default)]
 pub struct StartContext {
     /// The room's name; empty where all rooms share the backend.
@@ -35,9 +35,9 @@ pub struct StartContext {
     pub query: String,
     /// `ip:port`, or `unix:`.
     pub address: String,
-    /// The port that a program is to listen on, if it talks over TCP.
+    /// For a program over TCP: the port that it is to listen on.
     pub port: Option<u16>,
-    /// The CGI set, if it was asked for.
+    /// With `--cgi`: the variables of RFC 3875.
     pub cgi: Variables,
 }
 
@@ -52,7 +52,7 @@ pub enum StartError {
     NoPort,
     /// No connection could be made; says why.
     NotConnected(String),
-    /// It runs, but there was no thread, descriptor or memory to serve it; it has been killed.
+    /// There was no thread, descriptor or memory to serve it; it has been killed.
     Resources(io::Error),
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for StartError {
 }
 
 impl StartError {
-    /// Whether the program is at fault, and not this machine, which had nothing left to start it with.
+    /// Whether the program failed, and not this machine, for want of descriptors, processes or memory.
     pub fn is_of_the_program(&self) -> bool {
         let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN].map(|e| Some(e.raw_os_error()));
         match self {
@@ -79,7 +79,7 @@ impl StartError {
         }
     }
 
-    /// What clients are told of it: nothing about the files and the limits of this machine.
+    /// The text for clients: nothing about the files and the limits of this machine.
     pub fn public(&self) -> String {
         match self {
             Self::Spawn(..) | Self::Resources(_) => "cannot start the program".to_owned(),
@@ -103,9 +103,9 @@ pub(super) struct Started {
     pub(super) source: Source,
 }
 
-/// What a reader reads, and whose end it waits for.
+/// What a reader reads, and the process whose exit it waits for.
 pub(super) struct Source {
-    /// What it is called in the log.
+    /// Its name in the log.
     pub(super) kind: &'static str,
     pub(super) output: Option<OwnedFd>,
     pub(super) log_pipe: LogPipe,

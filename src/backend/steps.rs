@@ -1,5 +1,4 @@
-//! The kill sequence: end of input, then the stop signal, then KILL, then giving up. Pure: it only
-//! says what is due.
+//! The kill sequence: end of input, then the stop signal, then KILL, then giving up. Pure: it says what is due.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +11,12 @@ pub(super) const KILL: i32 = Signal::KILL.as_raw();
 /// From KILL to giving up.
 pub(super) const REAP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is to be done now.
+/// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     /// Send this signal to the process group.
     Signal(i32),
-    /// It cannot be reaped: go on without it.
+    /// The process cannot be reaped: go on without it.
     GiveUp,
 }
 
@@ -30,7 +29,7 @@ enum Stage {
     GivenUp,
 }
 
-/// How far a process is on its way out.
+/// How far the kill sequence of a process is.
 #[derive(Debug)]
 pub(super) struct Sequence {
     steps: Vec<Step>,
@@ -38,7 +37,7 @@ pub(super) struct Sequence {
     next: Option<Instant>,
     /// The first signal is not sent later than this, whatever is read.
     latest: Option<Instant>,
-    /// Bytes of its input that it had not read when last looked at.
+    /// Bytes of its input that it had not read at the last look.
     unread: usize,
 }
 
@@ -52,7 +51,7 @@ impl Sequence {
         self.steps.get(step).map_or(Duration::ZERO, |step| step.wait)
     }
 
-    /// Its input has ended: the clock runs. A second call changes nothing.
+    /// The input has ended: the first wait begins. A second call changes nothing.
     pub(super) fn begin(&mut self, now: Instant) {
         if self.stage == Stage::Idle {
             self.enter(Stage::Before(0), now, self.wait_of(0));
@@ -60,7 +59,7 @@ impl Sequence {
         }
     }
 
-    /// It has not read so many bytes of its input yet. As long as they become fewer, it is left alone.
+    /// Notes how many bytes of its input it has not read. While they become fewer, the first wait begins anew.
     pub(super) fn note_unread(&mut self, unread: usize, now: Instant) {
         if self.stage == Stage::Before(0) && unread < self.unread {
             self.enter(Stage::Before(0), now, self.wait_of(0));
@@ -76,7 +75,7 @@ impl Sequence {
         }
     }
 
-    /// What is due, once for each step.
+    /// What is due now; each step is given once.
     pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
         if self.next.is_none_or(|at| now < at) {
             return None;
@@ -111,7 +110,7 @@ impl Sequence {
 
     fn enter(&mut self, stage: Stage, now: Instant, wait: Duration) {
         self.stage = stage;
-        // Beyond the clock's range: some hours must do.
+        // Beyond the range of the clock: an hour.
         self.next = now.checked_add(wait).or_else(|| now.checked_add(Duration::from_secs(3600)));
     }
 }

@@ -1,5 +1,5 @@
-//! A program over TCP: on 127.0.0.1, at the port it was given, as soon as it listens, and not another user's program
-//! that listens there.
+//! A program over TCP: it listens on the port of 127.0.0.1 that it was given. Another user's program that listens there
+//! is not connected to.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -25,7 +25,7 @@ use crate::sys::reason;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often it is asked whether anybody still wants it.
+/// How often it is asked whether the program is still wanted.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Bytes of one read, and how many of them a full pipe takes (pipe(7)).
@@ -58,7 +58,7 @@ pub(super) fn start(
     })
 }
 
-/// Waits for this long; what the child prints meanwhile is logged. A child that has ended is not waited for.
+/// Waits for `delay` or until the program has ended; what it prints meanwhile is logged.
 pub(super) fn wait(
     process: &Process,
     log_pipe: &mut LogPipe,
@@ -75,9 +75,8 @@ pub(super) fn wait(
     Ok(())
 }
 
-/// Connects to the child's port, again and again until it listens. What the child prints meanwhile is
-/// logged, and its end is noticed at once. As long as somebody else listens there, it is not connected to: he may
-/// go, and the child may wait for that.
+/// Tries to connect until the program listens. What it prints meanwhile is logged, and its end is noticed at once.
+/// While another user listens on the port, no connection is made: the program may be waiting for the port, too.
 fn connect(
     process: &Process,
     log_pipe: &mut LogPipe,
@@ -92,7 +91,7 @@ fn connect(
     loop {
         wait_briefly(process, log_pipe, next)?;
         if let Some(exit) = process.exited() {
-            // Its last words, which wait in the pipe; not what somebody goes on printing who holds it too.
+            // Log what is left in the pipe, but not for ever: another process may hold it and go on printing.
             for _ in 0..PIPE_READS {
                 if log_pipe.fd().is_some_and(has_more) {
                     wait_briefly(process, log_pipe, next)?;
@@ -126,7 +125,7 @@ fn connect(
     }
 }
 
-/// Why there is no connection to the child.
+/// Why there is no connection to the program.
 enum Failure {
     /// It does not listen.
     System(io::Error),
@@ -166,7 +165,7 @@ impl From<PeerCheck> for Failure {
     }
 }
 
-/// Connects to whoever listens, if that is a program of our own user, or of the user that the child runs as.
+/// Connects if a program of our own user listens, or one of the user that the program runs as.
 fn attempt(process: &Process, port: u16) -> Result<OwnedFd, Failure> {
     let trusts = |user| user == rustix::process::geteuid().as_raw() || Some(user) == process.user();
     let listeners = Listeners::now(port, trusts)?;
@@ -186,7 +185,7 @@ fn unwanted() -> StartError {
     StartError::NotListening("the server is shutting down".to_owned())
 }
 
-/// Waits for a while, but no longer than `until`, and logs what the child prints.
+/// Waits for a while, but no longer than `until`, and logs what the program prints.
 fn wait_briefly(process: &Process, log_pipe: &mut LogPipe, until: Instant) -> Result<(), StartError> {
     let until = until.min(Instant::now() + ASK_AGAIN);
     let printed = {
@@ -206,8 +205,7 @@ fn has_more(fd: std::os::fd::BorrowedFd<'_>) -> bool {
     rustix::io::ioctl_fionread(fd).is_ok_and(|waiting| waiting > 0)
 }
 
-/// A connection to a port of the ephemeral range that nobody listens on can meet itself (RFC 9293 §3.5,
-/// simultaneous open).
+/// A connection to a port of the ephemeral range on which no socket listens can connect to itself (RFC 9293 §3.5).
 fn other_than_ours(stream: TcpStream) -> io::Result<TcpStream> {
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::ErrorKind::ConnectionRefused.into());

@@ -19,7 +19,7 @@ const BREATHER: Duration = Duration::from_millis(10);
 pub(super) fn run(handle: &Arc<Handle>) {
     let (mut waits, mut wide) = (false, None);
     loop {
-        // The pipe is held only while it is polled: its last reference must go when the sink ends.
+        // The pipe is held only while it is polled: dropping the last reference to it is the end of the input.
         let stream = if waits { handle.stdin.stream() } else { None };
         let mut fds = Vec::with_capacity(2);
         fds.push(PollFd::new(&handle.writer_waker, PollFlags::IN));
@@ -27,10 +27,10 @@ pub(super) fn run(handle: &Arc<Handle>) {
             wide = wide.or_else(|| widen(stream.as_fd()));
             fds.push(PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::OUT));
         }
-        // No deadline: whoever leaves something in the sink rings, and the reader at its end.
+        // No deadline: a thread that queues something wakes this one, and so does the reader at its end.
         if poll(&mut fds, Deadline::NEVER).is_err() {
-            // ENOMEM and the like: there is nothing to wait with but time.
-            std::thread::sleep(BREATHER);
+            // ENOMEM and the like.
+            std::thread::sleep(POLL_RETRY);
         }
         drop(fds);
         drop(stream);
