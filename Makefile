@@ -6,18 +6,18 @@ PREFIX = /usr/local
 DESTDIR =
 # What `make install` installs; `make install BIN=…` for another build.
 BIN = target/release/scalesocket
-# Tests at a time: most of them wait, for a time-out or for a slow client.
+# Tests that run at the same time: most of them wait, for a time-out or a slow client.
 TESTTHREADS = 4
 # What `make static` builds for.
 TARGET = x86_64-unknown-linux-musl
-# Rust's own linker needs nothing from the system, whatever it links for. It folds functions that came out
-# the same and packs the relocations of a position-independent program: 50 KB less.
+# Rust's own linker, so that no cross linker is needed. It merges identical functions and packs relocations:
+# the binary is 50 KB smaller.
 STATICFLAGS = -C linker=rust-lld -C link-arg=--icf=all -C link-arg=--pack-dyn-relocs=relr
 # Where `make demo` listens.
 ADDR = localhost:9000
-# Where `make bench-peers` puts the servers that `make bench` compares with; those in PATH are found, too.
+# Where `make bench-peers` installs the servers that `make bench` compares with. Those in PATH are used as well.
 PEERS = $${XDG_CACHE_HOME:-$$HOME/.cache}/scalesocket-peers
-# More for the load generator: `make bench BENCHFLAGS='--only fan-out --before OLD'`.
+# Options for the load generator: `make bench BENCHFLAGS='--only fan-out --before OLD'`.
 BENCHFLAGS = --out benches/RESULTS.md
 
 BINDIR = $(DESTDIR)$(PREFIX)/bin
@@ -34,7 +34,7 @@ SCRIPTS = .ci/run benches/peers tests/house tests/system/prepare tests/system/st
 build: ## build target/release/scalesocket
 	$(CARGO) build --release --locked
 
-static-target: ## have what `make static` needs, or say how to get it
+static-target: ## install what `make static` needs, or say how
 	@have() { dir=$$(rustc --print target-libdir --target $(TARGET) 2>/dev/null) && [ -d "$$dir" ]; }; \
 	if have; then exit 0; fi; \
 	echo "make: Rust's target $(TARGET) is not installed; trying: rustup target add $(TARGET)" >&2; \
@@ -45,9 +45,10 @@ static-target: ## have what `make static` needs, or say how to get it
 	echo "make: Without it: your system's package of Rust's standard library for $(TARGET)." >&2; \
 	exit 1
 
-# Where a dependency panics is in the binary by its file's name. Whose home directory it was built in is nobody's
-# business, and the same source must come out the same everywhere. (Flags are split at spaces.)
-static: static-target ## build one static binary for $(TARGET), and prove that it is static
+# Panic messages contain the file names of the dependencies. The prefix is removed, so that the binary does not
+# show the builder's home directory and the same source gives the same binary everywhere. A directory with a space
+# in its name is skipped: cargo splits the flags at spaces.
+static: static-target ## build a static binary for $(TARGET) and check that it is static
 	$(CARGO) fetch --quiet --locked --target $(TARGET)
 	@flags="$${RUSTFLAGS-} $(STATICFLAGS)"; \
 	for sources in "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*/; do \
@@ -58,50 +59,50 @@ static: static-target ## build one static binary for $(TARGET), and prove that i
 	tests/system/static "$$built" && \
 	echo "$$built: static, $$(wc -c < "$$built" | tr -d ' ') bytes"
 
-test: ## run the tests that need Rust and a POSIX shell only
+test: ## run the tests; only Rust and a shell are needed
 	$(CARGO) test --quiet --locked -- --test-threads=$(TESTTHREADS)
 
-test-system: ## run scalesocket against browsers, inetd, systemd and others' clients
+test-system: ## run the tests with browsers, inetd, systemd and other websocket clients
 	tests/system/prepare
 	$(CARGO) build --quiet --locked
 	.system/venv/bin/python tests/system/run.py
 
-test-static: static ## run the static binary in an empty directory that is its whole world (root)
+test-static: static ## run the static binary in an otherwise empty chroot; needs root
 	python3 tests/system/chroot.py "$${CARGO_TARGET_DIR:-target}/$(TARGET)/release/scalesocket" $(TARGET)
 
-bench: static ## measure the static binary beside a plain baseline and the peers that are installed (20 minutes)
+bench: static ## compare the static binary with a baseline and the installed peers (20 minutes)
 	$(CARGO) bench --quiet --locked --bench load -- --peers "$(PEERS)" \
 		--server "$${CARGO_TARGET_DIR:-target}/$(TARGET)/release/scalesocket" $(BENCHFLAGS)
 
-bench-smoke: build ## run each measurement once and short, to check that it works
+bench-smoke: build ## run each measurement once, briefly, to check that it works
 	$(CARGO) bench --quiet --locked --bench load -- --smoke \
 		--server "$${CARGO_TARGET_DIR:-target}/release/scalesocket"
 
 bench-peers: ## install the servers that `make bench` compares with, under $(PEERS)
 	benches/peers "$(PEERS)"
 
-lint: ## check format, lints, the man page and the scripts
+lint: ## check the format, the lints, the man page and the scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
 	@if command -v mandoc >/dev/null; then \
 		echo 'mandoc -T lint -W warning man/scalesocket.1'; mandoc -T lint -W warning man/scalesocket.1; \
-	else echo 'make: mandoc is not here, the man page is not checked' >&2; fi
+	else echo 'make: mandoc is not installed, the man page is not checked' >&2; fi
 	@for script in $(SCRIPTS); do sh -n "$$script" || exit 1; done
 	@if command -v shellcheck >/dev/null; then \
 		echo 'shellcheck $(SCRIPTS)'; shellcheck $(SCRIPTS); \
-	else echo 'make: shellcheck is not here, the scripts are only parsed' >&2; fi
+	else echo 'make: shellcheck is not installed, the scripts are only parsed' >&2; fi
 	tests/house --self-test
 
-count: ## count the lines of code, by room and along the path of a message
+count: ## count the lines of code, by directory and on the path of a message
 	@tests/house
 
-demo: build ## serve examples/chat, for two tabs that talk to each other
+demo: build ## serve examples/chat; open it in two tabs
 	@echo 'Open http://$(ADDR)/ in two tabs. Control-C ends it.'
 	@"$${CARGO_TARGET_DIR:-target}/release/scalesocket" --addr $(ADDR) --frame=json --cache tagged:50 \
 		--joinmsg '{"_to":#ID,"_join":#ID}' --leavemsg '{"_leave":#ID}' --staticdir examples/chat cat
 
-# Does not call cargo when there is something to install: `make && sudo make install`.
-install: ## install binary, man page and completions under $(DESTDIR)$(PREFIX)
+# Does not call cargo if the binary exists, so that `make && sudo make install` builds as the user.
+install: ## install the binary, man page and completions under $(DESTDIR)$(PREFIX)
 	@if [ ! -x '$(BIN)' ]; then $(MAKE) build; fi
 	umask 022; mkdir -p '$(BINDIR)' '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)'
 	install -m 755 '$(BIN)' '$(BINDIR)/scalesocket'
@@ -115,7 +116,7 @@ uninstall: ## remove what `make install` installed
 	rm -f '$(BINDIR)/scalesocket' '$(MANDIR)/scalesocket.1' '$(BASHDIR)/scalesocket' \
 		'$(ZSHDIR)/_scalesocket' '$(FISHDIR)/scalesocket.fish'
 
-clean: ## remove what was built, and what the system tests installed
+clean: ## remove what was built and what the system tests installed
 	$(CARGO) clean
 	rm -rf .system
 
