@@ -31,6 +31,7 @@ pub mod gate;
 pub mod http;
 pub mod listen;
 pub mod log;
+pub mod percent;
 pub mod recipe;
 pub mod room;
 pub mod server;

@@ -1,15 +1,16 @@
-//! Values that say where: addresses to listen on and origins of pages. Pure, as `values`.
+//! Values that are addresses or origins. Pure, like `values`.
 
-use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use super::values::whole;
 use crate::config::{Address, Origin};
+use crate::gate::origin;
 use crate::recipe::Destination;
 
-/// Longest path of a unix socket, in bytes: `sun_path` less its final NUL (unix(7)).
+/// The longest path of a unix socket, in bytes: `sun_path` without its final NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 
 /// The end of each error.
@@ -19,34 +20,17 @@ const ADDRESS_FORMS: &str =
 /// An address to listen on.
 pub(super) fn address(text: &OsStr) -> Result<Address, String> {
     if let Some(rest) = text.as_bytes().strip_prefix(b"unix:") {
-        return unix_address(rest);
+        let (path, mode) = split_mode(rest)?;
+        return Ok(Address::Unix { path: socket_path(path, ADDRESS_FORMS)?, mode });
     }
-    let text = text.to_str().ok_or_else(|| format!("not UTF-8; {ADDRESS_FORMS}"))?;
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(Address::Tcp(address));
+    if let Some(port) = text.to_str().filter(|text| text.parse::<u16>().is_ok()) {
+        return Err(format!("a port alone is written :{port}; {ADDRESS_FORMS}"));
     }
-    let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
-        return Err(if text.parse::<u16>().is_ok() {
-            format!("a port alone is written :{text}; {ADDRESS_FORMS}")
-        } else {
-            format!("no port; {ADDRESS_FORMS}")
-        });
-    };
-    if host.contains(':') || host.starts_with('[') {
-        return Err(format!("an IPv6 address is written in brackets; {ADDRESS_FORMS}"));
-    }
-    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    let port: u16 = match port.parse() {
-        Ok(port) if digits => port,
-        _ => return Err(format!("the port must be a number from 0 to 65535; {ADDRESS_FORMS}")),
-    };
-    if host.is_empty() {
-        Ok(Address::Any(port))
-    } else if host.eq_ignore_ascii_case("localhost") {
-        Ok(Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)))
-    } else {
-        // A name can mean several addresses, other ones tomorrow, and asks the network at start.
-        Err(format!("names are not looked up, give the address itself; {ADDRESS_FORMS}"))
+    match tcp(text, 0, ADDRESS_FORMS)? {
+        Tcp::Address(address) => Ok(Address::Tcp(address)),
+        Tcp::Host("", port) => Ok(Address::Any(port)),
+        // A name can have several addresses, which can change, and asks the network at start.
+        Tcp::Host(..) => Err(format!("names are not looked up, give the address itself; {ADDRESS_FORMS}")),
     }
 }
 
@@ -54,53 +38,66 @@ pub(super) fn address(text: &OsStr) -> Result<Address, String> {
 pub(super) fn destination(text: &OsStr) -> Result<Destination, String> {
     const FORMS: &str = "allowed are IP:PORT, [IPV6]:PORT, HOST:PORT and unix:PATH";
     if let Some(path) = text.as_bytes().strip_prefix(b"unix:") {
-        return match path.len() {
-            0 => Err(format!("no path after unix:; {FORMS}")),
-            1..=MAX_SOCKET_PATH => Ok(Destination::Unix(OsStr::from_bytes(path).into())),
-            length => Err(format!("the path has {length} bytes, the system takes at most {MAX_SOCKET_PATH}")),
-        };
+        return Ok(Destination::Unix(socket_path(path, FORMS)?));
     }
-    let text = text.to_str().ok_or_else(|| format!("not UTF-8; {FORMS}"))?;
-    let port_is_missing = || format!("the port must be a number from 1 to 65535; {FORMS}");
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return if address.port() == 0 { Err(port_is_missing()) } else { Ok(Destination::Tcp(address)) };
-    }
-    let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
-        return Err(format!("no port; {FORMS}"));
-    };
-    let port = whole(port).and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0);
-    let port = port.ok_or_else(port_is_missing)?;
-    if host.contains([':', '[', ']']) {
-        Err(format!("an IPv6 address is written in brackets; {FORMS}"))
-    } else if host.is_empty()
-        || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-    {
-        Err(format!("{host:?} is not the name of a host; {FORMS}"))
-    } else if host.eq_ignore_ascii_case("localhost") {
-        Ok(Destination::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)))
-    } else {
-        Ok(Destination::Host(host.to_owned(), port))
+    match tcp(text, 1, FORMS)? {
+        Tcp::Address(address) => Ok(Destination::Tcp(address)),
+        Tcp::Host(host, port)
+            if !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) =>
+        {
+            Ok(Destination::Host(host.to_owned(), port))
+        }
+        Tcp::Host(host, _) => Err(format!("{host:?} is not the name of a host; {FORMS}")),
     }
 }
 
-fn unix_address(rest: &[u8]) -> Result<Address, String> {
-    let mut path = rest;
-    let mut mode = None;
+/// A TCP address, or a host that is neither an address nor `localhost`.
+enum Tcp<'a> {
+    Address(SocketAddr),
+    Host(&'a str, u16),
+}
+
+/// Reads `HOST:PORT`. `least` is the smallest port that is allowed, `forms` the end of each error.
+fn tcp<'a>(text: &'a OsStr, least: u16, forms: &str) -> Result<Tcp<'a>, String> {
+    let error = |what: &str| Err(format!("{what}; {forms}"));
+    let Some(text) = text.to_str() else { return error("not UTF-8") };
+    let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
+        return error("no port");
+    };
+    let address = text.parse::<SocketAddr>().ok();
+    if address.is_none() && host.contains([':', '[', ']']) {
+        return error("an IPv6 address is written in brackets");
+    }
+    let port = whole(port).and_then(|port| u16::try_from(port).ok()).filter(|&port| port >= least);
+    let Some(port) = port else {
+        return error(&format!("the port must be a number from {least} to 65535"));
+    };
+    Ok(match address {
+        Some(address) => Tcp::Address(address),
+        None if host.eq_ignore_ascii_case("localhost") => Tcp::Address((Ipv4Addr::LOCALHOST, port).into()),
+        None => Tcp::Host(host, port),
+    })
+}
+
+fn socket_path(path: &[u8], forms: &str) -> Result<PathBuf, String> {
+    match path.len() {
+        0 => Err(format!("no path after unix:; {forms}")),
+        1..=MAX_SOCKET_PATH => Ok(OsStr::from_bytes(path).into()),
+        length => Err(format!("the path has {length} bytes, the system takes at most {MAX_SOCKET_PATH}")),
+    }
+}
+
+/// The path of a unix socket, and the mode behind it.
+fn split_mode(rest: &[u8]) -> Result<(&[u8], Option<u32>), String> {
     if let Some(comma) = rest.iter().rposition(|&byte| byte == b',') {
         let setting = &rest[comma + 1..];
-        // A comma in the path is fine. A setting whose name is misspelled must not become part of the path.
+        // The path may have a comma. A setting whose name is misspelled must not become part of the path.
         if setting.contains(&b'=') && !setting.contains(&b'/') {
-            mode = Some(socket_mode(setting)?);
-            path = &rest[..comma];
+            return Ok((&rest[..comma], Some(socket_mode(setting)?)));
         }
     }
-    if path.is_empty() {
-        return Err(format!("no path after unix:; {ADDRESS_FORMS}"));
-    }
-    if path.len() > MAX_SOCKET_PATH {
-        return Err(format!("the path has {} bytes, the system takes at most {MAX_SOCKET_PATH}", path.len()));
-    }
-    Ok(Address::Unix { path: PathBuf::from(OsString::from_vec(path.to_vec())), mode })
+    Ok((rest, None))
 }
 
 fn socket_mode(setting: &[u8]) -> Result<u32, String> {
@@ -113,45 +110,15 @@ fn socket_mode(setting: &[u8]) -> Result<u32, String> {
         .ok_or_else(|| "the mode must be an octal number from 0 to 777, such as 0660".to_owned())
 }
 
-/// Which pages may connect: a comma list, in lower case afterwards; `*` opens it.
+/// The origins of pages that may connect: a comma list, in lower case afterwards; `*` allows all.
 pub(super) fn origins(text: &str) -> Result<Origin, String> {
     let items: Vec<String> = text.split(',').map(str::to_ascii_lowercase).collect();
-    if let Some(item) = items.iter().find(|item| *item != "*" && !is_origin(item)) {
+    if let Some(item) = items.iter().find(|item| *item != "*" && !origin::is_pattern(item)) {
         return Err(format!(
             "{item:?} is not an origin; allowed are host, host:port and scheme://host[:port], separated by commas, or *"
         ));
     }
     Ok(if items.iter().any(|item| item == "*") { Origin::Any } else { Origin::Listed(items) })
-}
-
-/// `host`, `host:port` or `scheme://host[:port]`, in lower case (RFC 6454 §6.1).
-fn is_origin(item: &str) -> bool {
-    let authority = match item.split_once("://") {
-        Some((scheme, rest)) => {
-            let named = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-            if !named || !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) {
-                return false;
-            }
-            rest
-        }
-        None => item,
-    };
-    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
-        let Some((host, after)) = rest.split_once(']') else { return false };
-        if host.parse::<Ipv6Addr>().is_err() || !(after.is_empty() || after.starts_with(':')) {
-            return false;
-        }
-        (host, after.strip_prefix(':'))
-    } else {
-        let (host, port) =
-            authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
-        if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
-            return false;
-        }
-        (host, port)
-    };
-    let port_is_one = port.is_none_or(|port| whole(port).is_some_and(|port| (1..=65_535).contains(&port)));
-    !host.is_empty() && port_is_one
 }
 
 #[cfg(test)]

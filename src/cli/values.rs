@@ -183,10 +183,8 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 
 /// The same, but it must be longer than nothing.
 pub(super) fn positive_seconds(text: &str) -> Result<Duration, String> {
-    seconds(text)?
-        .checked_sub(Duration::from_nanos(1))
-        .map(|less| less + Duration::from_nanos(1))
-        .ok_or_else(|| "must be more than 0".to_owned())
+    let time = seconds(text)?;
+    if time.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(time) }
 }
 
 /// A set of bytes that end an item: characters as they are, and escapes, since a shell makes it

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use crate::percent;
+
 /// What a template can speak of.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
@@ -122,7 +124,7 @@ impl Template {
                 }
                 Segment::Header(name) => {
                     match subject.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
-                        Some((_, value)) => out.push_str(&encode(value.as_bytes())),
+                        Some((_, value)) => out.push_str(&percent::encode(value.as_bytes())),
                         None => out.extend(["#", HEADER, name]),
                     }
                 }
@@ -141,7 +143,7 @@ impl Template {
                 }
             }
         }
-        sent.into_iter().map(|value| Some(encode(&decode(value?)))).collect()
+        sent.into_iter().map(|value| Some(percent::encode(&decode(value?)))).collect()
     }
 
     fn find(&self, name: &[u8]) -> Option<usize> {
@@ -166,36 +168,9 @@ fn variable(text: &str) -> Option<(usize, Segment)> {
         .max_by_key(|&(length, _)| length)
 }
 
-/// `+` and `%XX` undone once (application/x-www-form-urlencoded); what is malformed stays.
+/// Decodes application/x-www-form-urlencoded once; malformed parts stay.
 fn decode(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let hex = |offset: usize| bytes.get(at + offset).and_then(|&digit| char::from(digit).to_digit(16));
-        match (byte, hex(1), hex(2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 2;
-            }
-            (b'+', ..) => out.push(b' '),
-            _ => out.push(byte),
-        }
-        at += 1;
-    }
-    out
-}
-
-/// All but the unreserved characters of RFC 3986 §2.3 as `%XX`.
-fn encode(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len()), |mut out, &byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
+    percent::decode(text.replace('+', " ").as_bytes()).0
 }
 
 #[cfg(test)]
@@ -255,7 +230,7 @@ mod tests {
             ("#QUERY_NAME #ID", "na", "#QUERY_NAME 7"),
             ("#ID", "", "7"),
         ] {
-            let query = format!("{}=eve", encode(name.as_bytes()));
+            let query = format!("{}=eve", percent::encode(name.as_bytes()));
             let subject = Subject { id: 7, room: "r", address: "a", query: &query, headers: &[] };
             assert_eq!(render(template, &subject), wanted, "{query}");
         }

@@ -52,6 +52,14 @@ pub fn check(allowed: &Origin, head: &Head) -> Result<(), ForeignOrigin> {
     if welcome { Ok(()) } else { Err(ForeignOrigin::Origin(origin.to_string())) }
 }
 
+/// Whether `--origin` takes it as an entry of its list.
+pub fn is_pattern(text: &str) -> bool {
+    // A page's origin may have these in its host, and an empty port.
+    !text.contains(['%', '~'])
+        && !text.ends_with(':')
+        && Pattern::parse(text).is_some_and(|pattern| pattern.authority.port != Some(0))
+}
+
 /// An origin, or an entry of the list: a host, perhaps a port, perhaps a scheme.
 struct Pattern {
     scheme: Option<String>,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt as _;
 
 use super::head::Head;
+use crate::percent;
 
 /// The variables of a request that is an upgrade. `peer` is missing on a unix socket.
 ///
@@ -23,7 +24,11 @@ pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Vec<(String, OsString
         ("REQUEST_URI", head.target()),
     ];
     let mut variables: Vec<_> = fixed.map(|(name, value)| (name.to_owned(), OsString::from(value))).into();
-    variables.push(("PATH_INFO".to_owned(), OsString::from_vec(decode(head.path()))));
+    let (mut path, _) = percent::decode(head.path().as_bytes());
+    if path.iter().any(u8::is_ascii_control) {
+        path = head.path().into();
+    }
+    variables.push(("PATH_INFO".to_owned(), OsString::from_vec(path)));
     if let Some(peer) = peer {
         variables.push(("REMOTE_PORT".to_owned(), OsString::from(peer.port().to_string())));
     }
@@ -57,24 +62,6 @@ pub fn fields(head: &Head, is_wanted: impl Fn(&str) -> bool) -> Vec<(String, OsS
         }
     }
     fields
-}
-
-/// The path decoded once; as it is where that would bring in a control character.
-fn decode(path: &str) -> Vec<u8> {
-    let bytes = path.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let hex = |offset: usize| bytes.get(at + offset).and_then(|&digit| char::from(digit).to_digit(16));
-        if let (b'%', Some(high), Some(low)) = (byte, hex(1), hex(2)) {
-            out.push((high * 16 + low) as u8);
-            at += 3;
-        } else {
-            out.push(byte);
-            at += 1;
-        }
-    }
-    if out.iter().any(u8::is_ascii_control) { bytes.to_vec() } else { out }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Which file a request's path asks for: decoded once, then only plain names. Pure.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+
+use crate::percent;
 
 /// The names along a path, decoded; none is empty, begins with a dot or holds `/` or NUL.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,57 +53,19 @@ impl Wanted {
 
     /// The same as a path in a URL, without a slash at its end.
     pub(super) fn encoded(&self) -> String {
-        let mut path = String::new();
-        for name in &self.names {
-            path.push('/');
-            for &byte in name {
-                // RFC 3986 §2.3.
-                if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-                    path.push(char::from(byte));
-                } else {
-                    // Writing to a string cannot fail.
-                    let _ = write!(path, "%{byte:02X}");
-                }
-            }
-        }
-        path
+        let names = self.names.iter().map(|name| percent::encode(name));
+        names.fold(String::new(), |path, name| path + "/" + &name)
     }
 }
 
-/// What may not stand in a URL as it is, encoded; what is encoded already stays (RFC 3986 §2.1, §3.4).
+/// A query as it may stand in a URL; what is encoded already stays (RFC 3986 §2.1, §3.4).
 pub(super) fn encode(query: &str) -> String {
-    let mut encoded = String::with_capacity(query.len());
-    for byte in query.bytes() {
-        if byte.is_ascii_graphic() {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
+    percent::encode_except(query.as_bytes(), |byte| byte.is_ascii_graphic())
 }
 
-/// Takes the percent-encoding away, once (RFC 3986 §2.1).
 fn decode(text: &str) -> Result<Vec<u8>, Bad> {
-    let hex = |byte: u8| char::from(byte).to_digit(16);
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let byte = if byte == b'%' {
-            match (bytes.next().and_then(hex), bytes.next().and_then(hex)) {
-                (Some(high), Some(low)) => (high * 16 + low) as u8,
-                _ => return Err(Bad::Malformed),
-            }
-        } else {
-            byte
-        };
-        if byte == 0 {
-            return Err(Bad::Malformed);
-        }
-        decoded.push(byte);
-    }
-    Ok(decoded)
+    let (decoded, well_formed) = percent::decode(text.as_bytes());
+    if well_formed && !decoded.contains(&0) { Ok(decoded) } else { Err(Bad::Malformed) }
 }
 
 #[cfg(test)]
