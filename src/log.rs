@@ -1,8 +1,8 @@
 //! Log lines, text or JSON, on standard error. Nothing else in the program prints.
 //!
-//! A line is formatted by the thread that logs and written by one thread of its
-//! own, behind a channel whose bytes are counted and bounded: where standard error is not read,
-//! lines are dropped and counted, and no thread waits for it. Lines that repeat are held back: `repeats`.
+//! The thread that logs formats the line; the log thread writes it. Between them is a channel with a limit in bytes:
+//! if standard error is not read, lines are dropped and counted, and no thread waits. Lines that repeat are held back,
+//! see `repeats`.
 
 mod escape;
 mod line;
@@ -25,10 +25,10 @@ use crate::sys::deadline::Deadline;
 use crate::sys::lock;
 use crate::sys::threads::thread;
 
-/// Bytes of memory held by lines that may wait for standard error.
+/// The largest number of bytes queued for standard error.
 const BACKLOG: usize = 1024 * 1024;
 
-/// How long the last lines may take at the end of the program.
+/// How long the program waits for the last lines at its end.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A handle to the log; cheap to clone.
@@ -45,7 +45,7 @@ struct Inner {
 }
 
 impl Log {
-    /// Starts the log thread. With `silent`, lines go nowhere (standard error is the client).
+    /// Starts the log thread. With `silent`, lines are discarded (standard error is the client).
     pub fn start(config: LogConfig, silent: bool) -> std::io::Result<Self> {
         let (lines, queue) = unbounded();
         let colour = !silent && config.format == LogFormat::Text && std::io::stderr().is_terminal();
@@ -63,13 +63,16 @@ impl Log {
         level <= self.inner.level
     }
 
-    /// A line of the given level; nothing happens before [`Entry::write`].
+    /// Begins a line; [`Entry::write`] logs it.
     #[inline(never)]
     pub fn at<'a>(&'a self, level: Level, message: &'a str) -> Entry<'a> {
-        Entry { log: self, draft: self.shows(level).then(|| self.inner.shape.draft(level, message)) }
+        Entry {
+            log: self,
+            draft: self.shows(level).then(|| Box::new(self.inner.shape.draft(level, message))),
+        }
     }
 
-    /// Something failed that the operator has to mend.
+    /// Something failed that the operator has to fix.
     pub fn error<'a>(&'a self, message: &'a str) -> Entry<'a> {
         self.at(Level::Error, message)
     }
@@ -89,13 +92,11 @@ impl Log {
         self.at(Level::Debug, message)
     }
 
-    /// Hands over what was held back because it repeats: before a last line, which is to come last.
+    /// Writes the lines that were held back because they repeat; called before the last line.
     pub fn settle(&self) {
         let Inner { shape, lines, shared, .. } = &*self.inner;
-        let mut told = Vec::new();
-        lock(&shared.repeats).due(Instant::now(), true, |line, lines| told.push((line, lines)));
-        told.sort_unstable();
-        for line in told {
+        let repeated = lock(&shared.repeats).due(Instant::now(), true);
+        for line in repeated {
             let held = line.0.capacity();
             let line = shape.repeated(&[line]);
             shared.bytes.fetch_add(line.capacity(), Ordering::Relaxed);
@@ -104,7 +105,7 @@ impl Log {
         }
     }
 
-    /// Waits, for a bounded time, until all lines so far have been written.
+    /// Waits until all lines so far have been written, at most [`LAST_LINES`].
     pub fn flush(&self) {
         self.settle();
         let written = Arc::<Bell>::default();
@@ -116,7 +117,7 @@ impl Log {
     fn push(&self, kind: &Kind<'_>, line: String) {
         let Shared { bytes, dropped, repeats } = &*self.inner.shared;
         let held = line.capacity();
-        // It is received for as long as there is a handle.
+        // It cannot fail: the log thread receives as long as there is a `Log`.
         let send = |line| drop(self.inner.lines.send(line));
         if bytes.fetch_add(held, Ordering::Relaxed) + held > BACKLOG {
             bytes.fetch_sub(held, Ordering::Relaxed);
@@ -138,12 +139,13 @@ impl Log {
     }
 }
 
-/// A log line that is being put together.
+/// A log line that is not yet written.
 #[must_use = "nothing is logged before `write`"]
 pub struct Entry<'a> {
     log: &'a Log,
-    /// If it is to be written.
-    draft: Option<Draft<'a>>,
+    /// `None` if the level is not shown.
+    /// In a box, so that the methods move little.
+    draft: Option<Box<Draft<'a>>>,
 }
 
 impl<'a> Entry<'a> {
@@ -171,13 +173,13 @@ impl<'a> Entry<'a> {
         self
     }
 
-    /// One more thing worth knowing. Keys are plain words; values may be anything, hostile included.
+    /// Adds a field. The key is a plain word; the value is quoted and may be hostile.
     pub fn field(mut self, key: &str, value: impl Display) -> Self {
         self.push(key, &value, true);
         self
     }
 
-    /// The same for what sets lines of one message apart: only those that agree in it are repeated.
+    /// Adds a field; lines that differ in it are not repeats of each other.
     pub fn content(mut self, key: &str, value: impl Display) -> Self {
         self.push(key, &value, true);
         if let Some(draft) = &mut self.draft {
@@ -186,18 +188,18 @@ impl<'a> Entry<'a> {
         self
     }
 
-    /// The same for a number: bare in JSON.
+    /// Adds a field with a number, which is not quoted.
     pub fn number(mut self, key: &str, value: impl Display) -> Self {
         self.push(key, &value, false);
         self
     }
 
-    /// The same for a time, in seconds, to the millisecond.
+    /// Adds a field with a time in seconds, to the millisecond.
     pub fn seconds(self, key: &str, time: Duration) -> Self {
         self.number(key, format_args!("{}.{:03}", time.as_secs(), time.subsec_millis()))
     }
 
-    /// A field of JSON lines alone, whose value stands in the message already.
+    /// Adds a field to JSON lines only: the message contains the value already.
     pub fn json_field(self, key: &str, value: impl Display) -> Self {
         match self.log.inner.shape.format {
             LogFormat::Json => self.field(key, value),
@@ -205,13 +207,14 @@ impl<'a> Entry<'a> {
         }
     }
 
+    #[inline(never)]
     fn push(&mut self, key: &str, value: &dyn Display, quoted: bool) {
         if let Some(draft) = &mut self.draft {
             draft.push(key, value, quoted);
         }
     }
 
-    /// Hands the line over.
+    /// Sends the line to the log thread.
     #[inline(never)]
     pub fn write(self) {
         let Some(mut draft) = self.draft else { return };
@@ -220,7 +223,7 @@ impl<'a> Entry<'a> {
             level: draft.level,
             message: draft.message,
             room: draft.room.unwrap_or_default(),
-            content: &draft.fields[draft.content],
+            content: &draft.fields[draft.content.clone()],
         };
         self.log.push(&kind, line);
     }

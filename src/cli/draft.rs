@@ -126,6 +126,6 @@ impl Draft {
     }
 
     pub(super) fn recipe(&mut self) -> &mut Recipe {
-        Arc::make_mut(&mut self.config.recipe)
+        Arc::get_mut(&mut self.config.recipe).expect("the draft has the only reference")
     }
 }

@@ -149,7 +149,7 @@ fn backend(parsed: &mut Parsed<Draft>, environment: &Environment) -> Result<Back
     let value = |name: &String| Some((OsString::from(name), environment.get(name)?.to_owned()));
     let passed = draft.variables.iter().filter_map(value).collect();
     let arguments = std::mem::take(&mut parsed.arguments);
-    let program = Program { name, path, arguments, passed, ..draft.program.clone() };
+    let program = Program { name, path, arguments, passed, ..std::mem::take(&mut draft.program) };
     Ok(if is_tcp { Backend::Tcp(program, draft.tcp.clone()) } else { Backend::Stdio(program) })
 }
 

@@ -30,6 +30,9 @@ pub struct RoomFacts {
     pub metadata: Option<Arc<[u8]>>,
 }
 
+/// What is shown of each room, looked up while it is sent.
+pub type Rooms = Box<dyn Iterator<Item = RoomFacts>>;
+
 impl Ask {
     /// What a path behind `/api` asks for; a slash at its end does not matter, and neither does a metric
     /// that does not exist: that is the whole room.
@@ -57,7 +60,7 @@ impl Ask {
 }
 
 /// The answer. `rooms` are those asked about: all of them, or the one. A list is made while it is sent.
-pub fn reply(ask: &Ask, mut rooms: impl Iterator<Item = RoomFacts> + 'static) -> Reply {
+pub fn reply(ask: &Ask, mut rooms: Rooms) -> Reply {
     let mut one = || {
         let nobody = || RoomFacts { name: ask.room().unwrap_or_default().into(), ..RoomFacts::default() };
         rooms.next().unwrap_or_else(nobody)
@@ -71,7 +74,7 @@ pub fn reply(ask: &Ask, mut rooms: impl Iterator<Item = RoomFacts> + 'static) ->
     Reply::new(200, "application/json", body).with("Cache-Control", "no-store")
 }
 
-fn list(rooms: impl Iterator<Item = RoomFacts> + 'static) -> Body {
+fn list(rooms: Rooms) -> Body {
     let mut first = true;
     let rooms = rooms.map(move |room| {
         let mut piece = object(&room);
@@ -80,7 +83,7 @@ fn list(rooms: impl Iterator<Item = RoomFacts> + 'static) -> Body {
         }
         piece
     });
-    Body::pieces(once(b"[".to_vec()).chain(rooms).chain(once(b"]".to_vec())))
+    Body::pieces(Box::new(once(b"[".to_vec()).chain(rooms).chain(once(b"]".to_vec()))))
 }
 
 fn object(room: &RoomFacts) -> Vec<u8> {
@@ -103,7 +106,7 @@ mod tests {
 
     fn body(ask: &Ask, rooms: &[RoomFacts]) -> String {
         let rooms = rooms.to_vec();
-        let Body::Bytes(bytes) = reply(ask, rooms.into_iter()).body else { panic!("bytes") };
+        let Body::Bytes(bytes) = reply(ask, Box::new(rooms.into_iter())).body else { panic!("bytes") };
         let text = String::from_utf8(bytes).expect("text");
         serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
         text

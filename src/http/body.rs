@@ -18,8 +18,8 @@ pub enum Body {
     Bytes(Vec<u8>),
     /// A part of a file.
     File(FilePart),
-    /// Pieces of unknown length in all.
-    Pieces(Pieces),
+    /// A body whose length is not known.
+    Computed(Computed),
 }
 
 /// A part of an open regular file.
@@ -33,16 +33,19 @@ pub struct FilePart {
     pub length: u64,
 }
 
-/// A body that is made while it is sent: a peer that takes it slowly, or not at all, holds one piece of it.
-pub struct Pieces {
-    /// What has been made already.
+/// Computes a body while it is sent: a peer that takes it slowly, or not at all, holds one piece of it.
+pub type Pieces = Box<dyn Iterator<Item = Vec<u8>>>;
+
+/// A body that is not yet computed to its end.
+pub struct Computed {
+    /// The part that was computed.
     first: Vec<u8>,
-    rest: Box<dyn Iterator<Item = Vec<u8>>>,
+    rest: Pieces,
 }
 
-impl fmt::Debug for Pieces {
+impl fmt::Debug for Computed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pieces").field("first", &self.first.len()).finish_non_exhaustive()
+        f.debug_struct("Computed").field("first", &self.first.len()).finish_non_exhaustive()
     }
 }
 
@@ -58,16 +61,16 @@ pub enum Length {
 }
 
 impl Body {
-    /// The pieces one after the other. All that is small is an ordinary body, of known length.
-    pub fn pieces(pieces: impl Iterator<Item = Vec<u8>> + 'static) -> Self {
-        let (mut first, mut pieces) = (Vec::new(), pieces);
+    /// The pieces one after the other. A small body is computed here and has a known length.
+    pub fn pieces(mut pieces: Pieces) -> Self {
+        let mut first = Vec::new();
         while first.len() < CHUNK {
             match pieces.next() {
                 Some(piece) => first.extend_from_slice(&piece),
                 None => return Self::Bytes(first),
             }
         }
-        Self::Pieces(Pieces { first, rest: Box::new(pieces) })
+        Self::Computed(Computed { first, rest: pieces })
     }
 
     /// Its length, for a peer that knows chunks or not.
@@ -75,8 +78,8 @@ impl Body {
         match self {
             Self::Bytes(bytes) => Length::Known(bytes.len() as u64),
             Self::File(part) => Length::Known(part.length),
-            Self::Pieces(_) if knows_chunks => Length::Chunked,
-            Self::Pieces(_) => Length::UntilEnd,
+            Self::Computed(_) if knows_chunks => Length::Chunked,
+            Self::Computed(_) => Length::UntilEnd,
         }
     }
 
@@ -93,12 +96,12 @@ impl Body {
                 sender.send_all(&head)
             }
             Self::File(part) => part.send(sender, head),
-            Self::Pieces(pieces) => pieces.send(sender, head, length == Length::Chunked),
+            Self::Computed(body) => body.send(sender, head, length == Length::Chunked),
         }
     }
 }
 
-impl Pieces {
+impl Computed {
     fn send(mut self, sender: &mut Sender<'_>, head: Vec<u8>, chunked: bool) -> io::Result<()> {
         let (mut buffer, mut chunk) = (head, self.first);
         loop {
@@ -184,23 +187,26 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_made_as_they_are_taken_and_only_when_they_are_many() {
+    fn a_large_body_is_computed_while_it_is_sent() {
         let made = Rc::new(Cell::new(0));
-        let pieces = |number: usize| {
+        let pieces = |number: usize| -> Pieces {
             let made = Rc::clone(&made);
             made.set(0);
-            (0..number).map(move |piece| {
+            Box::new((0..number).map(move |piece| {
                 made.set(made.get() + 1);
                 format!("{piece:08}").into_bytes()
-            })
+            }))
         };
         let whole: Vec<u8> = pieces(20_000).flatten().collect();
 
         let small = Body::pieces(pieces(1000));
-        assert!(matches!(&small, Body::Bytes(bytes) if *bytes == whole[..8000]), "of known length");
+        assert!(
+            matches!(&small, Body::Bytes(bytes) if *bytes == whole[..8000]),
+            "a small body has a known length"
+        );
 
         let large = Body::pieces(pieces(20_000));
-        assert!(made.get() <= CHUNK / 8, "{} pieces before anybody takes one", made.get());
+        assert!(made.get() <= CHUNK / 8, "{} pieces before the first was sent", made.get());
         assert_eq!((large.length(true), large.length(false)), (Length::Chunked, Length::UntilEnd));
         let (result, received) = receive(large, false);
         result.expect("sent");
@@ -215,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_larger_than_memory_for_it_arrives_whole_and_a_file_that_shrank_is_an_error() {
+    fn a_large_part_of_a_file_is_sent_whole_and_a_file_that_shrank_is_an_error() {
         let directory = Directory::new();
         let content: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
         directory.write("file", &content);

@@ -6,7 +6,7 @@ use std::fs;
 use std::iter::once;
 use std::sync::Arc;
 
-use super::body::Body;
+use super::body::{Body, Pieces};
 use super::respond::Reply;
 use crate::counters::{Counters, FAMILIES};
 use crate::sys::kernel;
@@ -30,20 +30,19 @@ pub struct Gauges {
 /// A sample of a room: its name, and the value.
 pub type OfRoom = (Arc<str>, u64);
 
-/// The series that each room has, where rooms are shown: looked up while they are sent.
-pub struct Series<Joined, Open> {
+/// The samples of a series, computed while they are sent.
+pub type Samples = Box<dyn Iterator<Item = OfRoom>>;
+
+/// The series that each room has.
+pub struct Series {
     /// How many clients have joined it ever; of rooms that are gone only the last.
-    pub joined: Joined,
+    pub joined: Samples,
     /// How many clients are in it.
-    pub open: Open,
+    pub open: Samples,
 }
 
 /// The answer.
-pub fn reply<Joined, Open>(counters: &Counters, state: &Gauges, rooms: Option<Series<Joined, Open>>) -> Reply
-where
-    Joined: Iterator<Item = OfRoom> + 'static,
-    Open: Iterator<Item = OfRoom> + 'static,
-{
+pub fn reply(counters: &Counters, state: &Gauges, rooms: Option<Series>) -> Reply {
     let mut text = String::with_capacity(8 * 1024);
     for (name, help, members) in FAMILIES {
         head(&mut text, name, "counter", help);
@@ -66,12 +65,12 @@ where
         let _ = writeln!(text, "scalesocket_queue_bytes{{to=\"{to}\"}} {bytes}");
     }
     write_process(&mut text);
-    let by_room = rooms.into_iter().flat_map(|Series { joined, open }| {
+    let mut pieces: Pieces = Box::new(once(text.into_bytes()));
+    if let Some(Series { joined, open }) = rooms {
         let joined = family(JOINED, "counter", "_total", "Clients that have joined the room", joined);
-        joined.chain(family(OPEN, "gauge", "", "Clients in the room", open))
-    });
-    let pieces = once(text).chain(by_room).chain(once("# EOF\n".to_owned()));
-    let body = Body::pieces(pieces.map(String::into_bytes));
+        pieces = Box::new(pieces.chain(joined).chain(family(OPEN, "gauge", "", "Clients in the room", open)));
+    }
+    let body = Body::pieces(Box::new(pieces.chain(once(b"# EOF\n".to_vec()))));
     Reply::new(200, CONTENT_TYPE, body).with("Cache-Control", "no-store")
 }
 
@@ -85,17 +84,17 @@ fn family(
     kind: &'static str,
     suffix: &'static str,
     help: &'static str,
-    samples: impl Iterator<Item = OfRoom> + 'static,
-) -> impl Iterator<Item = String> {
+    samples: Samples,
+) -> Pieces {
     let mut first = true;
-    samples.map(move |(room, value)| {
+    Box::new(samples.map(move |(room, value)| {
         let mut text = String::new();
         if std::mem::take(&mut first) {
             head(&mut text, name, kind, help);
         }
         let _ = writeln!(text, "{name}{suffix}{{room=\"{}\"}} {value}", escaped(&room));
-        text
-    })
+        text.into_bytes()
+    }))
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {
@@ -155,12 +154,12 @@ mod tests {
     use crate::counters::Count;
 
     #[test]
-    fn the_text_ends_with_eof_and_hostile_rooms_stay_in_their_quotes() {
+    fn room_names_are_escaped_and_the_text_ends_with_eof() {
         let counters = Counters::default();
         counters.add(Count::Joined, 3);
-        let of = |rooms: &[(&str, u64)]| {
+        let of = |rooms: &[(&str, u64)]| -> Samples {
             let rooms: Vec<OfRoom> = rooms.iter().map(|&(name, value)| (name.into(), value)).collect();
-            rooms.into_iter()
+            Box::new(rooms.into_iter())
         };
         let rooms = Series { joined: of(&[("a\"\\\n", 3), ("gone", 9)]), open: of(&[("a\"\\\n", 2)]) };
         let state = Gauges { queued: [1, 2], ..Gauges::default() };

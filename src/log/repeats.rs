@@ -1,26 +1,26 @@
-//! Lines that come again and again: the first ten in a second are written, and then one a second that says how
-//! many it stands for. Pure: the time is an argument.
+//! Limits lines that repeat: the first ten in a second are written, then one a second with the number of lines that
+//! it stands for. Pure: the time is an argument.
 
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use crate::config::Level;
 
-/// How many lines of one kind are written in a period.
+/// Lines of one kind that are written in a period.
 const MAX_REPEATS: u64 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Kinds of lines that are distinguished at a time. Clients choose the names of rooms.
+/// Kinds of lines that are counted at a time. It is bounded because clients choose the names of rooms.
 const KINDS: usize = 8 * 1024;
 
-/// What makes two lines one that repeats. Clients, addresses and numbers do not count.
+/// Lines that agree in this are repeats. Clients, addresses and numbers may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind<'a> {
     pub(super) level: Level,
     pub(super) message: &'a str,
     pub(super) room: &'a str,
-    /// The value that sets lines of one message apart, if there is one.
+    /// A value that tells lines with the same message apart, or empty.
     pub(super) content: &'a str,
 }
 
@@ -29,16 +29,16 @@ pub(super) struct Kind<'a> {
 pub(super) struct Repeats {
     seen: HashMap<u64, Seen>,
     hasher: RandomState,
-    /// How many kinds are held back.
+    /// The number of kinds that are held back.
     held_back: usize,
 }
 
 #[derive(Debug)]
 struct Seen {
-    /// When this period began, and how many lines came in it.
+    /// When this period began, and the number of lines in it.
     since: Instant,
     lines: u64,
-    /// Lines of this kind are written once a period, as long as there are too many of them.
+    /// There are too many lines of this kind: one a period is written.
     held_back: bool,
     /// The last one that was not written.
     last: Option<String>,
@@ -47,27 +47,28 @@ struct Seen {
 /// What to do with a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// It is to be written.
     Write(String),
-    /// It is kept, in place of this one if there was one before it. `begins`: nothing was kept before, and
-    /// [`Repeats::due`] has to be called from now on.
-    Kept { instead: Option<String>, begins: bool },
+    /// It was kept and replaces `instead`. `begins`: nothing was kept before; [`Repeats::due`] must be called from
+    /// now on.
+    Kept {
+        instead: Option<String>,
+        begins: bool,
+    },
 }
 
 impl Repeats {
-    /// A line of this kind.
     pub(super) fn line(&mut self, kind: &Kind<'_>, line: String, now: Instant) -> Repeat {
         let mut key = self.hasher.hash_one((kind.level as u8, kind.message, kind.room, kind.content));
-        // Half of the kinds are for lines without content: what a program prints must not take them all.
+        // Half of the kinds are reserved for lines without content: a program's output must not use up all.
         let most = if kind.content.is_empty() { KINDS } else { KINDS / 2 };
         if self.seen.len() >= most && !self.seen.contains_key(&key) {
             self.seen.retain(|_, seen| seen.held_back || now.saturating_duration_since(seen.since) < PERIOD);
             if self.seen.len() >= most && !kind.content.is_empty() {
-                // So many different lines do not repeat.
+                // Lines this different are not repeats.
                 return Repeat::Write(line);
             }
             if self.seen.len() >= most {
-                // Too many rooms to be distinguished.
+                // Too many rooms: count them together.
                 key = self.hasher.hash_one((kind.level as u8, kind.message));
             }
         }
@@ -82,7 +83,7 @@ impl Repeats {
         }
         let mut begins = false;
         if !seen.held_back {
-            // The first one over: what was written does not count any more.
+            // The first line over the limit. Those that were written no longer count.
             (seen.held_back, seen.lines) = (true, 1);
             begins = self.held_back == 0;
             self.held_back += 1;
@@ -90,7 +91,7 @@ impl Repeats {
         Repeat::Kept { instead: seen.last.replace(line), begins }
     }
 
-    /// When there is something to tell, at the latest.
+    /// When [`Repeats::due`] must be called next.
     pub(super) fn next(&self) -> Option<Instant> {
         if self.held_back == 0 {
             return None;
@@ -98,18 +99,20 @@ impl Repeats {
         self.seen.values().filter(|seen| seen.held_back).map(|seen| seen.since + PERIOD).min()
     }
 
-    /// Gives out the last line of each kind whose period is over, or of `all`, and how many lines of its kind
-    /// were not written.
-    pub(super) fn due(&mut self, now: Instant, all: bool, mut tell: impl FnMut(String, u64)) {
+    /// Takes the last line of each kind whose period is over, or of `all` kinds, and the number of lines that it
+    /// stands for. Sorted: each line begins with its time.
+    pub(super) fn due(&mut self, now: Instant, all: bool) -> Vec<(String, u64)> {
         if self.held_back == 0 {
-            return;
+            return Vec::new();
         }
+        // A heap: to sort a vector of these would add 4 KB to the binary.
+        let mut due = BinaryHeap::new();
         for seen in self.seen.values_mut().filter(|seen| seen.held_back) {
             if !all && now.saturating_duration_since(seen.since) < PERIOD {
                 continue;
             }
             if let Some(line) = seen.last.take() {
-                tell(line, seen.lines);
+                due.push((line, seen.lines));
             }
             if !all && seen.lines <= MAX_REPEATS {
                 seen.held_back = false;
@@ -117,6 +120,7 @@ impl Repeats {
             }
             (seen.since, seen.lines) = (now, 0);
         }
+        due.into_sorted_vec()
     }
 }
 
@@ -133,7 +137,8 @@ mod tests {
         let tell = |repeats: &mut Repeats, until: u64, out: &mut Vec<(u64, String)>| {
             while let Some(next) = repeats.next().filter(|&next| next <= at(until)) {
                 let millis = next.duration_since(start).as_millis() as u64;
-                repeats.due(next, false, |line, lines| out.push((millis, format!("{line} x{lines}"))));
+                let due = repeats.due(next, false).into_iter();
+                out.extend(due.map(|(line, lines)| (millis, format!("{line} x{lines}"))));
             }
         };
         let mut last = 0;
@@ -145,12 +150,12 @@ mod tests {
             last = millis;
         }
         tell(&mut repeats, last + 10_000, &mut out);
-        assert_eq!((repeats.held_back, repeats.next()), (0, None), "nothing is kept when all is over");
+        assert_eq!((repeats.held_back, repeats.next()), (0, None), "lines are still kept");
         out
     }
 
     #[test]
-    fn ten_in_a_second_are_all_written_for_as_long_as_it_goes_on() {
+    fn ten_lines_a_second_are_all_written() {
         let times = || (0..1000).map(|line| line * 100);
         let all: Vec<_> = times().map(|millis| (millis, millis.to_string())).collect();
         assert_eq!(written(times()), all);
@@ -159,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn more_is_one_line_a_second_that_says_how_many_it_stands_for_and_none_is_lost() {
+    fn further_lines_become_one_a_second_with_their_number() {
         // A hundred a second, for ten seconds.
         let lines = written((0..1000).map(|line| line * 10));
         assert_eq!(lines[9], (90, "90".to_owned()));
@@ -169,14 +174,14 @@ mod tests {
             lines.iter().filter_map(|(_, line)| line.split_once(" x")?.1.parse::<u64>().ok()).sum();
         assert_eq!(told + 10, 1000);
         assert_eq!(lines.len(), 10 + 10);
-        // When it has become quiet each line is written again.
+        // After a pause each line is written again.
         let lines = written((0..30).chain([5000, 5001]));
         assert_eq!(lines[10], (1000, "29 x20".to_owned()));
         assert_eq!(lines[11..], [(5000, "5000".to_owned()), (5001, "5001".to_owned())]);
     }
 
     #[test]
-    fn kinds_do_not_count_for_each_other_and_are_not_kept_without_end() {
+    fn each_kind_is_counted_alone_and_the_number_of_kinds_is_bounded() {
         let (mut repeats, now) = (Repeats::default(), Instant::now());
         let kinds = [
             Kind { level: Level::Warn, ..KIND },
@@ -194,7 +199,7 @@ mod tests {
             let kind = Kind { content: &line.to_string(), ..KIND };
             assert!(
                 matches!(repeats.line(&kind, String::new(), now), Repeat::Write(_)),
-                "no line is another"
+                "different content was taken for a repeat"
             );
         }
         assert_eq!(repeats.seen.len(), KINDS / 2);
@@ -204,11 +209,11 @@ mod tests {
             lost += u64::from(!matches!(repeats.line(&kind, String::new(), now), Repeat::Write(_)));
         }
         assert!(repeats.seen.len() <= KINDS + 1, "{}", repeats.seen.len());
-        assert!(lost > 0, "a stranger's many names are one kind");
-        // They are forgotten when they are over.
+        assert!(lost > 0, "rooms beyond the limit are not counted together");
+        // Kinds are dropped after their period.
         let later = now + PERIOD;
-        repeats.due(later, false, |_, lines| lost -= lines);
-        assert_eq!(lost, 0);
+        let due: u64 = repeats.due(later, false).iter().map(|(_, lines)| lines).sum();
+        assert_eq!(due, lost);
         for room in 0..1000 {
             let kind = Kind { room: &format!("later {room}"), ..KIND };
             assert!(matches!(repeats.line(&kind, String::new(), later + PERIOD), Repeat::Write(_)));
@@ -216,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_what_is_kept_is_told_at_once() {
+    fn kept_lines_can_be_taken_before_their_period_is_over() {
         let (mut repeats, now) = (Repeats::default(), Instant::now());
         for number in 0..15 {
             let verdict = repeats.line(&KIND, number.to_string(), now);
@@ -229,9 +234,7 @@ mod tests {
                 }
             }
         }
-        let mut told = Vec::new();
-        repeats.due(now, true, |line, lines| told.push((line, lines)));
-        assert_eq!(told, [("14".to_owned(), 5)]);
-        repeats.due(now, true, |line, _| panic!("{line} twice"));
+        assert_eq!(repeats.due(now, true), [("14".to_owned(), 5)]);
+        assert_eq!(repeats.due(now, true), []);
     }
 }

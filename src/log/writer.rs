@@ -1,4 +1,4 @@
-//! The log thread: takes the lines that wait and writes them to standard error.
+//! The log thread: writes queued lines to standard error.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -20,15 +20,14 @@ use crate::sys::reason;
 /// Bytes of lines taken at a time.
 const BATCH: usize = 64 * 1024;
 
-/// Bytes handed to one `write`: a pipe takes so many as one piece (pipe(7), `PIPE_BUF`), so what programs
-/// write to the same pipe stands between two lines, not in one.
+/// Bytes in one `write`. A pipe takes this many at once (pipe(7), `PIPE_BUF`), so that output of programs on the same
+/// pipe does not end up inside a line.
 const PIECE: usize = 4096;
 
-/// How long the log thread rests when it has written all there was: the lines of a burst are written together
-/// and wake it once, not each by itself.
+/// Pause after the queue was emptied, so that the lines of a burst are written together and wake the thread once.
 const REST: Duration = Duration::from_millis(1);
 
-/// How long standard error is waited for, or left alone after a failure, before it is tried again.
+/// How long to wait for standard error, and how long after a failure to try again.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The body of the log thread.
@@ -37,11 +36,11 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
     let (mut text, mut answers) = (String::new(), Vec::<Arc<Bell>>::new());
     loop {
         let next = lock(&shared.repeats).next();
-        // What was lost is reported as soon as something can be written again, also when no line follows.
+        // Lost lines are reported as soon as writing works again, even if no line follows.
         let again = (shared.dropped.load(Ordering::Relaxed) > 0).then(|| Instant::now() + FLUSH_TIMEOUT);
         let first = match [next, again].into_iter().flatten().min() {
             Some(next) => queue.recv_deadline(next),
-            // Ends when the last handle is gone.
+            // Disconnected when the last `Log` is dropped.
             None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         let (mut line, mut held) = match first {
@@ -62,14 +61,12 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
                 line = queue.try_recv().ok();
             }
         }
-        let mut told = Vec::new();
-        lock(&shared.repeats).due(Instant::now(), false, |line, lines| told.push((line, lines)));
-        // They are older than what has just come, and each begins with its time.
-        told.sort_unstable();
-        text.insert_str(0, &shape.repeated(&told));
-        held += told.iter().map(|(line, _)| line.capacity()).sum::<usize>();
+        // These are older than the lines that were just received.
+        let repeated = lock(&shared.repeats).due(Instant::now(), false);
+        text.insert_str(0, &shape.repeated(&repeated));
+        held += repeated.iter().map(|(line, _)| line.capacity()).sum::<usize>();
         let lost = if silent { 0 } else { output.write(text.as_bytes()) };
-        // Before the losses are looked at: a thread that finds no room after that reports it once more.
+        // Before `dropped` is read: a thread that drops a line after this sends `Line::Look` again.
         shared.bytes.fetch_sub(held, Ordering::Relaxed);
         shared.dropped.fetch_add(lost, Ordering::Relaxed);
         if lost == 0 && !silent {
@@ -85,17 +82,17 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
     }
 }
 
-/// Standard error, which programs may share, and change the mode of.
+/// Standard error. Programs may share it and change its mode.
 struct Output {
     fd: BorrowedFd<'static>,
-    /// The last line that was begun was not finished.
+    /// The last line was written only in part.
     torn: bool,
-    /// Why lines were lost, if it was not for want of a reader.
+    /// The error by which lines were lost; `None` if standard error was not read.
     failure: Option<Errno>,
 }
 
 impl Output {
-    /// Writes whole lines; says how many of them were lost.
+    /// Writes whole lines. Returns the number of lines that were lost.
     fn write(&mut self, mut text: &[u8]) -> u64 {
         if self.torn && !text.is_empty() {
             match self.write_some(b"\n") {
@@ -120,19 +117,19 @@ impl Output {
         memchr::memchr_iter(b'\n', text).count() as u64
     }
 
-    /// One write. A full pipe in non-blocking mode is waited for, as a blocking one is: what comes meanwhile
-    /// waits in the queue, and what finds no room there is lost.
+    /// One write. Waits for a full pipe, in non-blocking mode too. Further lines stay in the queue until it is full,
+    /// then they are dropped.
     fn write_some(&self, piece: &[u8]) -> Result<usize, Errno> {
         loop {
             match rustix::io::write(self.fd, piece) {
                 Err(Errno::INTR) => {}
-                // It never should.
+                // Never for a length above 0.
                 Ok(0) => return Err(Errno::IO),
                 Err(Errno::AGAIN) => {
                     if !ready(self.fd, PollFlags::OUT, Deadline::after(FLUSH_TIMEOUT)).unwrap_or(false) {
                         continue;
                     }
-                    // Ready, and yet it may have no room for all of a piece.
+                    // Ready, but perhaps without room for the whole piece.
                     std::thread::sleep(REST);
                 }
                 result => return result,
@@ -140,7 +137,7 @@ impl Output {
         }
     }
 
-    /// Says how many lines were lost, if any were.
+    /// Logs the number of lines that were lost.
     fn report_losses(&mut self, shape: Shape, shared: &Shared) {
         let lost = shared.dropped.swap(0, Ordering::Relaxed);
         if lost == 0 {
@@ -156,13 +153,13 @@ impl Output {
         if self.write(line.finish().as_bytes()) == 0 {
             self.failure = None;
         } else {
-            // To be reported another time.
+            // Report it later.
             shared.dropped.fetch_add(lost, Ordering::Relaxed);
         }
     }
 }
 
-/// As many whole lines as one write takes, or a line that is longer than that.
+/// As many whole lines as fit into one write, or one line that is longer.
 fn piece(text: &[u8]) -> &[u8] {
     if text.len() <= PIECE {
         return text;

@@ -3,7 +3,7 @@
 use crate::config::{Metrics, Origin};
 use crate::counters::Count;
 use crate::gate::{Refusal, origin};
-use crate::http::api::{self, RoomFacts};
+use crate::http::api::{self, RoomFacts, Rooms};
 use crate::http::head::Head;
 use crate::http::metrics::{self, Gauges, Series};
 use crate::http::plain;
@@ -25,11 +25,11 @@ pub(super) fn reply(service: &Service, head: &Head, what: &Plain) -> Reply {
         Plain::Metrics => metrics(service),
         Plain::Api(ask) => {
             let table = &service.table;
-            let reply = match ask.room() {
-                Some(name) => api::reply(ask, table.facts_of(name).into_iter().map(room_facts)),
-                None => api::reply(ask, table.facts().map(room_facts)),
+            let rooms: Rooms = match ask.room() {
+                Some(name) => Box::new(table.facts_of(name).into_iter().map(room_facts)),
+                None => Box::new(table.facts().map(room_facts)),
             };
-            allow_origin(service, head, reply)
+            allow_origin(service, head, api::reply(ask, rooms))
         }
     }
 }
@@ -73,8 +73,8 @@ fn metrics(service: &Service) -> Reply {
         queued: [waiting.clients, waiting.program],
     };
     let rooms = (service.config.metrics == Some(Metrics::Rooms)).then(|| Series {
-        joined: table.joined().map(|room| (room.name, room.clients)),
-        open: table.facts().map(|room| (room.name, room.clients as u64)),
+        joined: Box::new(table.joined().map(|room| (room.name, room.clients))),
+        open: Box::new(table.facts().map(|room| (room.name, room.clients as u64))),
     });
     metrics::reply(&service.counters, &state, rooms)
 }

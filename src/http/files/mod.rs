@@ -217,7 +217,7 @@ mod tests {
                 assert_eq!(read, bytes.len());
                 String::from_utf8(bytes).expect("text")
             }
-            Body::Pieces(_) => panic!("no file comes in pieces"),
+            Body::Computed(_) => panic!("the length of a file is known"),
         }
     }
 
