@@ -16,7 +16,7 @@ use super::deliver::{Delivery, Read};
 use super::ending::{Action, CloseCause, Ending, Event};
 use super::handle::Handle;
 use super::room_side::{Departed, Outcome, RoomSide, Shared};
-use super::started::{STACK, Source};
+use super::started::{POLL_RETRY, STACK, Source};
 use super::steps::Sequence;
 use crate::clients::{Client, SHUTDOWN_CLOSE_TIMEOUT};
 use crate::config::Level;
@@ -33,9 +33,6 @@ use crate::sys::threads::work;
 
 /// How often it is checked whether a backend that is being stopped has read its input.
 const INPUT_CHECK: Duration = Duration::from_millis(10);
-
-/// How long to wait before polling again where `poll` itself fails.
-const POLL_RETRY: Duration = Duration::from_millis(10);
 
 /// The result of a poll.
 #[derive(Default)]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -20,6 +21,9 @@ pub(super) const INPUT_BOUND: usize = 16 * 1024;
 
 /// Stack of a backend's threads; deep enough for a debug build.
 pub(super) const STACK: usize = 128 * 1024;
+
+/// How long to wait before polling again where `poll` itself fails.
+pub(super) const POLL_RETRY: Duration = Duration::from_millis(10);
 
 /// Names and values of an environment.
 pub type Variables = Vec<(String, OsString)>;

@@ -2,18 +2,15 @@
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
 use super::handle::Handle;
+use super::started::POLL_RETRY;
 use crate::sink::WriteResult;
 use crate::sys::deadline::Deadline;
 use crate::sys::pipe::widen;
 use crate::sys::poll::poll;
-
-/// How long to wait before polling again where `poll` itself fails.
-const BREATHER: Duration = Duration::from_millis(10);
 
 /// The body of the thread. It ends when the handle's stdin is closed.
 pub(super) fn run(handle: &Arc<Handle>) {
