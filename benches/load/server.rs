@@ -191,7 +191,7 @@ impl Binary {
             .arguments(task, address, behind.as_ref().map(|server| server.address))
             .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
         Server::run(&self.path, &arguments, address, behind.map(Box::new)).map_err(|e| match e.kind() {
-            io::ErrorKind::InvalidInput if task.is_new() && !self.kind.is_peer() => {
+            io::ErrorKind::InvalidInput if task.is_new() && self.kind == Kind::Base => {
                 io::ErrorKind::Unsupported.into()
             }
             _ => e,
