@@ -1,12 +1,12 @@
-//! A bell: threads ring it, one thread waits for it.
+//! A notification that threads send and one thread waits for.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::deadline::Deadline;
 use super::lock;
 
-/// Says that something has happened, not what and not how often: whoever waits looks for itself. A ring that
-/// nobody waits for is kept for the next wait.
+/// Says only that something has happened, not what and not how often. A ring while no thread waits ends the next wait
+/// at once.
 #[derive(Debug, Default)]
 pub struct Bell {
     rung: Mutex<bool>,
@@ -14,9 +14,9 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// Ends the wait of whoever waits, or else the next one. Never blocks.
+    /// Ends the current wait or else the next one. Never blocks.
     pub fn ring(&self) {
-        // Rung already: whoever waits has been told, and a wake is a system call.
+        // If it has rung already, the waiting thread was woken. To wake it is a system call.
         if !std::mem::replace(&mut *lock(&self.rung), true) {
             self.changed.notify_one();
         }
@@ -29,7 +29,7 @@ impl Bell {
             rung = match deadline.left() {
                 Some(left) if left.is_zero() => return false,
                 Some(left) => self.changed.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0,
-                // Without a deadline: whoever rings.
+                // Without a deadline: woken by `ring`.
                 None => self.changed.wait(rung).unwrap_or_else(PoisonError::into_inner),
             };
         }

@@ -1,10 +1,10 @@
-//! The processor time of the calling thread: for tests of what something costs, which a busy machine must not fail.
+//! The CPU time of the calling thread, for tests of cost that must pass on a busy machine.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How much of it `work` took.
+/// The CPU time that `work` took.
 pub(crate) fn of(work: impl FnOnce()) -> Duration {
     let now = || {
         let now = clock_gettime(ClockId::ThreadCPUTime);

@@ -1,35 +1,33 @@
-//! The one notion of a deadline: a function that can wait takes one.
+//! Deadlines: each function that can wait takes one.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// A time that becomes known later: when what goes on must be over because the server shuts down.
+/// When responses must be finished because the server shuts down. Set at the start of the shutdown.
 pub type Cutoff = OnceLock<Instant>;
 
-/// A point in time until which something may take; `None` is never.
+/// A point in time; `None` is never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// No end. Only for waits that name who wakes them.
+    /// No deadline. Only for waits that say what wakes them.
     pub const NEVER: Self = Self(None);
 
-    /// That long from now; a duration beyond the clock's range is never.
+    /// From now; never if that is beyond the range of the clock.
     pub fn after(duration: Duration) -> Self {
         Self(Instant::now().checked_add(duration))
     }
 
-    /// At that time.
     pub fn at(instant: Instant) -> Self {
         Self(Some(instant))
     }
 
-    /// Whether the time has come.
     pub fn passed(self) -> bool {
         self.0.is_some_and(|at| at <= Instant::now())
     }
 
-    /// What is left: zero once passed, `None` for never.
+    /// The time left: zero once it has passed, `None` for never.
     pub fn left(self) -> Option<Duration> {
         self.0.map(|at| at.saturating_duration_since(Instant::now()))
     }

@@ -1,6 +1,6 @@
-//! The soft limit on descriptors. A program that uses select(2), or closes "all" descriptors, must not find a
-//! limit of a million, so programs get the limit that the server was started with. The server itself keeps that
-//! limit until it needs more; from then on programs are started in a way that sets it back before they run.
+//! The soft limit on descriptors. Programs get the limit that the server was started with: with a limit of a million,
+//! select(2) fails and closing "all" descriptors takes long. The server keeps that limit until it needs more. From then
+//! on it starts programs through a step that restores the limit first.
 
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::OnceLock;
@@ -8,33 +8,33 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that there is a place for from the start, of eight bytes each in the kernel.
+/// The size that the kernel's table of descriptors gets at the start. An entry takes eight bytes.
 const TABLE: u64 = 16 * 1024;
 
-/// A soft limit below this is raised at the start: half of it may be gone before the next descriptor is looked at.
+/// A lower soft limit is raised at the start: half of it may be used up before [`note`] sees the next descriptor.
 const LEAST: u64 = 256;
 
-/// The limit of this process, once it is known that it can be raised.
+/// Set if the limit of this process can be raised.
 static LIMIT: OnceLock<Limit> = OnceLock::new();
 
 /// A soft limit that can be raised.
 #[derive(Debug)]
 struct Limit {
     started_with: Rlimit,
-    /// It is to be raised: no program is started any more without setting it back.
+    /// It is about to be raised: from now on programs are started with the limit restored.
     wanted: AtomicBool,
-    /// Programs that are being started without that. They have the limit of the moment in which the process is
-    /// created, so it is raised behind the last of them.
+    /// Programs that are being started directly. They inherit the current limit, so it is raised after the last of
+    /// them.
     direct: AtomicUsize,
     raised: AtomicBool,
 }
 
-/// How a program is to be started.
+/// How to start a program.
 #[derive(Debug)]
 pub enum Start {
-    /// As it is; this is kept until it has been.
+    /// Directly. The guard must be kept until the program has started.
     Direct(Direct),
-    /// With its limit on descriptors set to this.
+    /// With this limit on descriptors.
     Limited(Rlimit),
 }
 
@@ -42,13 +42,13 @@ pub enum Start {
 #[derive(Debug)]
 pub struct Direct(Option<&'static Limit>);
 
-/// Finds out how many descriptors there can be. `can_set_back`: whether programs can be started with another
-/// limit than ours; without that it stays as it is. To be called once, while there is one thread.
-pub fn prepare(can_set_back: bool) -> u64 {
+/// Returns how many descriptors the server can have. `can_restore`: programs can be started with another limit than the
+/// server's; otherwise the limit is never raised. Must be called once, before the first thread starts.
+pub fn prepare(can_restore: bool) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let can_be_raised =
-        can_set_back && limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_ok();
+        can_restore && limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_ok();
     let descriptors = if can_be_raised { raised.current } else { limit.current }.unwrap_or(u64::MAX);
     make_table(descriptors);
     if can_be_raised {
@@ -70,30 +70,29 @@ pub fn could_be_more() -> bool {
     limit.current != limit.maximum
 }
 
-/// Has the kernel make its table of descriptors large at once. It grows it by itself, but of a process with
-/// several threads each time waits for all processors (`expand_files` calls `synchronize_rcu`): some ten
-/// milliseconds in which nobody is accepted, in the middle of a burst.
+/// Makes the kernel allocate a large table of descriptors now. It also grows on demand, but in a process with several
+/// threads that waits for all processors (`expand_files` calls `synchronize_rcu`): about ten milliseconds without an
+/// accept, in the middle of a burst.
 fn make_table(descriptors: u64) {
     let last = descriptors.min(TABLE).saturating_sub(1);
-    // One of that number, for a moment. Without it things are slower, no more.
+    // A descriptor with that number, closed at once. If this fails, the server is only slower.
     let _ = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), i32::try_from(last).unwrap_or(0));
 }
 
-/// Looks at the number of a new descriptor, and raises the limit when half of it is used. Says whether it was
-/// raised now.
+/// Raises the limit if the number of a new descriptor shows that half of it is used. Returns whether it was raised.
 pub fn note(descriptor: impl AsFd) -> bool {
     LIMIT.get().is_some_and(|limit| limit.is_half_used(descriptor) && limit.raise())
 }
 
-/// There is no descriptor left: raises the limit. Says whether it was raised now.
+/// Raises the limit after descriptors ran out. Returns whether it was raised.
 pub fn exhausted() -> bool {
     LIMIT.get().is_some_and(Limit::raise)
 }
 
-/// To be asked right before a program is started.
+/// Must be called right before a program is started.
 pub fn start() -> Start {
     let Some(limit) = LIMIT.get() else { return Start::Direct(Direct(None)) };
-    // Either this sees that it is to be raised, or who raises it sees this (hence `SeqCst`, on both sides).
+    // Either this thread sees `wanted`, or the thread that raises the limit sees `direct` (hence `SeqCst` in both).
     limit.direct.fetch_add(1, Ordering::SeqCst);
     let direct = Direct(Some(limit));
     if limit.wanted.load(Ordering::SeqCst) {
@@ -116,7 +115,7 @@ impl Limit {
         }
         self.wanted.store(true, Ordering::SeqCst);
         if self.direct.load(Ordering::SeqCst) > 0 {
-            // The last of them raises it.
+            // The last `Direct` that is dropped raises it.
             return false;
         }
         let Rlimit { maximum, .. } = self.started_with;

@@ -1,13 +1,13 @@
-//! Files that the kernel makes up when they are read: under /proc and /sys.
+//! Reads files of /proc and /sys.
 
 use std::io;
 
 use rustix::fs::{Mode, OFlags, open};
 
-/// All of such a file; what is no UTF-8, in the name of a process, is replaced.
+/// The whole file. Bytes that are not UTF-8, as in the name of a process, are replaced.
 pub fn read(path: &str) -> io::Result<String> {
     let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    // They say that they are empty, so that std would begin with 32 bytes and read a dozen times.
+    // The size of these files is shown as 0, so std would begin with 32 bytes and read a dozen times.
     let mut piece = [0; 2048];
     let mut bytes = Vec::new();
     loop {

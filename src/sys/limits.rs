@@ -1,4 +1,4 @@
-//! What this system lets one process hold: descriptors, threads, memory maps.
+//! The system's limits for one process: descriptors, threads, memory maps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,18 +7,17 @@ use rustix::process::Resource;
 
 use super::kernel;
 
-/// Memory maps that one thread takes: stack, guard, signal stack and its guard; one to spare, for its share of
-/// the maps that the allocator makes for several buffers at once.
+/// Memory maps of one thread: stack, guard, signal stack and its guard; one more for its share of the maps that the
+/// allocator makes for several buffers together.
 const MAPS_PER_THREAD: u64 = 5;
 
-/// Descriptors kept back for standard streams, listeners, the log and static files.
+/// Descriptors reserved for standard streams, listeners, the log and static files.
 const RESERVED_DESCRIPTORS: u64 = 32;
 
-/// Threads kept back for everything that is not a connection, the four that run already included.
+/// Threads reserved for everything but connections, including the four that are already running.
 const RESERVED_THREADS: u64 = 20;
 
-/// How many connections, of one thread and one descriptor each, this process can hold, and what
-/// stops it there.
+/// How many connections, with a thread and a descriptor each, this process can have, and the limit that is lowest.
 pub fn connections(descriptors: u64) -> (usize, &'static str) {
     let threads = |limit: u64| limit.saturating_sub(RESERVED_THREADS);
     let processes = rustix::process::getrlimit(Resource::Nproc).current.unwrap_or(u64::MAX);
@@ -34,7 +33,7 @@ pub fn connections(descriptors: u64) -> (usize, &'static str) {
     (usize::try_from(limit).unwrap_or(usize::MAX).max(1), reason)
 }
 
-/// `pids.max` of the control group (version 2) that this process is in, or of one above it.
+/// The lowest `pids.max` of the control group (version 2) of this process and of those above it.
 fn cgroup_pids() -> Option<u64> {
     let own = kernel::read("/proc/self/cgroup").ok()?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -51,19 +50,18 @@ fn cgroup_pids() -> Option<u64> {
     least
 }
 
-/// How many memory maps there are.
 fn memory_maps() -> u64 {
     number("/proc/sys/vm/max_map_count").unwrap_or(65_530)
 }
 
-/// The memory maps of this process. Where the system has none left, std cannot map the signal
-/// stack of a new thread and the allocator no memory, and either ends the process: so it does not come to that.
+/// Counts the memory maps of this process, so that they never run out: without one, std cannot map the signal stack of
+/// a new thread and the allocator gets no memory, and each of these ends the process.
 #[derive(Debug)]
 pub struct Maps {
     left: AtomicU64,
 }
 
-/// Some of them; given back when dropped.
+/// Reserved maps; released when dropped.
 #[derive(Debug)]
 pub struct MapGuard {
     maps: Arc<Maps>,
@@ -71,22 +69,22 @@ pub struct MapGuard {
 }
 
 impl Maps {
-    /// All that the system allows.
+    /// As many as the system allows.
     pub fn all() -> Arc<Self> {
         Arc::new(Self { left: AtomicU64::new(memory_maps()) })
     }
 
-    /// For so many threads.
+    /// Enough for this number of threads.
     pub fn of(threads: u64) -> Arc<Self> {
         Arc::new(Self { left: AtomicU64::new(threads * MAPS_PER_THREAD) })
     }
 
-    /// Maps for so many threads, if they are there.
+    /// Reserves maps for this number of threads, if there are enough.
     pub fn reserve(self: &Arc<Self>, threads: u64) -> Option<MapGuard> {
         self.reserve_maps(threads * MAPS_PER_THREAD)
     }
 
-    /// So many maps, if they are there: for buffers so large that the allocator gives each a map of its own.
+    /// Reserves this number of maps, if there are enough. For buffers so large that each gets a map of its own.
     pub fn reserve_maps(self: &Arc<Self>, held: u64) -> Option<MapGuard> {
         let take = |left: u64| left.checked_sub(held);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
@@ -100,7 +98,7 @@ impl Drop for MapGuard {
     }
 }
 
-/// The number in a file of one number; `None` for `max` and for no such file.
+/// The number in a file; `None` for `max` or if there is no such file.
 fn number(path: &str) -> Option<u64> {
     kernel::read(path).ok()?.trim().parse().ok()
 }

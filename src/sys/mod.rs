@@ -21,13 +21,13 @@ pub mod threads;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks, also after a thread panicked with the lock held: what our mutexes guard is consistent at
-/// every point where a panic could come, and one bad connection must not end the others.
+/// Locks even if a thread panicked while it held the lock: the data is consistent wherever a panic can happen, and an
+/// error in one connection must not end the others.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks again and again until a condition holds, for what the system sends no event about.
+/// Polls until a condition holds, where the system sends no event.
 #[cfg(test)]
 fn tests_wait(mut condition: impl FnMut() -> bool) {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -37,7 +37,7 @@ fn tests_wait(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The words for an error, without the number that std puts behind them: `(os error 2)` tells a reader nothing.
+/// The text of an error without the ` (os error 2)` that std adds.
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let number = error.raw_os_error().map(|number| format!(" (os error {number})"));

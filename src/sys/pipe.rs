@@ -3,25 +3,25 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a pipe holds, in bytes, when it is new (pipe(7)).
+/// The capacity of a new pipe, in bytes (pipe(7)).
 pub const PIPE: usize = 64 * 1024;
 
-/// What one holds that has been widened.
+/// The capacity of a widened pipe.
 pub const PIPE_WIDE: usize = 128 * 1024;
 
-/// How many pipes are wide at a time. What the pipes of one user hold in all is limited, 64 MiB by default
-/// (`pipe-user-pages-soft`): whoever uses that up gets pipes of two pages from then on, in every program.
+/// The largest number of wide pipes. The system limits the total capacity of a user's pipes, to 64 MiB by default
+/// (`pipe-user-pages-soft`); beyond that, new pipes of the user's programs have only two pages.
 const MAX_WIDE: usize = 64;
 
 static WIDE: AtomicUsize = AtomicUsize::new(0);
 
-/// Says that a pipe is wide, until it is dropped.
+/// Counts a pipe as wide until it is dropped.
 #[derive(Debug)]
 pub struct Wide(());
 
-/// Has a pipe hold more. For one that was full: a message of [`PIPE`] bytes does not fit into a new one with
-/// its line's end, and costs each side twice the calls. Not before, and not every one: see `MAX_WIDE`. Where
-/// that is used up (EPERM), and where this is no pipe, all stays as it is.
+/// Increases the capacity of a pipe that was full: a message of [`PIPE`] bytes with its newline does not fit into a new
+/// pipe and takes twice the system calls on each side. Does nothing if the limit is reached (`MAX_WIDE`, EPERM) or
+/// this is not a pipe.
 pub fn widen(pipe: impl AsFd) -> Option<Wide> {
     let more = |wide: usize| (wide < MAX_WIDE).then_some(wide + 1);
     WIDE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;

@@ -1,4 +1,4 @@
-//! `poll` with a deadline that survives signals, and the eventfd that wakes it.
+//! `poll` with a deadline, and an eventfd that wakes it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,8 +8,8 @@ use rustix::io::Errno;
 
 use super::deadline::Deadline;
 
-/// Waits until one of `fds` is ready or the deadline has passed; says how many are ready.
-/// A signal does not end the wait: what is left of the deadline is waited again (EINTR, poll(2)).
+/// Waits until one of `fds` is ready or the deadline has passed; returns how many are ready. A signal (EINTR, poll(2))
+/// does not end the wait.
 pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<usize> {
     loop {
         let left = deadline.left().map(|left| Timespec {
@@ -23,28 +23,27 @@ pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<usize> {
     }
 }
 
-/// Waits for one descriptor; says whether it is ready (or broken: the next call will tell).
+/// Waits for one descriptor; returns whether it is ready or has an error, which the next call on it reports.
 pub fn ready(fd: BorrowedFd<'_>, wanted: PollFlags, deadline: Deadline) -> io::Result<bool> {
     let mut fds = [PollFd::from_borrowed_fd(fd, wanted)];
     Ok(poll(&mut fds, deadline)? > 0)
 }
 
-/// Wakes a thread that sits in `poll`: an eventfd, non-blocking, close-on-exec.
+/// Wakes a thread that waits in `poll`: an eventfd, non-blocking, close-on-exec.
 #[derive(Debug)]
 pub struct Waker(OwnedFd);
 
 impl Waker {
-    /// A new one, not yet rung.
     pub fn new() -> io::Result<Self> {
         Ok(Self(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
     }
 
-    /// Makes the descriptor readable. Cannot block: a full counter (EAGAIN) is readable already.
+    /// Makes the descriptor readable. Never blocks: if the counter is full (EAGAIN), it is readable already.
     pub fn wake(&self) {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Takes all rings back. Call it *before* looking at what the ring was about.
+    /// Makes it unreadable again. Must be called *before* the state that it announces is read.
     pub fn drain(&self) {
         let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
     }

@@ -17,16 +17,13 @@ use super::poll::ready;
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// With this status.
     Status(i32),
-    /// By this signal.
     Signal(i32),
-    /// Nobody knows: it could not be waited for.
+    /// It could not be waited for.
     Unknown,
 }
 
 impl Exit {
-    /// Whether it ended well.
     pub fn success(self) -> bool {
         self == Self::Status(0)
     }
@@ -51,25 +48,24 @@ impl fmt::Display for Exit {
     }
 }
 
-/// A child process: its number, which is also its process group's, and a descriptor that becomes
-/// readable when it ends.
+/// A child process: its id, which is also that of its process group, and a descriptor that becomes readable when it
+/// ends.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
     fd: OwnedFd,
-    /// Locked while a signal is sent: afterwards its number can be anybody's.
+    /// Locked while a signal is sent: once it is reaped, its id can belong to another process.
     reaped: Mutex<bool>,
 }
 
-/// All processes that have not been reaped: for the last act of the server.
+/// All processes that have not been reaped, for the end of the server.
 #[derive(Debug, Default)]
 pub struct Processes(Mutex<Vec<Weak<Process>>>);
 
 impl Processes {
-    /// Takes note of a process.
     pub fn add(&self, process: &Arc<Process>) {
         let mut all = lock(&self.0);
-        // Those that are gone are forgotten before there would have to be more room for them.
+        // Processes that are gone are removed before the vector would have to grow.
         if all.len() == all.capacity() {
             all.retain(|process| process.strong_count() > 0);
         }
@@ -87,18 +83,18 @@ impl Processes {
         all.iter().filter(|process| !*lock(&process.reaped)).count()
     }
 
-    /// KILL to the process group of each. Says how many have not been reaped.
+    /// Sends KILL to the process group of each. Returns how many have not been reaped.
     pub fn kill(&self) -> usize {
         let all: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
         all.iter().filter(|process| process.signal_group(Signal::KILL)).count()
     }
 }
 
-/// How long a dropped process is waited for after KILL.
+/// How long to wait, after KILL, for a process that is dropped.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 impl Process {
-    /// Takes charge of a child that has not been reaped.
+    /// Opens a child that has not been reaped.
     pub fn open(pid: u32) -> io::Result<Self> {
         let pid = i32::try_from(pid)
             .ok()
@@ -111,22 +107,21 @@ impl Process {
         })
     }
 
-    /// Its number.
     pub fn id(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// The user it runs as now (its effective user id, proc(5)); `None` where that cannot be known.
+    /// Its current effective user id (proc(5)); `None` if unknown.
     pub fn user(&self) -> Option<u32> {
         rustix::fs::stat(format!("/proc/{}", self.id())).ok().map(|directory| directory.st_uid)
     }
 
-    /// How it ended, if it has, *without* reaping it: its number, and its group's, stay taken.
+    /// How it ended, if it has, *without* reaping it: its id and that of its group stay in use.
     pub fn exited(&self) -> Option<Exit> {
         self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
 
-    /// Reaps it if it has ended. From then on its number can be anybody's, and nothing is signalled any more.
+    /// Reaps it if it has ended. After that its id can belong to another process, so no more signals are sent.
     pub fn reap(&self) -> Option<Exit> {
         let mut reaped = lock(&self.reaped);
         let exit = self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
@@ -134,15 +129,15 @@ impl Process {
         exit
     }
 
-    /// Sends a signal to the whole process group, unless the process has been reaped; says whether it has not.
+    /// Sends a signal to the process group, unless the process has been reaped. Returns whether it was sent.
     pub fn signal_group(&self, signal: Signal) -> bool {
         let reaped = lock(&self.reaped);
         if *reaped {
             return false;
         }
-        // ESRCH: nobody left. EPERM: a set-user-id member; the rest got it (kill(2)).
+        // ESRCH: the group is empty. EPERM: a set-user-id member; the others got the signal (kill(2)).
         let _ = rustix::process::kill_process_group(self.pid, signal);
-        // It may have left its group for another one of its session.
+        // The process may have moved to another group of its session.
         if rustix::process::getpgid(Some(self.pid)).is_ok_and(|group| group != self.pid) {
             let _ = rustix::process::pidfd_send_signal(&self.fd, signal);
         }
@@ -157,7 +152,7 @@ impl Process {
                 (None, None) => Exit::Unknown,
             }),
             Ok(None) => None,
-            // ECHILD: somebody else reaped it.
+            // ECHILD: it was reaped elsewhere.
             Err(_) => Some(Exit::Unknown),
         }
     }
@@ -170,7 +165,7 @@ impl AsFd for Process {
 }
 
 impl Drop for Process {
-    /// Nobody is left to look after it: it is killed with its group, and reaped.
+    /// Kills it with its group, and reaps it.
     fn drop(&mut self) {
         if self.signal_group(Signal::KILL) {
             let _ = ready(self.fd.as_fd(), PollFlags::IN, Deadline::after(LAST_WAIT));
@@ -179,8 +174,7 @@ impl Drop for Process {
     }
 }
 
-/// Whether this process ignores a signal. What it was started with is what a program hands on to those it
-/// starts (execve(2)).
+/// Whether this process ignores a signal. An ignored signal stays ignored in the programs that it starts (execve(2)).
 pub fn is_ignored(signal: Signal) -> bool {
     let status = kernel::read("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -188,8 +182,8 @@ pub fn is_ignored(signal: Signal) -> bool {
     mask >> (signal.as_raw() - 1) & 1 == 1
 }
 
-/// Whether this process was started with SIGCHLD ignored. The kernel reaps children by itself then
-/// (sigaction(2)): nobody learns how they ended, and their numbers are somebody else's at once.
+/// Whether this process was started with SIGCHLD ignored. Then the kernel reaps children itself (sigaction(2)): their
+/// exit status is lost, and their ids can be reused at once.
 pub fn children_are_reaped_unseen() -> bool {
     is_ignored(Signal::CHILD)
 }

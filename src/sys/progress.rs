@@ -1,18 +1,18 @@
 //! Whether a peer takes the bytes that it is owed: it may neither stall nor take fewer than [`MIN_RATE`]. Pure: the
 //! caller says what time it is and how much the peer has taken.
 //!
-//! What a peer has taken is what its kernel has acknowledged, not what left our queue. `poll` is no measure
-//! either: Linux calls a socket writable only when a third of its buffer is free (`sk_stream_is_writeable`),
-//! which at 100 kB/s is every eight seconds. So a caller tries again every [`TRY_AGAIN`], whatever `poll` says.
+//! Bytes are taken when the peer's kernel has acknowledged them, not when they have left our queue. `poll` is no
+//! measure either: Linux reports a socket as writable only when a third of its buffer is free
+//! (`sk_stream_is_writeable`), at 100 kB/s every eight seconds. So callers try again every [`TRY_AGAIN`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How often a slow peer is written to, whether or not `poll` says that it is time.
+/// How often to write to a slow peer, whether or not `poll` reports it as writable.
 pub const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// A caller that has not looked at a peer for longer than this was standing still itself (a paused machine, a
-/// slow disk), and the peer is not blamed for it.
+/// After a longer pause between two notes, this process itself did not run (a paused machine, a slow disk). That time
+/// does not count against the peer.
 const MAX_GAP: Duration = Duration::from_secs(2);
 
 /// How long a peer may take nothing of what it is owed.
@@ -38,7 +38,7 @@ pub fn end_timeout(idle: Duration, owed: u64) -> Duration {
 /// How a peer takes what it is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// It takes what it is owed, or has had too little time to tell.
+    /// Fast enough, or it is too early to know.
     TakesEnough,
     /// It has taken nothing for too long.
     Stalled,
@@ -51,12 +51,12 @@ pub enum Pace {
 pub struct Progress {
     /// When it last took something, or began to be owed something.
     moved: Option<Instant>,
-    /// How much it had taken at which time, oldest first, a step or more apart. The first one is the only
-    /// one that is older than the window, or is when it began to be owed something.
+    /// Times and the bytes taken by then, oldest first, at least a step apart. Only the first may be older than the
+    /// window.
     marks: VecDeque<(Instant, u64)>,
-    /// How much it has taken, and when that was last looked at.
+    /// The bytes taken, and the time of the last note.
     taken: u64,
-    looked: Option<Instant>,
+    noted: Option<Instant>,
 }
 
 impl Progress {
@@ -64,13 +64,13 @@ impl Progress {
     /// The first call starts the clocks. A smaller number than the last one is taken for the last one.
     /// To be called every [`TRY_AGAIN`]: of a longer pause only that much counts.
     pub fn note(&mut self, now: Instant, taken: u64) {
-        let paused = self.looked.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let paused = self.noted.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         if paused > MAX_GAP {
             let standing = paused.saturating_sub(TRY_AGAIN);
             self.moved = self.moved.map(|at| at + standing);
             self.marks.iter_mut().for_each(|(at, _)| *at += standing);
         }
-        self.looked = Some(now);
+        self.noted = Some(now);
         if self.moved.is_none() {
             (self.moved, self.taken) = (Some(now), taken);
             self.marks.push_back((now, taken));
@@ -86,13 +86,13 @@ impl Progress {
         }
     }
 
-    /// The peer is owed nothing: the clocks stand still until the next [`Progress::note`].
+    /// Nothing is queued for the peer: the clocks stop until the next [`Progress::note`].
     pub fn rest(&mut self) {
-        (self.moved, self.looked) = (None, None);
+        (self.moved, self.noted) = (None, None);
         self.marks.clear();
     }
 
-    /// How it does, at a time not before the last note.
+    /// The state at `now`, which must not be before the last note.
     pub fn verdict(&self, now: Instant) -> Pace {
         let (Some(moved), Some(&(since, had))) = (self.moved, self.marks.front()) else {
             return Pace::TakesEnough;
@@ -225,17 +225,17 @@ mod tests {
         let began = Instant::now();
         let mut progress = Progress::default();
         let mut now = began;
-        let mut look_after = |progress: &mut Progress, pause: u64, taken| {
+        let mut note_after = |progress: &mut Progress, pause: u64, taken| {
             now += Duration::from_millis(pause);
             progress.note(now, taken);
             progress.verdict(now)
         };
-        look_after(&mut progress, 0, 0);
-        assert_eq!(look_after(&mut progress, 300_000, 0), Pace::TakesEnough, "a machine was paused");
-        assert_eq!(look_after(&mut progress, 300_000, 1), Pace::TakesEnough, "twice");
+        note_after(&mut progress, 0, 0);
+        assert_eq!(note_after(&mut progress, 300_000, 0), Pace::TakesEnough, "a machine was paused");
+        assert_eq!(note_after(&mut progress, 300_000, 1), Pace::TakesEnough, "twice");
         for _ in 0..19 {
-            assert_eq!(look_after(&mut progress, 500, 1), Pace::TakesEnough);
+            assert_eq!(note_after(&mut progress, 500, 1), Pace::TakesEnough);
         }
-        assert_eq!(look_after(&mut progress, 500, 1), Pace::Stalled, "what it is looked at counts");
+        assert_eq!(note_after(&mut progress, 500, 1), Pace::Stalled, "the pauses between notes count");
     }
 }

@@ -1,4 +1,4 @@
-//! The signals that end the server, and those that must not.
+//! The signals that end the server, and those that have no effect.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -13,39 +13,37 @@ use super::lock;
 use super::process::is_ignored;
 use super::threads::thread;
 
-/// Their default action would end the server without a word. The last one comes with a log file that
-/// has reached `ulimit -f`.
+/// Their default action would end the server silently. The last one is sent when a log file reaches `ulimit -f`.
 const WITHOUT_EFFECT: [i32; 3] = [SIGUSR1, SIGUSR2, SIGXFSZ];
 
-/// Stack of the thread that takes signals, in bytes.
+/// Stack of the signal thread, in bytes.
 const STACK: usize = 64 * 1024;
 
-/// The signals that have asked the server to end, so far.
+/// The signals received so far that end the server.
 #[derive(Debug)]
 pub struct EndSignals {
-    came: Mutex<Came>,
-    /// Rung when one has come.
+    received: Mutex<Received>,
+    /// Rung for each signal.
     changed: Arc<Bell>,
 }
 
 #[derive(Debug, Default)]
-struct Came {
+struct Received {
     number: usize,
     first: Option<&'static str>,
     last: Option<&'static str>,
 }
 
 impl EndSignals {
-    /// Takes INT, TERM, QUIT and HUP from here on, and rings for each. HUP is left ignored where it was
-    /// ignored at the start, which is what nohup(1) does.
+    /// Handles INT, TERM, QUIT and HUP from now on. HUP stays ignored if it was ignored at the start, as by nohup(1).
     pub fn take(changed: Arc<Bell>) -> io::Result<Arc<Self>> {
-        let signals = Arc::new(Self { came: Mutex::default(), changed });
+        let signals = Arc::new(Self { received: Mutex::default(), changed });
         let mut taken = vec![SIGTERM, SIGQUIT];
         if !is_ignored(Signal::HUP) {
             taken.push(SIGHUP);
         }
         for signal in WITHOUT_EFFECT {
-            // Caught, not ignored: what is ignored stays so in the programs (execve(2)).
+            // Caught, not ignored: an ignored signal would stay ignored in the programs (execve(2)).
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
         }
         let mut incoming = Signals::new(taken)?;
@@ -65,27 +63,24 @@ impl EndSignals {
     }
 
     fn add(&self, name: &'static str) {
-        let mut came = lock(&self.came);
-        came.number += 1;
-        came.first.get_or_insert(name);
-        came.last = Some(name);
-        drop(came);
+        let mut received = lock(&self.received);
+        received.number += 1;
+        received.first.get_or_insert(name);
+        received.last = Some(name);
+        drop(received);
         self.changed.ring();
     }
 
-    /// How many have come.
     pub fn number(&self) -> usize {
-        lock(&self.came).number
+        lock(&self.received).number
     }
 
-    /// The one that came first, by name.
     pub fn first(&self) -> Option<&'static str> {
-        lock(&self.came).first
+        lock(&self.received).first
     }
 
-    /// The one that came last, by name.
     pub fn last(&self) -> Option<&'static str> {
-        lock(&self.came).last
+        lock(&self.received).last
     }
 }
 

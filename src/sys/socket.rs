@@ -1,4 +1,4 @@
-//! Sockets: sending without blocking, receiving under a deadline, the careful end of a stream.
+//! Sockets: sending without blocking, receiving with a deadline, closing without a reset.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,7 +13,7 @@ use super::poll::ready;
 use super::progress::{TRY_AGAIN, end_timeout};
 use super::tcp::unacknowledged;
 
-/// Sends what the kernel takes at once, never blocking, never raising SIGPIPE.
+/// Sends what the kernel takes at once. Never blocks and never raises SIGPIPE.
 pub fn send_now(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     loop {
@@ -28,10 +28,10 @@ pub fn send_now(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Result<usize, Err
     }
 }
 
-/// Receives into `buffer`, waiting until the deadline.
+/// Receives into `buffer`; waits until the deadline.
 ///
 /// # Errors
-/// `TimedOut` when the deadline passed; the system's otherwise. `Ok(0)` is the end of the stream.
+/// `TimedOut` if the deadline passed, or an error of the system. `Ok(0)` is the end of the stream.
 pub fn recv_by(fd: BorrowedFd<'_>, buffer: &mut [u8], deadline: Deadline) -> io::Result<usize> {
     loop {
         match rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT) {
@@ -51,8 +51,8 @@ pub fn recv_by(fd: BorrowedFd<'_>, buffer: &mut [u8], deadline: Deadline) -> io:
 /// that what was sent arrives: closing with bytes unread would send a reset, and that may overtake, at the peer, what
 /// it has not read yet (RFC 1122 §4.2.2.13).
 ///
-/// On a slow link much of what was sent may be on its way still: as long as the peer's kernel goes on to
-/// acknowledge it, the time begins anew. With no time at all, or once `hurries` says so, it is left to the kernel.
+/// On a slow link much may still be on its way: whenever the peer's kernel acknowledges more, the time starts again.
+/// Without time, or once `hurries` returns true, the rest is left to the kernel.
 pub fn read_to_end(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize, hurries: impl Fn() -> bool) {
     let started = Instant::now();
     let mut owed = None;
@@ -77,13 +77,12 @@ pub fn read_to_end(fd: BorrowedFd<'_>, time: Duration, mut bytes: usize, hurries
     }
 }
 
-/// Wakes a thread that sits in a blocking read of this socket: its read ends as if the peer had
-/// finished. What goes out is not touched.
+/// Wakes a thread that waits in a read of this socket: the read returns the end of the stream. Writing still works.
 pub fn wake_reader(fd: impl AsFd) {
     let _ = rustix::net::shutdown(fd, Shutdown::Read);
 }
 
-/// Makes the last close of this socket a reset: what is unsent is thrown away (`SO_LINGER`, socket(7)).
+/// Makes the close of this socket a reset that discards unsent data (`SO_LINGER`, socket(7)).
 pub fn reset_on_close(fd: impl AsFd) {
     let _ = rustix::net::sockopt::set_socket_linger(fd, Some(Duration::ZERO));
 }

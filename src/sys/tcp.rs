@@ -1,8 +1,8 @@
-//! What the kernel knows of a TCP connection and does not tell by socket option without `unsafe`: asked over
-//! netlink (sock_diag(7)). One request and one answer, some microseconds; for decisions, not for the hot path.
+//! Information about TCP connections that no socket option gives without `unsafe`: from netlink (sock_diag(7)). A
+//! request takes some microseconds, so not for the hot path.
 //!
-//! Where netlink cannot be had (a seccomp filter, `RestrictAddressFamilies=`), `/proc/net/tcp` says who holds a
-//! socket; where that cannot be read either, the answers are `None`.
+//! Without netlink (a seccomp filter, `RestrictAddressFamilies=`) the owner of a socket is read from `/proc/net/tcp`. If
+//! that is not readable either, the answers are `None`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -16,7 +16,7 @@ use super::tcp_table::{self, Described};
 /// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h).
 const BY_FAMILY: u16 = 20;
 
-/// `NLM_F_REQUEST`, and `NLM_F_ROOT | NLM_F_MATCH` for all that match (linux/netlink.h).
+/// `NLM_F_REQUEST`, and `NLM_F_ROOT | NLM_F_MATCH` for all matches (linux/netlink.h).
 const REQUEST: u16 = 0x1;
 const DUMP: u16 = 0x300;
 
@@ -38,38 +38,37 @@ const V6_ONLY: u16 = 11;
 const HEADER: usize = 16;
 const MESSAGE: usize = 72;
 
-/// Bytes that may be read of one answer; a dump of the listeners on one port is far smaller.
+/// The largest answer in bytes; a dump of the listeners on one port is far smaller.
 const ANSWER: usize = 8 * 1024;
 
-/// Answers that are read for one dump at most.
+/// The largest number of answers in a dump.
 const ANSWERS: usize = 16;
 
-/// Bytes that were written to this connection and that the peer's kernel has not acknowledged; `None` where
-/// that cannot be known: not TCP, not connected any more, no netlink.
+/// Bytes written to this connection that the peer's kernel has not acknowledged; `None` if unknown: not TCP, no longer
+/// connected, no netlink.
 pub fn unacknowledged(socket: impl AsFd) -> Option<u64> {
     let local = SocketAddr::try_from(rustix::net::getsockname(&socket).ok()?).ok()?;
     let peer = SocketAddr::try_from(rustix::net::getpeername(&socket).ok()??).ok()?;
     let answer = ask(&request(local, Some(peer), 0), false)?;
-    // For a connection that is gone the kernel describes who listens there.
+    // If the connection is gone, the kernel describes the listener.
     answer.first().filter(|socket| socket.state != LISTEN).map(|socket| u64::from(socket.unacknowledged))
 }
 
-/// The sockets that listen on a TCP port where a connection to 127.0.0.1 could reach them; `None` where that
-/// cannot be known.
+/// The sockets that listen on a TCP port and that a connection to 127.0.0.1 can reach; `None` if unknown.
 pub fn listeners_on_loopback(port: u16) -> Option<Vec<Owner>> {
     let listen = |socket: &&Described| socket.state == LISTEN;
     Some(on_loopback(port, 1 << LISTEN)?.iter().filter(listen).map(|socket| socket.owner()).collect())
 }
 
-/// Whether this port of 127.0.0.1 is taken by connections that no process has a descriptor of, such as those in
-/// TIME_WAIT, and by nothing else; `None` where that cannot be known. Linux tells of sockets that are bound and
-/// neither listen nor are connected since version 6.8, and only over netlink.
+/// Whether this port of 127.0.0.1 is in use only by connections without a process, such as those in TIME_WAIT; `None` if
+/// unknown. Linux lists sockets that are bound but neither listen nor are connected since version 6.8, and only over
+/// netlink.
 pub fn only_closed_connections(port: u16) -> Option<bool> {
     let found = on_loopback(port, u32::MAX)?;
     Some(!found.is_empty() && found.iter().all(|socket| socket.inode == 0 && socket.state != LISTEN))
 }
 
-/// Whose socket is at the other end of a connection within this machine; `None` if there is none any more.
+/// The owner of the other end of a connection within this machine; `None` if it is gone.
 pub fn peer_owner(socket: impl AsFd) -> Option<Owner> {
     let local = SocketAddr::try_from(rustix::net::getsockname(&socket).ok()?).ok()?;
     let peer = SocketAddr::try_from(rustix::net::getpeername(&socket).ok()??).ok()?;
@@ -83,7 +82,7 @@ pub fn peer_owner(socket: impl AsFd) -> Option<Owner> {
     found.iter().find(other_end).map(|socket| socket.owner())
 }
 
-/// The sockets in these states on a port where they are in the way of a program on 127.0.0.1.
+/// The sockets in these states on a port that prevent a program from using it on 127.0.0.1.
 fn on_loopback(port: u16, states: u32) -> Option<Vec<Described>> {
     let dump = |any: IpAddr| ask(&request((any, port).into(), None, states), true);
     let dumped = dump(Ipv4Addr::UNSPECIFIED.into())
@@ -93,14 +92,14 @@ fn on_loopback(port: u16, states: u32) -> Option<Vec<Described>> {
     Some(found)
 }
 
-/// `struct inet_diag_req_v2` behind its header: one connection, or all sockets on a port in these states.
+/// Header and `struct inet_diag_req_v2`: for one connection, or for all sockets on a port in these states.
 fn request(local: SocketAddr, peer: Option<SocketAddr>, states: u32) -> Vec<u8> {
     let flags = if peer.is_some() { REQUEST } else { REQUEST | DUMP };
     let mut bytes = Vec::with_capacity(HEADER + 56);
     bytes.extend_from_slice(&((HEADER + 56) as u32).to_ne_bytes());
     bytes.extend_from_slice(&BY_FAMILY.to_ne_bytes());
     bytes.extend_from_slice(&flags.to_ne_bytes());
-    // Sequence number and port id: one request a socket.
+    // Sequence number and port id: 0, as each socket sends one request.
     bytes.extend_from_slice(&[0; 8]);
     bytes.extend_from_slice(&[if local.is_ipv4() { INET } else { INET6 }, TCP, 0, 0]);
     bytes.extend_from_slice(&states.to_ne_bytes());
@@ -120,9 +119,8 @@ fn request(local: SocketAddr, peer: Option<SocketAddr>, states: u32) -> Vec<u8> 
     bytes
 }
 
-/// Sends a request, on a socket for it alone, and gives the sockets of its answers; all of them are there when
-/// the request was sent. Not in line, and nothing large on the stack: those who may ask are deep in threads with
-/// small stacks, of which each page that was touched once stays.
+/// Sends a request on a new socket and returns the sockets in the answers, which are there when the request was sent.
+/// Not inlined, and the buffer is on the heap: callers run on small stacks, and a page touched once stays resident.
 #[inline(never)]
 fn ask(request: &[u8], dump: bool) -> Option<Vec<Described>> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -137,18 +135,18 @@ fn ask(request: &[u8], dump: bool) -> Option<Vec<Described>> {
             return Some(found);
         }
     }
-    // More than is read: some of them are not known.
+    // More answers than are read: the list would be incomplete.
     None
 }
 
-/// Takes the sockets out of one datagram; says whether the answer ends with it, or `None` if it is an error.
+/// Reads the sockets of one datagram. Returns whether it is the last one, or `None` for an error.
 fn parse(mut bytes: &[u8], found: &mut Vec<Described>) -> Option<bool> {
     while bytes.len() >= HEADER {
         let length = word(bytes, 0)? as usize;
         let kind = u16::from_ne_bytes([bytes[4], bytes[5]]);
         let message = bytes.get(HEADER..length)?;
         match kind {
-            // With what went wrong, such as a kernel without tcp_diag.
+            // It contains the error, for example of a kernel without tcp_diag.
             DONE => return (word(message, 0)? == 0).then_some(true),
             BY_FAMILY if message.len() >= MESSAGE => found.push(Described {
                 state: message[1],
@@ -159,16 +157,16 @@ fn parse(mut bytes: &[u8], found: &mut Vec<Described>) -> Option<bool> {
                 inode: word(message, 68)?,
                 only_v6: has_flag(&message[MESSAGE..], V6_ONLY),
             }),
-            // NLMSG_ERROR: no such socket, or no such kind of request.
+            // NLMSG_ERROR: no such socket, or an unknown request.
             _ => return None,
         }
-        // Messages begin at multiples of four.
+        // Messages are aligned to four bytes.
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Some(false)
 }
 
-/// An address in a `struct inet_diag_msg`, its port and itself at these places.
+/// An address in a `struct inet_diag_msg`, with the offsets of port and address.
 fn address(message: &[u8], port: usize, at: usize) -> Option<SocketAddr> {
     let port = u16::from_be_bytes(message.get(port..port + 2)?.try_into().ok()?);
     let octets: [u8; 16] = message.get(at..at + 16)?.try_into().ok()?;
@@ -179,7 +177,7 @@ fn address(message: &[u8], port: usize, at: usize) -> Option<SocketAddr> {
     Some((address.to_canonical(), port).into())
 }
 
-/// Whether there is an attribute of this kind, of one byte that is not 0 (`struct nlattr`).
+/// Whether there is an attribute of this kind whose one byte is not 0 (`struct nlattr`).
 fn has_flag(mut attributes: &[u8], kind: u16) -> bool {
     while let [l0, l1, k0, k1, value, ..] = *attributes {
         if u16::from_ne_bytes([k0, k1]) == kind {
@@ -282,7 +280,7 @@ mod tests {
             let port = listener.local_addr().expect("address").port();
             let ours = TcpStream::connect(("127.0.0.1", port)).expect("connect");
             let waiting = peer_owner(&ours).expect("it waits");
-            assert_eq!(waiting.inode, 0, "nobody has it");
+            assert_eq!(waiting.inode, 0, "no process has it");
             let (theirs, _) = listener.accept().expect("accept");
             drop(listener);
             let accepted = peer_owner(&ours).expect("it is accepted");

@@ -1,5 +1,4 @@
-//! The TCP sockets of this machine as `/proc/net/tcp` and `/proc/net/tcp6` list them (proc(5)): for those who
-//! cannot ask over netlink.
+//! The TCP sockets of this machine from `/proc/net/tcp` and `/proc/net/tcp6` (proc(5)), for systems without netlink.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,12 +11,12 @@ pub(super) struct Described {
     pub(super) state: u8,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
-    /// Sent or queued, and not acknowledged.
+    /// Bytes that were sent or queued and are not acknowledged.
     pub(super) unacknowledged: u32,
     pub(super) user: u32,
-    /// 0 for a socket that no process has a descriptor of.
+    /// 0 if no process has a descriptor for it.
     pub(super) inode: u32,
-    /// It takes no connections to IPv4 addresses.
+    /// It accepts no connections over IPv4.
     pub(super) only_v6: bool,
 }
 
@@ -26,23 +25,23 @@ impl Described {
         Owner { user: self.user, inode: self.inode }
     }
 
-    /// Whether a connection to 127.0.0.1 could reach it, if it listens.
+    /// Whether a connection to 127.0.0.1 can reach it, if it listens.
     pub(super) fn is_on_loopback(&self) -> bool {
         let address = self.local.ip().to_canonical();
         !self.only_v6 && (address.is_unspecified() || address == IpAddr::from(Ipv4Addr::LOCALHOST))
     }
 }
 
-/// Whose socket it is, and which.
+/// A socket and its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// Who created it. For a connection that has not been accepted yet, or has been closed, some kernels say 0.
+    /// The user that created it. Some kernels show 0 for a connection that is not yet accepted or is closed.
     pub user: u32,
-    /// The number of the open socket, which no other one has; 0 if no process has a descriptor of it.
+    /// The unique number of the open socket; 0 if no process has a descriptor for it.
     pub inode: u32,
 }
 
-/// All of them; `None` where they cannot be read.
+/// All sockets; `None` if the table cannot be read.
 pub(super) fn read() -> Option<Vec<Described>> {
     let mut found = parse(&kernel::read("/proc/net/tcp").ok()?)?;
     match kernel::read("/proc/net/tcp6") {
@@ -54,7 +53,7 @@ pub(super) fn read() -> Option<Vec<Described>> {
     Some(found)
 }
 
-/// One socket a line, behind a line of titles; `None` if a line is not understood.
+/// A line of titles, then a line for each socket; `None` if a line is not understood.
 fn parse(text: &str) -> Option<Vec<Described>> {
     text.lines().skip(1).map(line).collect()
 }
@@ -64,17 +63,17 @@ fn line(line: &str) -> Option<Described> {
     let (local, peer) = (address(words.next()?)?, address(words.next()?)?);
     let state = u8::from_str_radix(words.next()?, 16).ok()?;
     let (sent, _) = words.next()?.split_once(':')?;
-    // Timer, and how often it was sent again.
+    // Skips the timer and the number of retransmissions.
     let mut words = words.skip(2);
     let user = words.next()?.parse().ok()?;
-    // What waits for an answer.
+    // Skips the number of unanswered probes.
     let inode = words.nth(1)?.parse().ok()?;
     let unacknowledged = u32::from_str_radix(sent, 16).ok()?;
-    // Whether it takes IPv4 as well is not told: it may.
+    // The table does not show whether it accepts IPv4 as well: assume that it does.
     Some(Described { state, local, peer, unacknowledged, user, inode, only_v6: false })
 }
 
-/// Words of four bytes in the order of this machine, and a port.
+/// An address in words of four bytes in native order, and a port.
 fn address(word: &str) -> Option<SocketAddr> {
     let (address, port) = word.split_once(':')?;
     let word =

@@ -1,5 +1,5 @@
-//! Threads with a name and a small stack. One that has done its work stays for a moment and does the next: to
-//! make a thread and to end it takes a dozen system calls, four of which lock the whole process's memory.
+//! Threads with a name and a small stack. A thread that has finished waits a moment for more work: to create and end a
+//! thread takes a dozen system calls, four of which lock the memory map of the whole process.
 
 use std::ffi::CString;
 use std::io;
@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::lock;
 
-/// How long a thread without work stays, and how many of them.
+/// How long an idle thread stays, and how many may be idle.
 const STAY: Duration = Duration::from_secs(1);
 const MAX_PARKED: usize = 32;
 
 type Body = Box<dyn FnOnce() + Send>;
 
-/// What a thread is to do.
 struct Work {
     name: String,
     body: Body,
@@ -30,7 +29,7 @@ struct Parked {
 
 static PARKED: Mutex<Vec<Arc<Parked>>> = Mutex::new(Vec::new());
 
-/// Starts a thread that somebody waits for in the end.
+/// Starts a thread that the caller can join.
 ///
 /// # Errors
 /// The system's, when it has no memory, no process number or no memory map left (EAGAIN).
@@ -38,7 +37,7 @@ pub fn thread(name: &str, stack: usize, body: impl FnOnce() + Send + 'static) ->
     spawn(name, stack, Box::new(body))
 }
 
-/// Has a thread do this, one that is there already if possible; nobody waits for it.
+/// Runs this in an idle thread, or in a new one. It cannot be joined.
 ///
 /// # Errors
 /// As [`thread`].
@@ -49,7 +48,7 @@ pub fn work(name: &str, stack: usize, body: impl FnOnce() + Send + 'static) -> i
 fn hand_over(work: Work, stack: usize) -> io::Result<()> {
     let parked = {
         let mut parked = lock(&PARKED);
-        // The one that came last: what it touched may still be in a cache.
+        // The one that became idle last: its memory may still be in a cache.
         parked.iter().rposition(|parked| parked.stack >= stack).map(|at| parked.remove(at))
     };
     if let Some(parked) = parked {
@@ -61,7 +60,7 @@ fn hand_over(work: Work, stack: usize) -> io::Result<()> {
     spawn(&name, stack, Box::new(move || serve(body, stack))).map(drop)
 }
 
-/// The body of a thread that stays. One that panics does not.
+/// The body of a thread that waits for more work. A panic ends it.
 fn serve(first: Body, stack: usize) {
     first();
     let own = Arc::new(Parked { stack, work: Mutex::new(None), filled: Condvar::new() });
@@ -72,7 +71,7 @@ fn serve(first: Body, stack: usize) {
 }
 
 impl Parked {
-    /// The next work, if any comes in time and there is a place to wait.
+    /// Waits for work; `None` if none comes in time or enough threads are idle.
     fn wait(self: &Arc<Self>) -> Option<Work> {
         {
             let mut parked = lock(&PARKED);
@@ -96,7 +95,7 @@ impl Parked {
                     return None;
                 }
                 drop(parked);
-                // Somebody has just taken this one off the list, and hands its work over.
+                // Another thread has just removed this one from the list and is about to give it work.
                 until += STAY;
                 work = lock(&self.work);
                 continue;
@@ -106,16 +105,16 @@ impl Parked {
     }
 }
 
-/// Seen in `ps -L` and `top -H`; if it fails, it is only a name.
+/// Sets the name that `ps -L` and `top -H` show. A failure is ignored.
 pub fn set_name(name: &str) {
     if let Ok(name) = CString::new(name) {
         let _ = rustix::thread::set_name(&name);
     }
 }
 
-/// All that std does around a thread's body is in the program once, not for each kind of thread anew.
+/// Takes a boxed body, so that std's code around it is compiled once.
 fn spawn(name: &str, stack: usize, body: Body) -> io::Result<JoinHandle<()>> {
-    // A NUL in a thread's name would be a panic; a room's name cannot hold one, but prove it here.
+    // std panics at a NUL in the name. A room's name has none, but make sure.
     std::thread::Builder::new().name(name.replace('\0', "")).stack_size(stack).spawn(body)
 }
 
@@ -125,7 +124,7 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
-    fn a_thread_that_is_done_does_the_next_work_and_none_waits_for_another() {
+    fn an_idle_thread_does_the_next_work_and_busy_threads_share_none() {
         let begin = |hold: Option<mpsc::Receiver<()>>| {
             let (tell, told) = mpsc::channel();
             work("test", 64 * 1024, move || {
@@ -136,14 +135,14 @@ mod tests {
             told.recv_timeout(STAY * 10).expect("it runs")
         };
         let first = begin(None);
-        // It is on the list soon after it has said so, and leaves it after a second at the earliest.
+        // It joins the list of idle threads soon after this and stays for at least a second.
         let until = Instant::now() + STAY * 10;
         while begin(None) != first {
-            assert!(Instant::now() < until, "nobody takes the next work");
+            assert!(Instant::now() < until, "the idle thread did not take the next work");
         }
         let (release, hold): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel()).unzip();
         let ids: Vec<_> = hold.into_iter().map(|hold| begin(Some(hold))).collect();
-        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "each has a thread");
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "two share a thread");
         drop(release);
     }
 }
