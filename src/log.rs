@@ -122,7 +122,7 @@ impl Log {
         if bytes.fetch_add(held, Ordering::Relaxed) + held > BACKLOG {
             bytes.fetch_sub(held, Ordering::Relaxed);
             if dropped.fetch_add(1, Ordering::Relaxed) == 0 {
-                send(Line::Look);
+                send(Line::Wake);
             }
             return;
         }
@@ -132,7 +132,7 @@ impl Log {
             Repeat::Kept { instead, begins } => {
                 bytes.fetch_sub(instead.map_or(0, |line| line.capacity()), Ordering::Relaxed);
                 if begins {
-                    send(Line::Look);
+                    send(Line::Wake);
                 }
             }
         }

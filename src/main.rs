@@ -1,4 +1,4 @@
-//! The binary: a name and an exit status.
+//! The binary: runs the library and sets the exit status.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     }
     match cli::parse(std::env::args_os().skip(1), &Environment::new(std::env::vars_os())) {
         Ok(Action::Print(text)) => match std::io::stdout().write_all(text.as_bytes()) {
-            // Whoever reads has seen enough (`scalesocket --help | head`).
+            // The reader has closed the pipe (`scalesocket --help | head`).
             Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => fail(&reason(&e), 1),
             _ => ExitCode::SUCCESS,
         },
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &dyn Display, status: u8) -> ExitCode {
-    // If even standard error is gone, the status still speaks.
+    // If standard error is closed, only the status remains.
     let _ = writeln!(std::io::stderr(), "scalesocket: {error}");
     ExitCode::from(status)
 }

@@ -1,4 +1,4 @@
-//! Which room a request is for, and how that room works. The only definition of a room's name. Pure.
+//! Which room a request is for, and the recipe of that room. The only definition of a room's name. Pure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,17 +9,16 @@ use crate::recipe::{Recipe, Share};
 /// The longest room name, in bytes.
 pub const MAX_ROOM_NAME: usize = 256;
 
-/// Names that no room can have: paths of the server, and what browsers and crawlers ask every host for.
+/// Names that no room can have: paths of the server, and files that browsers and crawlers request from every host.
 pub const RESERVED: [&str; 7] = ["api", "metrics", "health", "static", "upload", "robots.txt", "favicon.ico"];
 
-/// A room that a request is for.
 #[derive(Debug)]
 pub struct Target {
     pub room: Arc<str>,
     pub recipe: Arc<Recipe>,
 }
 
-/// Why a request is for no room. The text is for the client and for the log.
+/// Why a request names no room. The text is for the client and for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoRoom {
     /// The path does not begin with `--base`, which is this.
@@ -65,15 +64,12 @@ impl fmt::Display for NoRoom {
     }
 }
 
-/// What is behind `--base` in a path; empty if that is all.
+/// The rest of a path after `--base`, which may be empty.
 pub fn below<'p>(base: &str, path: &'p str) -> Option<&'p str> {
     path.strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with('/') || base.is_empty())
 }
 
-/// Whether a name can be a room's.
-///
-/// # Errors
-/// Why not.
+/// Checks whether a room can have this name.
 pub fn check_name(name: &str) -> Result<(), NoRoom> {
     if name.len() > MAX_ROOM_NAME {
         return Err(NoRoom::TooLong);
@@ -87,11 +83,8 @@ pub fn check_name(name: &str) -> Result<(), NoRoom> {
     Ok(())
 }
 
-/// The room that a path names: its first segment exactly as sent, not decoded; a trailing slash is ignored. With
-/// `--share client` or `server` it may be empty.
-///
-/// # Errors
-/// Why it names none.
+/// The room that a path names: its only segment, exactly as sent, not decoded; a trailing slash is ignored. With
+/// `--share=client` or `server` it may be empty.
 pub fn room<'p>(config: &'p Config, path: &'p str) -> Result<&'p str, NoRoom> {
     let base = &config.base;
     let Some(path) = below(base, path) else { return Err(NoRoom::OutsideBase(base.clone())) };
@@ -114,10 +107,7 @@ pub fn room<'p>(config: &'p Config, path: &'p str) -> Result<&'p str, NoRoom> {
     Ok(name)
 }
 
-/// How the room of this name works.
-///
-/// # Errors
-/// It is none of those there may be.
+/// The room of this name, if `--rooms` allows it.
 pub fn target(config: &Config, room: &str) -> Result<Target, NoRoom> {
     if config.rooms.as_ref().is_some_and(|rooms| !rooms.iter().any(|allowed| allowed == room)) {
         return Err(NoRoom::NotListed);
@@ -125,8 +115,8 @@ pub fn target(config: &Config, room: &str) -> Result<Target, NoRoom> {
     Ok(Target { room: room.into(), recipe: Arc::clone(&config.recipe) })
 }
 
-/// Whether a name or query can stand in a JSON template, a log line and a metrics label as it is.
-/// (That it is UTF-8 was proved when the head was parsed.)
+/// Whether a name or query can be used in a JSON template, a log line and a metrics label without escaping. (It is UTF-8:
+/// the parser of the head has checked that.)
 pub fn is_clean(text: &str) -> bool {
     !text.chars().any(|c| c.is_control() || matches!(c, ' ' | '"' | '\\'))
 }

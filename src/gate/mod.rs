@@ -1,6 +1,6 @@
-//! Who may come in: everything that is checked between a request for a room and its 101.
+//! The checks between a request for a room and its 101.
 //!
-//! A check is a pure file, its reasons in `refusal`, and a line in [`CHECKS`].
+//! A check is a pure file, a status and reason in `refusal`, and an entry in [`CHECKS`].
 
 pub mod origin;
 mod refusal;
@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::http::head::Head;
 use crate::slots::ConnectionSlot;
 
-/// A client that asks for a room, as the checks see it.
+/// The request that is checked.
 pub struct Visit<'a> {
     pub config: &'a Config,
     pub head: &'a Head,
@@ -21,22 +21,19 @@ pub struct Visit<'a> {
     pub slot: &'a ConnectionSlot,
 }
 
-/// A check may put right what a later one sees, such as the address of a client behind a proxy.
+/// A check may correct what later checks use, such as the address of a client behind a proxy.
 type Check = fn(&mut Visit<'_>) -> Result<(), Refusal>;
 
-/// In this order: address, proxy, origin, credentials, limits. The limits of rooms come after all of them, with the
-/// slot in the room: see [`Table::reserve`](crate::room::Table::reserve).
+/// In the order address, proxy, origin, credentials, limits. The limits of rooms are checked last, with the slot in the
+/// room: see [`Table::reserve`](crate::room::Table::reserve).
 const CHECKS: [Check; 2] = [|visit| Ok(origin::check(&visit.config.origin, visit.head)?), clients_of_address];
 
-/// Asks all checks.
-///
-/// # Errors
-/// What the first one that refuses says.
+/// Runs the checks; the first refusal counts.
 pub fn check(visit: &mut Visit<'_>) -> Result<(), Refusal> {
     CHECKS.iter().try_for_each(|check| check(visit))
 }
 
-/// Counts the client as one of its address. That is given back with its slot, or when it is refused later.
+/// Counts the client for its address, until its slot is dropped or a later check refuses it.
 fn clients_of_address(visit: &mut Visit<'_>) -> Result<(), Refusal> {
     match (visit.config.limits.address_clients, visit.peer) {
         (Some(most), Some(peer)) if !visit.slot.claim_address(peer.ip(), most) => {

@@ -1,7 +1,7 @@
-//! Which pages may connect: the check of `Origin` (RFC 6454, RFC 6455 §10.2). Pure.
+//! Which web pages may connect: the check of `Origin` (RFC 6454, RFC 6455 §10.2). Pure.
 //!
-//! A browser lets every page in the world open a websocket to every host, with the user's cookies
-//! and from inside the user's network; only the server can say no.
+//! A browser lets any page open a websocket to any host, with the user's cookies and from inside the user's network. Only
+//! the server can refuse it.
 
 use std::fmt;
 
@@ -12,15 +12,15 @@ use crate::http::head::Head;
 /// Why a page may not connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ForeignOrigin {
-    /// Its origin is not one of those that may; as it can be given to `--origin`.
+    /// This origin is not allowed; written as `--origin` takes it.
     Origin(String),
-    /// `Origin: null`: a page from a file, a sandbox or a data URL. Anybody can make one.
+    /// `Origin: null`: a page from a file, a sandbox or a data URL. Every attacker can make one.
     Null,
-    /// More than one `Origin`, or none that can be read.
+    /// More than one `Origin`, or one that is malformed.
     Unreadable,
 }
 
-/// The text for the log: what happened and what to do. Safe to copy into a shell.
+/// For the log: what happened and what to do. Safe to copy into a shell.
 impl fmt::Display for ForeignOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -31,7 +31,7 @@ impl fmt::Display for ForeignOrigin {
     }
 }
 
-/// Whether the page that asks may connect.
+/// Whether the page that sent the request may connect.
 pub fn check(allowed: &Origin, head: &Head) -> Result<(), ForeignOrigin> {
     if *allowed == Origin::Any || head.field("origin").is_none() {
         return Ok(());
@@ -42,25 +42,25 @@ pub fn check(allowed: &Origin, head: &Head) -> Result<(), ForeignOrigin> {
     }
     let origin =
         Pattern::parse(text).filter(|origin| origin.scheme.is_some()).ok_or(ForeignOrigin::Unreadable)?;
-    let welcome = match allowed {
+    let is_allowed = match allowed {
         Origin::Any => true,
         Origin::SameHost => head.host().is_some_and(|host| host.host == origin.authority.host),
         Origin::Listed(list) => {
             list.iter().filter_map(|entry| Pattern::parse(entry)).any(|entry| entry.admits(&origin))
         }
     };
-    if welcome { Ok(()) } else { Err(ForeignOrigin::Origin(origin.to_string())) }
+    if is_allowed { Ok(()) } else { Err(ForeignOrigin::Origin(origin.to_string())) }
 }
 
 /// Whether `--origin` takes it as an entry of its list.
 pub fn is_pattern(text: &str) -> bool {
-    // A page's origin may have these in its host, and an empty port.
+    // Only in the origin of a page these characters and an empty port are accepted.
     !text.contains(['%', '~'])
         && !text.ends_with(':')
         && Pattern::parse(text).is_some_and(|pattern| pattern.authority.port != Some(0))
 }
 
-/// An origin, or an entry of the list: a host, perhaps a port, perhaps a scheme.
+/// An origin, or an entry of `--origin`: a host, optionally with port and scheme.
 struct Pattern {
     scheme: Option<String>,
     authority: Authority,
@@ -83,14 +83,14 @@ impl Pattern {
         Some(Self { scheme: scheme.map(str::to_ascii_lowercase), authority: Authority::parse(authority)? })
     }
 
-    /// Whether an origin is one of those that this entry stands for.
+    /// Whether this entry allows an origin.
     fn admits(&self, origin: &Self) -> bool {
         (self.scheme.is_none() || self.scheme == origin.scheme)
             && (self.authority.port.is_none() || self.authority.port == origin.port())
             && self.authority.host == origin.authority.host
     }
 
-    /// The port: a browser leaves out the one that goes without saying (RFC 6454 §6.1).
+    /// The port; a browser leaves out the default one (RFC 6454 §6.1).
     fn port(&self) -> Option<u16> {
         self.authority.port.or(match self.scheme.as_deref() {
             Some("http" | "ws") => Some(80),

@@ -1,5 +1,5 @@
-//! What every refusal says, to the client and to the log, with its status and its counter. Each check has its own
-//! reasons; here they become responses.
+//! Refusals: the status, the counter and the texts for client and log. Each check has its own reasons; here they become
+//! responses.
 
 use std::time::Duration;
 
@@ -12,16 +12,15 @@ use crate::room::EntryError;
 use crate::site::NoRoom;
 use crate::slots::Full;
 
-/// How a connection or a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub status: u16,
     /// One line for the client: sentence case, no full stop.
     pub body: String,
-    /// The same for the log, where the operator has to know more than the client.
+    /// For the log, which may say more than the response.
     pub reason: String,
     pub count: Count,
-    /// When to come again.
+    /// For `Retry-After`.
     pub retry_after: Option<Duration>,
     field: Option<(&'static str, &'static str)>,
 }
@@ -32,28 +31,25 @@ impl Refusal {
         Self { status, reason: body.clone(), body, count, retry_after: None, field: None }
     }
 
-    /// For now: what was full may be free at once.
+    /// Temporary: there may be room again at any time.
     fn busy(text: impl Into<String>) -> Self {
         let retry_after = Some(Duration::from_secs(1));
         Self { retry_after, ..Self::new(503, text, Count::RefusedLimit) }
     }
 
-    /// Its address has as many clients as one may have.
     pub(super) fn address_is_full() -> Self {
         Self::new(429, "Too many clients from this address", Count::RefusedLimit)
     }
 
-    /// There is no thread for a connection.
     pub fn no_thread() -> Self {
         Self::busy("Out of threads")
     }
 
-    /// What came is no request; `None` if no answer is expected.
+    /// For a head that cannot be read; `None` if no response is expected.
     pub fn of_head(error: &HeadError) -> Option<Self> {
         Some(Self::new(error.status()?, error.to_string(), Count::RefusedBad))
     }
 
-    /// As a response.
     pub fn reply(&self) -> Reply {
         let reply = match self.retry_after {
             Some(time) => respond::refuse_for(self.status, &self.body, time),
@@ -97,7 +93,7 @@ impl From<BadRequest> for Refusal {
 
 impl From<ForeignOrigin> for Refusal {
     fn from(origin: ForeignOrigin) -> Self {
-        // Which origins may connect is for the operator to know.
+        // The client does not learn which origins are allowed.
         let body = "Origin not allowed".to_owned();
         Self { body, ..Self::new(403, origin.to_string(), Count::RefusedOrigin) }
     }

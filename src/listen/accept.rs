@@ -1,5 +1,5 @@
-//! The accept loop: one thread a listener, one thread a connection. It survives everything but the end of
-//! its listener: too many descriptors, no memory, no thread.
+//! The accept loop: one thread for each listener, one for each connection. It survives all errors but the loss of its
+//! listener: no descriptors, no memory, no threads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,19 +29,19 @@ use crate::sys::reason;
 use crate::sys::threads::{thread, work};
 use crate::ws::serve::serve;
 
-/// Stack of a connection's thread, in bytes; a test runs the deepest path on it in a debug build.
+/// Stack of a connection's thread, in bytes. A test runs the deepest path in a debug build.
 const STACK: usize = 64 * 1024;
 
 /// Stack of an accept thread, in bytes.
 const ACCEPT_STACK: usize = 64 * 1024;
 
-/// How long to accept nothing after descriptors or memory ran out.
-const BREATHER: Duration = Duration::from_millis(50);
+/// Pause after descriptors or memory ran out.
+const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a failure that goes on is logged.
+/// How often a repeated failure is logged.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
-/// An accept thread, and how to end it.
+/// A running accept thread.
 #[derive(Debug)]
 pub struct Acceptor {
     waker: Arc<Waker>,
@@ -49,8 +49,7 @@ pub struct Acceptor {
     over: Arc<AtomicBool>,
 }
 
-/// Says, when it is dropped, that an accept thread is over: its listener is gone, it was stopped, or it
-/// panicked.
+/// Announces, when it is dropped, the end of an accept thread: it was stopped, lost its listener or panicked.
 struct Over {
     over: Arc<AtomicBool>,
     changed: Arc<Bell>,
@@ -64,10 +63,10 @@ impl Drop for Over {
 }
 
 impl Acceptor {
-    /// Starts to accept; `changed` is rung when it is over.
+    /// Starts a thread; `changed` is rung when it ends.
     pub fn start(service: &Arc<Service>, listener: Listener, changed: &Arc<Bell>) -> io::Result<Self> {
-        // Small messages must not wait for each other's acknowledgement. Linux hands this on to each
-        // connection; a unix socket has no such thing.
+        // Small messages must not wait for an acknowledgement. Accepted connections inherit this on Linux; it fails on
+        // unix sockets, which do not need it.
         let _ = sockopt::set_tcp_nodelay(&listener.socket, true);
         let waker = Arc::new(Waker::new()?);
         let over = Arc::<AtomicBool>::default();
@@ -83,23 +82,25 @@ impl Acceptor {
         Ok(Self { waker, thread, over })
     }
 
-    /// Whether nothing is accepted here any more.
+    /// Whether the thread has ended.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Ends it: the listener is closed, a unix socket's file removed.
+    /// Ends the thread, closes the listener and removes the file of a unix socket.
     pub fn stop(self) {
         self.waker.wake();
-        // It waits for nothing but its poll, which has just been woken.
+        // It waits only in its poll, which was just woken.
         let _ = self.thread.join();
     }
 }
 
 /// What an accept thread does next.
-enum Go {
-    On,
-    Later,
+enum Next {
+    /// Wait for the next connection.
+    Poll,
+    /// Accept nothing for [`ERROR_PAUSE`].
+    Pause,
     End,
 }
 
@@ -108,7 +109,7 @@ struct Accept {
     listener: Listener,
     waker: Arc<Waker>,
     refusals: Refusals,
-    /// When a failure that goes on was last logged, and how often it came since.
+    /// When a failure was last logged, and how often it occurred since.
     failing: Option<(Instant, u64)>,
     _over: Over,
 }
@@ -125,31 +126,31 @@ impl Accept {
             let ready = match self.wait(resting, deadline.map_or(Deadline::NEVER, Deadline::at)) {
                 Ok(ready) => ready,
                 Err(e) => {
-                    // ENOMEM and the like.
-                    self.complain("cannot poll", &e);
-                    std::thread::sleep(BREATHER);
+                    // ENOMEM, for example.
+                    self.log_failure("cannot poll", &e);
+                    std::thread::sleep(ERROR_PAUSE);
                     continue;
                 }
             };
             if ready[0] {
                 return;
             }
-            self.refusals.go_on(&ready[2..]);
+            self.refusals.proceed(&ready[2..]);
             if ready[1] {
                 match self.accept_all() {
-                    Go::On => {}
-                    Go::Later => rest_until = Some(Instant::now() + BREATHER),
-                    Go::End => return,
+                    Next::Poll => {}
+                    Next::Pause => rest_until = Some(Instant::now() + ERROR_PAUSE),
+                    Next::End => return,
                 }
             }
         }
     }
 
-    /// Says who is ready: the waker, the listener, the refusals in their order.
+    /// Polls the waker, the listener and the refused connections; returns which are ready, in this order.
     fn wait(&self, resting: bool, deadline: Deadline) -> io::Result<Vec<bool>> {
         let mut fds = Vec::with_capacity(2);
         fds.push(PollFd::from_borrowed_fd(self.waker.as_fd(), PollFlags::IN));
-        // HUP comes unasked: while it rests, the waker stands in for the listener, asked for nothing.
+        // During a pause the waker, without events, takes the place of the listener: HUP is reported in any case.
         fds.push(if resting {
             PollFd::from_borrowed_fd(self.waker.as_fd(), PollFlags::empty())
         } else {
@@ -161,9 +162,8 @@ impl Accept {
         Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
     }
 
-    /// Accepts what waits.
-    fn accept_all(&mut self) -> Go {
-        // Not without end: refusals and the waker have their turn too.
+    fn accept_all(&mut self) -> Next {
+        // Limited, so that refused connections and the waker have their turn.
         for _ in 0..64 {
             match rustix::net::acceptfrom_with(&self.listener.socket, SocketFlags::CLOEXEC) {
                 Ok((socket, peer)) => {
@@ -173,7 +173,7 @@ impl Accept {
                     }
                     self.admit(socket, peer);
                 }
-                Err(Errno::AGAIN) => return Go::On,
+                Err(Errno::AGAIN) => return Next::Poll,
                 // The connection is gone, or the network reported an error on it (accept(2)).
                 Err(
                     Errno::INTR
@@ -189,24 +189,24 @@ impl Accept {
                     | Errno::PERM,
                 ) => {}
                 Err(Errno::INVAL | Errno::BADF | Errno::NOTSOCK) => {
-                    // Another process has shut it down: it will never accept again.
+                    // Another process has shut it down. It never accepts again.
                     self.service
                         .log
                         .error("listener is gone")
                         .field("listening", &self.listener.announced)
                         .field("reason", "another process has shut it down")
                         .write();
-                    return Go::End;
+                    return Next::End;
                 }
                 Err(Errno::MFILE) if descriptors::exhausted() => {}
-                // EMFILE, ENFILE, ENOBUFS, ENOMEM, and others: it waits in the backlog meanwhile.
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM and others: the connection waits in the backlog.
                 Err(e) => {
-                    self.complain("cannot accept", &e.into());
-                    return Go::Later;
+                    self.log_failure("cannot accept", &e.into());
+                    return Next::Pause;
                 }
             }
         }
-        Go::On
+        Next::Poll
     }
 
     fn admit(&mut self, socket: OwnedFd, peer: Option<SocketAddrAny>) {
@@ -216,14 +216,14 @@ impl Accept {
             Ok(slot) => slot,
             Err(full) => {
                 let refusal = Refusal::from(full);
-                self.complain_of("connection refused", &refusal.reason);
+                self.log_failure_text("connection refused", &refusal.reason);
                 return self.refuse(&stream, &refusal);
             }
         };
         let service = Arc::clone(&self.service);
         let served = Arc::clone(&stream);
         let started = work("conn", STACK, move || {
-            // A panic ends this connection, not the server. Its room is left by `Member`'s drop.
+            // A panic ends this connection, not the server. The drop of `Member` leaves the room.
             let outcome = catch_unwind(AssertUnwindSafe(|| serve(&service, &served, peer, &slot)));
             if outcome.is_err() {
                 service.log.error("internal error in a connection").write();
@@ -232,24 +232,24 @@ impl Accept {
             drop(slot);
         });
         if let Err(e) = started {
-            self.complain("cannot start a thread", &e);
+            self.log_failure("cannot start a thread", &e);
             self.refuse(&stream, &Refusal::no_thread());
         }
     }
 
-    /// Answers without a thread.
+    /// Sends a refusal without a thread.
     fn refuse(&mut self, stream: &Arc<Stream>, refusal: &Refusal) {
         self.service.counters.one(refusal.count);
         let fields = &self.service.config.headers.http;
         self.refusals.push(stream, respond::print(&refusal.reply(), fields));
     }
 
-    fn complain(&mut self, what: &str, error: &io::Error) {
-        self.complain_of(what, &reason(error));
+    fn log_failure(&mut self, what: &str, error: &io::Error) {
+        self.log_failure_text(what, &reason(error));
     }
 
-    /// Logs a failure once a second, with how often it came.
-    fn complain_of(&mut self, what: &str, why: &str) {
+    /// Logs a failure at most once a second, with its number of occurrences.
+    fn log_failure_text(&mut self, what: &str, why: &str) {
         let mut times = 0;
         if let Some((last, since)) = self.failing {
             if last.elapsed() < LOG_EVERY {
@@ -269,7 +269,7 @@ impl Accept {
     }
 }
 
-/// An IPv4 address that came over an IPv6 socket is an IPv4 address.
+/// Turns an IPv4-mapped IPv6 address into an IPv4 address.
 pub fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }

@@ -1,4 +1,4 @@
-//! Making listening sockets.
+//! Creates listening sockets.
 
 use std::fs;
 use std::io;
@@ -15,11 +15,10 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use super::listener::{Announced, ListenError, Listener, SocketFile, announce};
 use crate::config::Address;
 
-/// Connections that may wait to be accepted. With std's 128 a burst of a thousand waits a second for the
-/// SYN to be sent again; the system's own limit (net.core.somaxconn) still holds.
+/// Connections that may wait to be accepted. With std's 128, clients in a burst of a thousand wait a second for the
+/// retransmission of their SYN. The system's limit (net.core.somaxconn) applies as well.
 const BACKLOG: i32 = 4096;
 
-/// Begins to listen on an address.
 pub fn bind(address: &Address) -> Result<Listener, ListenError> {
     match address {
         Address::Tcp(address) => {
@@ -40,7 +39,7 @@ pub fn bind(address: &Address) -> Result<Listener, ListenError> {
     }
 }
 
-/// A TCP listener. Standard options: an address is free again at once after its last server is gone.
+/// A TCP listener with SO_REUSEADDR, so that a restarted server can bind at once.
 fn tcp(address: SocketAddr, only_v6: bool) -> Result<Listener, Errno> {
     let family = match address.ip() {
         IpAddr::V4(_) => AddressFamily::INET,
@@ -58,20 +57,20 @@ fn tcp(address: SocketAddr, only_v6: bool) -> Result<Listener, Errno> {
     Ok(Listener { socket, announced, _file: None })
 }
 
-/// Whether a process listens there; never waits.
+/// Connects without waiting, to find out whether a process listens.
 fn probe(path: &Path) -> Result<(), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
-/// A unix socket: a live one is left alone, a stale file replaced.
+/// A unix socket. A stale file is replaced; a socket in use is an error.
 fn unix(path: &Path, mode: Option<u32>) -> Result<Listener, ListenError> {
     let failed = |e| ListenError::Bind(format!("unix:{}", path.display()), e);
     match fs::symlink_metadata(path) {
         Ok(file) if !file.file_type().is_socket() => return Err(ListenError::NotASocket(path.to_owned())),
         Ok(_) => match probe(path) {
-            // EAGAIN: its backlog is full, so it has a listener.
+            // EAGAIN: the backlog of its listener is full.
             Ok(()) | Err(Errno::AGAIN) => return Err(ListenError::InUse(path.to_owned())),
             Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(failed)?,
             Err(e) => return Err(failed(e.into())),
@@ -79,7 +78,7 @@ fn unix(path: &Path, mode: Option<u32>) -> Result<Listener, ListenError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(failed(e)),
     }
-    // The file must never be more open than asked for, not even between bind and chmod.
+    // The file must not have more permissions than requested, not even between bind and chmod.
     let before = mode.map(|mode| rustix::process::umask(Mode::from_raw_mode(0o777 & !mode)));
     let bound = UnixListener::bind(path);
     if let Some(before) = before {

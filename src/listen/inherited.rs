@@ -1,4 +1,4 @@
-//! Sockets that another process made: systemd's socket activation and inetd's descriptor 0.
+//! Sockets from another process: socket activation by systemd, and descriptor 0 from inetd.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,14 +10,13 @@ use rustix::net::{SocketType, sockopt};
 use super::listener::{ListenError, Listener, announce};
 use crate::sys::reason;
 
-/// The most descriptors that are believed to be handed over.
+/// The largest `LISTEN_FDS` that is accepted.
 const MAX_SOCKETS: usize = 64;
 
-/// `AF_INET`, `AF_UNIX` and `SOCK_STREAM` (`listenfd` takes IPv6 for the first one too).
+/// `AF_INET`, `AF_UNIX` and `SOCK_STREAM` (`listenfd` accepts IPv6 for `AF_INET` as well).
 const FAMILIES: [i32; 2] = [2, 1];
 const STREAM: i32 = 1;
 
-/// What a descriptor that was handed over turned out to be.
 #[derive(Debug)]
 pub enum Inherited {
     /// A listening socket.
@@ -26,11 +25,11 @@ pub enum Inherited {
     Connection(OwnedFd),
 }
 
-/// The sockets of `LISTEN_FDS`, if `LISTEN_PID` says that they are for us (`sd_listen_fds`(3)). Call it
-/// before the first thread starts: the variables are removed.
+/// The sockets of `LISTEN_FDS`, if `LISTEN_PID` is this process (`sd_listen_fds`(3)). Must be called before the first
+/// thread starts: it removes the variables.
 pub fn systemd() -> Result<Vec<Inherited>, ListenError> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    // `listenfd` also takes a count without a process id, which may be meant for our parent.
+    // `listenfd` also accepts a count without a process id, which can be meant for the parent process.
     if number("LISTEN_PID") != Some(std::process::id()) {
         return Ok(Vec::new());
     }
@@ -51,13 +50,13 @@ pub fn systemd() -> Result<Vec<Inherited>, ListenError> {
                     handed.take_custom::<OwnedFd>(index, family, STREAM, "stream socket").ok().flatten()
                 })
                 .ok_or_else(|| ListenError::Inherited(fd, "not a TCP or unix stream socket".to_owned()))?;
-            look(taken, fd)
+            classify(taken, fd)
         })
         .collect()
 }
 
-/// Descriptor 0, as inetd hands it over: moved away, with `/dev/null` in its place, and in place of 1 and
-/// 2 where they are the same socket. Says also whether standard error is something else than the client.
+/// The socket that inetd passes as descriptor 0. It is duplicated, and `/dev/null` replaces 0, and 1 and 2 if they are the
+/// same socket. Also returns whether standard error is not that socket.
 pub fn inetd() -> Result<(Inherited, bool), ListenError> {
     let failed = |e: std::io::Error| ListenError::Inherited(0, reason(&e));
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(|e| failed(e.into()))?;
@@ -80,10 +79,10 @@ pub fn inetd() -> Result<(Inherited, bool), ListenError> {
         rustix::io::Result::Ok(())
     })();
     replaced.map_err(|e| failed(e.into()))?;
-    Ok((look(socket, 0)?, !stderr_is_client))
+    Ok((classify(socket, 0)?, !stderr_is_client))
 }
 
-fn look(socket: OwnedFd, fd: i32) -> Result<Inherited, ListenError> {
+fn classify(socket: OwnedFd, fd: i32) -> Result<Inherited, ListenError> {
     let failed = |what: &str| ListenError::Inherited(fd, what.to_owned());
     match sockopt::socket_type(&socket) {
         Ok(SocketType::STREAM) => {}

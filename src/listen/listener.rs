@@ -1,4 +1,4 @@
-//! A listening socket, the address that it announces, and why there is none.
+//! A listening socket, its address, and errors.
 
 use std::fmt;
 use std::fs;
@@ -16,18 +16,17 @@ use crate::sys::reason;
 pub struct Listener {
     pub(super) socket: OwnedFd,
     pub(super) announced: Announced,
-    /// The socket file to remove: kept for its drop.
+    /// Removes the socket file when dropped.
     pub(super) _file: Option<SocketFile>,
 }
 
-/// The address of a listener, as it is announced.
+/// The address of a listener, as logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announced {
-    /// An address and the real port.
+    /// With the real port, even if port 0 was given.
     Tcp(SocketAddr),
-    /// The path of a unix socket.
     Unix(PathBuf),
-    /// Some other kind of stream socket that was handed over.
+    /// Another kind of inherited stream socket.
     Unnamed,
 }
 
@@ -41,16 +40,13 @@ impl fmt::Display for Announced {
     }
 }
 
-/// Why there is nothing to listen on.
 #[derive(Debug)]
 pub enum ListenError {
-    /// An address could not be had.
     Bind(String, io::Error),
-    /// The file at the path of a unix socket is not a socket.
     NotASocket(PathBuf),
-    /// Somebody listens on that unix socket.
+    /// Another process listens on this unix socket.
     InUse(PathBuf),
-    /// What was handed over is not what it should be; says which descriptor, and what is wrong.
+    /// An inherited descriptor, and what is wrong with it.
     Inherited(i32, String),
 }
 
@@ -69,7 +65,7 @@ impl fmt::Display for ListenError {
     }
 }
 
-/// The reason, and the mend where there is one.
+/// The reason, and what to do about it if known.
 fn why(address: &str, error: &io::Error) -> String {
     let Some(path) = address.strip_prefix("unix:") else {
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
@@ -109,7 +105,7 @@ impl Listener {
     }
 }
 
-/// A unix socket's file: removed when this is dropped, if it is still the one we made.
+/// The file of a unix socket. It is removed on drop, if it is still the same file.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     pub(super) path: PathBuf,
@@ -127,7 +123,6 @@ impl Drop for SocketFile {
     }
 }
 
-/// The address that a listening socket has.
 pub(super) fn announce(socket: BorrowedFd<'_>) -> Announced {
     let Ok(name) = rustix::net::getsockname(socket) else { return Announced::Unnamed };
     if let Ok(address) = SocketAddr::try_from(name.clone()) {

@@ -1,5 +1,4 @@
-//! Where connections come from: TCP and unix sockets, sockets inherited from systemd or inetd, and the
-//! loop that accepts.
+//! Listening: TCP and unix sockets, sockets inherited from systemd or inetd, and the accept loop.
 
 pub mod accept;
 mod bind;

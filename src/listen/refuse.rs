@@ -1,4 +1,4 @@
-//! Connections that are refused without a thread of their own.
+//! Connections that are refused without a thread.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -9,20 +9,19 @@ use std::time::{Duration, Instant};
 use crate::sink::Stream;
 use crate::sys::deadline::Deadline;
 
-/// Refused connections that are still read, so that the answer is not lost to a reset: how many, how long.
+/// Refused connections are still read, so that a reset does not destroy the response: how many, and for how long.
 const MAX_REFUSED: usize = 64;
 const LAST_READ: Duration = Duration::from_secs(1);
 
-/// The connections that are being refused, oldest first.
+/// Connections that are being refused, oldest first.
 #[derive(Default)]
 pub(super) struct Refusals(VecDeque<Refused>);
 
-/// A connection that is answered once its request has begun: some clients take an answer that comes before their
-/// request for a broken connection.
+/// The response is sent when the request begins to arrive: some clients treat an earlier response as a broken connection.
 struct Refused {
     stream: Arc<Stream>,
     until: Instant,
-    /// What is still to be sent.
+    /// `None` once it was sent.
     answer: Option<Vec<u8>>,
 }
 
@@ -35,14 +34,14 @@ impl Refusals {
         self.0.push_back(Refused { stream: Arc::clone(stream), until, answer: Some(answer) });
     }
 
-    /// Ends those whose time is over.
+    /// Closes those whose time is over.
     pub(super) fn expire(&mut self, now: Instant) {
         while self.0.front().is_some_and(|refused| refused.until <= now) {
             self.0.pop_front();
         }
     }
 
-    /// When the time of the first one is over.
+    /// When the time of the first is over.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.0.front().map(|refused| refused.until)
     }
@@ -52,16 +51,16 @@ impl Refusals {
         self.0.iter().map(|refused| refused.stream.as_fd())
     }
 
-    /// Goes on with those that have something to read, in their order.
-    pub(super) fn go_on(&mut self, ready: &[bool]) {
+    /// Continues with those that are `ready`, in the order of [`Refusals::descriptors`].
+    pub(super) fn proceed(&mut self, ready: &[bool]) {
         let mut ready = ready.iter();
-        self.0.retain_mut(|refused| !ready.next().copied().unwrap_or(false) || refused.goes_on());
+        self.0.retain_mut(|refused| !ready.next().copied().unwrap_or(false) || refused.proceed());
     }
 }
 
 impl Refused {
-    /// Reads away what came and answers; says whether there may be more to read.
-    fn goes_on(&mut self) -> bool {
+    /// Discards what was received and responds; returns whether more can arrive.
+    fn proceed(&mut self) -> bool {
         let more = match self.stream.read_by(&mut [0; 4096], Deadline::after(Duration::ZERO)) {
             Ok(read) => read > 0,
             Err(e) => e.kind() == std::io::ErrorKind::TimedOut,
@@ -70,8 +69,8 @@ impl Refused {
         more
     }
 
-    /// The answer fits the socket's buffer. Only our direction is ended, and the other one is read on: a reset would
-    /// overtake the answer.
+    /// The response fits into the socket's buffer. Only our direction is closed and reading goes on: a reset could
+    /// overtake the response.
     fn answer(&mut self) {
         if let Some(answer) = self.answer.take() {
             let _ = self.stream.write(&[IoSlice::new(&answer)]);

@@ -1,17 +1,15 @@
-//! What a log line shows of text that strangers wrote: nothing that breaks the line, nothing that cannot be
-//! seen, nothing that makes it read differently from what it says. Pure.
+//! Escapes untrusted text in log lines: whatever would break the line, be invisible or change how the line reads. Pure.
 
 use std::fmt::{self, Display, Write as _};
 
-/// Whether a character is shown as it is. The standard library knows what is not printable: controls, format
-/// characters (bidi, zero width, the byte order mark), white space but the space, private use, unassigned.
-/// These beside are letters, marks and symbols by their category, and yet blank or of no width (Unicode,
-/// `Default_Ignorable_Code_Point`).
+/// Whether a character is shown as it is. The standard library knows the unprintable ones: controls, format characters
+/// (bidi, zero width, the byte order mark), white space except the space, private use, unassigned. The others here are
+/// letters, marks and symbols by category, but blank or of zero width (Unicode, `Default_Ignorable_Code_Point`).
 fn is_visible(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();
     }
-    // Behind another character, so that a combining mark is taken for what it is.
+    // After another character, so that a combining mark is recognised.
     let mut text = [b'a', 0, 0, 0, 0];
     let length = 1 + c.encode_utf8(&mut text[1..]).len();
     let printable =
@@ -22,7 +20,7 @@ fn is_visible(c: char) -> bool {
             | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// Text on a line of its own kind, without quotes: what cannot be shown is escaped.
+/// Text outside of quotes, with invisible characters escaped.
 pub(super) struct Plain<'a>(pub(super) &'a str);
 
 impl Display for Plain<'_> {
@@ -31,7 +29,7 @@ impl Display for Plain<'_> {
     }
 }
 
-/// As Rust writes it: `\n`, `\u{202e}`.
+/// As in Rust: `\n`, `\u{202e}`.
 fn escape(out: &mut impl fmt::Write, c: char) -> fmt::Result {
     match c {
         '\n' => out.write_str("\\n"),
@@ -41,7 +39,7 @@ fn escape(out: &mut impl fmt::Write, c: char) -> fmt::Result {
     }
 }
 
-/// What stands behind `start` stays bare where it reads unmistakably, and is quoted and escaped otherwise.
+/// Quotes and escapes the text from `start` on, unless it is unambiguous as it is.
 pub(super) fn quote_text_value(out: &mut String, start: usize) {
     let value = &out[start..];
     let bare =
@@ -53,7 +51,7 @@ pub(super) fn quote_text_value(out: &mut String, start: usize) {
     out.push('"');
     for c in value.chars() {
         match c {
-            // A single quote stays as it is, so that what it quotes can be copied.
+            // A single quote stays, so that what it quotes can be copied.
             '"' | '\\' => out.extend(['\\', c]),
             c if is_visible(c) => out.push(c),
             c => {
@@ -64,14 +62,13 @@ pub(super) fn quote_text_value(out: &mut String, start: usize) {
     out.push('"');
 }
 
-/// What stands behind `start` becomes a JSON string.
+/// Turns the text from `start` on into a JSON string.
 pub(super) fn quote_json_string(out: &mut String, start: usize) {
     let value = out.split_off(start);
     push_json_string(out, &value);
 }
 
-/// Adds a JSON string. What cannot be shown is escaped in it too: it means the same to a parser, and a reader
-/// is not deceived.
+/// Adds a JSON string. Invisible characters are escaped too: a parser reads the same, and a person is not deceived.
 pub(super) fn push_json_string(out: &mut String, value: &str) {
     out.push('"');
     for c in value.chars() {

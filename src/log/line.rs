@@ -1,4 +1,4 @@
-//! What a line looks like, and what the threads that log share with the one that writes.
+//! The format of a line, and the data shared with the log thread.
 
 use std::fmt::{Display, Write as _};
 use std::ops::Range;
@@ -14,23 +14,22 @@ use crate::sys::bell::Bell;
 /// What is sent to the log thread.
 pub(super) enum Line {
     Text(String),
-    /// There is something to tell, now or in a while.
-    Look,
-    /// Rung when all lines before it have been written.
+    /// Lines were held back or dropped, which has to be reported.
+    Wake,
+    /// To ring when all lines before it have been written.
     Flush(Arc<Bell>),
 }
 
-/// What the handles and the log thread share.
+/// Shared by all logging threads and the log thread.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// Bytes of memory held by lines that are not written yet.
+    /// Bytes of memory of lines that are not written yet.
     pub(super) bytes: AtomicUsize,
-    /// Lines that were lost, and not reported yet.
+    /// Lines that were lost and are not reported yet.
     pub(super) dropped: AtomicU64,
     pub(super) repeats: Mutex<Repeats>,
 }
 
-/// How lines look.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub(super) format: LogFormat,
@@ -40,14 +39,14 @@ pub(super) struct Shape {
 /// The parts of a line.
 pub(super) struct Draft<'a> {
     shape: Shape,
-    /// Its beginning: time and level.
+    /// Time and level.
     text: String,
     pub(super) level: Level,
     pub(super) message: &'a str,
     pub(super) room: Option<&'a str>,
     pub(super) client: Option<u64>,
     pub(super) fields: String,
-    /// Where in the fields the last value stands, and the one that sets it apart.
+    /// Where in the fields the last value is, and the value that tells repeats apart.
     pub(super) last: Range<usize>,
     pub(super) content: Range<usize>,
 }
@@ -69,15 +68,15 @@ impl Shape {
         draft
     }
 
-    /// Lines that were not written when they came, each with how many it stands for.
-    pub(super) fn repeated(self, told: &[(String, u64)]) -> String {
+    /// Lines that were held back, each with the number of lines that it stands for.
+    pub(super) fn repeated(self, lines: &[(String, u64)]) -> String {
         let (end, key) = match self.format {
             LogFormat::Text => ("\n", " repeated="),
             LogFormat::Json => ("}\n", ",\"repeated\":"),
         };
         let mut text = String::new();
-        for (line, lines) in told {
-            let _ = write!(text, "{}{key}{lines}{end}", line.strip_suffix(end).unwrap_or(line));
+        for (line, number) in lines {
+            let _ = write!(text, "{}{key}{number}{end}", line.strip_suffix(end).unwrap_or(line));
         }
         text
     }
@@ -102,7 +101,7 @@ impl Draft<'_> {
         };
     }
 
-    /// Not for each kind of value anew, and not in line: logging is everywhere, and never hot.
+    /// Neither generic nor inlined: it is used everywhere and never hot.
     #[inline(never)]
     pub(super) fn push(&mut self, key: &str, value: &dyn Display, quoted: bool) {
         let fields = &mut self.fields;
@@ -121,7 +120,7 @@ impl Draft<'_> {
         self.last = start..fields.len();
     }
 
-    /// The whole line; call it once.
+    /// The whole line. To be called once.
     pub(super) fn finish(&mut self) -> String {
         let mut text = std::mem::take(&mut self.text);
         match self.shape.format {

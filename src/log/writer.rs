@@ -54,7 +54,7 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
                     text.push_str(&line);
                     held += line.capacity();
                 }
-                Line::Look => {}
+                Line::Wake => {}
                 Line::Flush(written) => answers.push(written),
             }
             if text.len() < BATCH {
@@ -66,7 +66,7 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
         text.insert_str(0, &shape.repeated(&repeated));
         held += repeated.iter().map(|(line, _)| line.capacity()).sum::<usize>();
         let lost = if silent { 0 } else { output.write(text.as_bytes()) };
-        // Before `dropped` is read: a thread that drops a line after this sends `Line::Look` again.
+        // Before `dropped` is read: a thread that drops a line after this sends `Line::Wake` again.
         shared.bytes.fetch_sub(held, Ordering::Relaxed);
         shared.dropped.fetch_add(lost, Ordering::Relaxed);
         if lost == 0 && !silent {
