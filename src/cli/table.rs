@@ -52,11 +52,11 @@ static LISTENING: &[Flag<Draft>] = &[
         .repeatable()
         .default("0.0.0.0:9000")
         .text(
-            "Listen on this address; may be given several times. `IP:PORT` or `[IPV6]:PORT`; `localhost:PORT`, \
-             which is 127.0.0.1; `:PORT`, one socket for IPv6 and IPv4 on all addresses; or `unix:PATH`, a unix \
-             socket, with its permission bits if `,mode=0660` follows. Port 0 lets the system choose one. Host \
-             names are not looked up. Each address is logged as `listening on ADDRESS`. By default the server \
-             listens on all IPv4 addresses of the machine; `--addr localhost:9000` keeps others out.",
+            "Listen on this address; may be given several times. `IP:PORT` or `[IPV6]:PORT`; `localhost:PORT`, which \
+             is 127.0.0.1; `:PORT`, one socket for IPv6 and IPv4 on all addresses; or `unix:PATH`, a unix socket, \
+             with its permission bits if `,mode=0660` follows. Port 0 lets the system choose one. Host names are not \
+             looked up. Each address is logged as `listening on ADDRESS`. By default other machines can connect; \
+             `--addr localhost:9000` accepts connections from this machine only.",
         ),
     flag("inetd", Switch(|_, _| {})).conflicts(&["addr"]).text(
         "Serve the socket on descriptor 0. It may be a listening socket or one accepted connection, as inetd passes \
@@ -65,18 +65,18 @@ static LISTENING: &[Flag<Draft>] = &[
     flag("base", Text("PATH", |draft, text| values::base(text).map(|base| base.clone_into(&mut draft.config.base))))
         .default("/")
         .text(
-            "Path that all requests begin with. For a proxy that does not remove it: with `--base /chat` the path \
-             `/chat/kitchen` is the room `kitchen`. Other paths are refused with 404.",
+            "Path that all requests begin with. Use it behind a proxy that does not remove its prefix: with `--base \
+             /chat` the path `/chat/kitchen` is the room `kitchen`. Other paths are refused with 404.",
         ),
     flag("exitidle", SecondsOrOff(|draft| &mut draft.config.exit_idle)).default("0").text(
-        "Exit after this long without a connection; 0 is off. For socket activation and services of inetd that \
-         `wait`.",
+        "Exit after this long without a connection; 0 is off. A program that still runs, with `--linger` for \
+         instance, counts as a connection. For systemd's socket activation and for inetd's `wait`.",
     ),
 ];
 
 static MESSAGES: &[Flag<Draft>] = &[
     flag("binary", Switch(|_, _| {})).short('b').conflicts(&["delimiters", "null"]).text(
-        "Pass bytes through as they come. The result of one read of the program's output is one binary message. A \
+        "Pass bytes through unchanged. The result of one read of the program's output is one binary message. A \
          client's message is written to the program with nothing added; so are join and leave messages.",
     ),
     flag("delimiters", Text("CHARS", |draft, text| values::delimiters(text).map(|set| draft.delimiters = set)))
@@ -85,7 +85,7 @@ static MESSAGES: &[Flag<Draft>] = &[
         .text(
             "Bytes, each of which ends a message of the program. Characters stand for themselves; `\\n`, `\\r`, \
              `\\t`, `\\0`, `\\\\` and `\\xNN` are understood. If the newline is the only one, a carriage return \
-             before it is removed too. Messages to the program always end in a newline.",
+             before it is removed too. Messages to the program still end in a newline.",
         ),
     flag("null", words!(|draft| draft.null, "output" => Null::Output, "both" => Null::Both))
         .equals_only()
@@ -106,7 +106,7 @@ static MESSAGES: &[Flag<Draft>] = &[
     flag("json", Switch(|_, _| {})).conflicts(&["frame", "clientframe", "serverframe", "binary"]).text(
         "JSON in both directions, with join and leave messages. The same as `--frame=json`, with the join message \
          `{\"t\":\"Join\",\"_from\":#ID}` and the leave message `{\"t\":\"Leave\",\"_from\":#ID}` unless others are \
-         given. A client can send messages that look like these; it cannot send a member `_join` or `_leave`, as in \
+         given. A client can forge these; it cannot forge messages with a member `_join` or `_leave`, as in \
          `--joinmsg '{\"_join\":#ID}'`.",
     ),
     flag("frame", frame!(frame))
@@ -116,8 +116,8 @@ static MESSAGES: &[Flag<Draft>] = &[
         .text(
             "Framing of messages in both directions. `json`, the default value: one JSON object a line, in which \
              `_to` and `_from` name receivers and sender. `jsonl`: one JSON value a line, with nothing added and no \
-             key obeyed. `gwsocket`: binary packets with a header. `lsp`: text with `Content-Length` headers, as in \
-             the Language Server Protocol. The section MESSAGES describes them.",
+             member obeyed. `gwsocket`: binary packets with a header. `lsp`: text with `Content-Length` headers, as \
+             in the Language Server Protocol. The section MESSAGES describes them.",
         ),
     flag("clientframe", frame!(client_frame))
         .equals_only()
@@ -142,8 +142,8 @@ static MESSAGES: &[Flag<Draft>] = &[
     }))
     .text(
         "Replay the last messages to clients that join. `all:SIZE` or `SIZE`: the last SIZE messages of the program, \
-         1 to 65536. `tagged:SIZE`: the last SIZE of those that have `_cache` set to true in a JSON frame. Together \
-         they hold at most `--maxqueue` bytes. Private messages are not replayed.",
+         1 to 65536. `tagged:SIZE`: the last SIZE of those JSON messages in which the member `_cache` is true. \
+         Together they hold at most `--maxqueue` bytes. Private messages are not replayed.",
     ),
     flag("cachepersist", On(|draft| &mut draft.recipe().history.persist)).text(
         "Keep the messages of `--cache` when the program ends. The room's next program adds to them. They are kept \
@@ -167,13 +167,13 @@ static MESSAGES: &[Flag<Draft>] = &[
          The variables are those of `--joinmsg`.",
     ),
     flag("maxmessage", Bytes(MAX_MESSAGE, |draft| &mut draft.config.limits.message)).default("1m").text(
-        "Largest message of a client. At most `1g`; `k`, `m` and `g` are powers of 1024. A client that sends a larger \
-         one is closed with 1009.",
+        "Largest message of a client. At most `1g`; `k`, `m` and `g` stand for powers of 1024. A client that sends a \
+         larger one is closed with 1009.",
     ),
     flag("maxline", Bytes(MAX_MESSAGE, |draft| &mut draft.recipe().max_line)).default("16m").text(
-        "Largest message of the program. At most `1g`; `k`, `m` and `g` are powers of 1024. The delimiter does not \
-         count. A longer line is discarded up to its end, counted and logged, and the program goes on; a longer \
-         packet of `--frame=gwsocket` ends the program. With `--binary` the limit has no effect.",
+        "Largest message of the program. At most `1g`. The delimiter does not count. A longer line is discarded up \
+         to its end, counted and logged, and the program goes on; a longer packet of `--frame=gwsocket` ends the \
+         program. With `--binary` the limit has no effect.",
     ),
 ];
 
@@ -207,15 +207,14 @@ static PROGRAM: &[Flag<Draft>] = &[
     .otherwise("room, or client with --connect")
     .text(
         "Which clients share a process or a connection. `room`: all clients of a room. `client`: each client has its \
-         own. `server`: all clients of all rooms.",
+         own. `server`: all clients of all rooms. The section SHARING AND RELAYING describes them.",
     ),
     flag("tcp", Switch(|_, _| {})).text(
-        "Talk to the program over TCP. The program must listen on 127.0.0.1 at the port in its variable `PORT`. The \
-         server tries to connect until it listens; clients wait. What the program prints goes to the log. The \
-         listening socket must belong to the server's user, or to the user of the program's process (not of a child \
-         process, as with `sudo -u`). While another user listens on the port, the server does not connect; after \
-         `--connecttimeout` it ends the program and closes its clients with 1011. The server does not connect either \
-         where the system does not show who listens, see the section FILES.",
+        "Talk to the program over TCP. The program must listen on 127.0.0.1 at the port in its variable `PORT`. \
+         Until it listens, clients wait. What the program prints goes to the log. The listening socket must belong to \
+         the server's user, or to the user of the program's process (not of a child process, as with `sudo -u`). \
+         While another user listens on the port, or where the system does not show who does (see the section FILES), \
+         the server does not connect.",
     ),
     flag("tcpports", Text("FIRST:LAST", |draft, text| values::ports(text).map(|ports| draft.tcp.ports = ports)))
         .default("9001:9999")
@@ -227,10 +226,13 @@ static PROGRAM: &[Flag<Draft>] = &[
         ),
     flag("delay", Seconds(|draft| &mut draft.program.delay))
         .default("0")
-        .text("Wait this long after starting the program."),
+        .text(
+            "Wait this long after starting the program. Its clients wait too. Programs that use `--tcp` do not need \
+             it.",
+        ),
     flag("connecttimeout", Timeout(|draft| &mut draft.tcp.connect_timeout)).default("10").text(
-        "How long a TCP program has until it listens. The time begins after `--delay`. A program that does not \
-         listen by then is ended, and its clients are closed with 1011.",
+        "How long a TCP program has until it listens. The time begins after `--delay`. A program to which the server \
+         has not connected by then is ended, and its clients are closed with 1011.",
     ),
     flag("passenv", Text("LIST", |draft, text| {
         let names = text.strip_prefix('+').map(|more| values::variables(&format!("{VARIABLES},{more}")));
@@ -242,8 +244,8 @@ static PROGRAM: &[Flag<Draft>] = &[
          left out. `--passenv +LIST` adds to the default; `--passenv=` passes none.",
     ),
     flag("cgienv", On(|draft| &mut draft.program.cgi_environment)).text(
-        "Pass the first client's request as CGI variables. The clients of a room share one program, so by default it \
-         gets only the room, the query and the address.",
+        "Pass the first client's request as CGI variables. By default the program gets only the room, and the query \
+         and address of that client.",
     ),
     flag(
         "stderr",
@@ -256,23 +258,22 @@ static PROGRAM: &[Flag<Draft>] = &[
     )
     .default("inherit")
     .text(
-        "Where the program's standard error goes. `log`: line by line to the log, with room and process id, cut after \
-         8 KiB. `inherit`: to the server's own standard error. `null`: to /dev/null.",
+        "Where the program's standard error goes. `log`: to the log line by line, with room and process id; lines \
+         are cut after 8 KiB. `inherit`: to the server's own standard error. `null`: to /dev/null.",
     ),
     flag("linger", Seconds(|draft| &mut draft.recipe().times.linger)).default("0").text(
         "Keep the program after its last client has left. A client that comes back within this time finds it running.",
     ),
     flag("inputgrace", Seconds(|draft| &mut draft.recipe().stop[0].wait)).default("0.25").text(
-        "How long a stopping program may read nothing. To stop a program, the server closes its standard \
-         input first. As long as the program goes on reading what was sent before, it gets no signal, for at most \
-         this time and `--grace` together. What it has not read when it ends is counted and logged. Reading is not \
-         processing: many programs (Python, Node) read ahead and then work on it. Give such a program the time it \
-         may need, for instance 3600: the server does not wait longer than the program runs, but its own shutdown \
-         may take as long.",
+        "How long a stopping program may read nothing. To stop a program, the server closes its standard input \
+         first. As long as the program goes on reading what was sent before, it gets no signal, for at most this time \
+         and `--grace` together. Many programs (Python, Node) read ahead and then work on it: give such a program the \
+         time it may need, for instance 3600. The server does not wait longer than the program runs, but its own \
+         shutdown may take as long.",
     ),
     flag("grace", Seconds(|draft| &mut draft.recipe().stop[1].wait)).default("3").text(
-        "Time between the stop signal and KILL. It also limits how long the stop signal is delayed while the program \
-         is reading, see `--inputgrace`.",
+        "Time between the stop signal and KILL. It also limits how long the signal is delayed while the program is \
+         reading, see `--inputgrace`.",
     ),
     flag("stopsignal", Text("NAME", |draft, text| {
         values::signal(text).map(|signal| draft.recipe().stop[0].signal = signal)
@@ -283,7 +284,8 @@ static PROGRAM: &[Flag<Draft>] = &[
          program's process group, at the time that `--inputgrace` describes.",
     ),
     flag("exitend", On(|draft| &mut draft.config.exit_end)).conflicts(&["oneshot"]).text(
-        "Exit when the first program ends, with its status.",
+        "Exit when the first program ends, with its status. The status is 128 and the number of the signal if a \
+         signal ended it.",
     ),
 ];
 
@@ -302,17 +304,15 @@ static CLIENTS: &[Flag<Draft>] = &[
     .otherwise("any")
     .text(
         "Subprotocols to choose from. Names separated by commas; case counts. Of those that a client offers in \
-         `Sec-WebSocket-Protocol`, the first that is in the list is chosen, and none if none is. By default the \
-         first one offered is chosen, because the program speaks it; one that begins with `bearer.` only if there is \
-         no other. With `--protocol=` none is ever chosen. Browsers end a connection if none of theirs is chosen.",
+         `Sec-WebSocket-Protocol`, the first that is in the list is chosen, and none if none is. By default the first \
+         one offered is chosen; one that begins with `bearer.`, which is a token, only if there is no other. With \
+         `--protocol=` none is ever chosen. Browsers end a connection if none of theirs is chosen.",
     ),
     flag("maxclients", Count(|draft| &mut draft.config.limits.clients))
         .otherwise("what the system's limits allow")
         .text(
             "Maximum number of connections. Further ones are refused with 503. At most half may be connections that \
-             have not sent their request yet. What the system allows follows from its limits on open files, \
-             processes, threads and memory maps; if N is more, a warning at start names the lowest. Each room takes \
-             a process, two threads and up to six descriptors in addition.",
+             have not sent their request yet. The section LIMITS says what the system allows.",
         ),
     flag("maxroomclients", Count(|draft| &mut draft.config.limits.room_clients))
         .otherwise("no limit")
@@ -330,13 +330,16 @@ static CLIENTS: &[Flag<Draft>] = &[
     flag("defaultroom", Text("NAME", |draft, text| {
         values::room(text).map(|room| draft.config.default_room = Some(room))
     }))
-    .text("Room for clients whose path is `/`. Without it they are refused with 404."),
+    .text(
+        "Room for clients whose path is `/`. Without it they are refused with 404, except with `--share client` or \
+         `server`.",
+    ),
     flag("maxrooms", Count(|draft| &mut draft.config.limits.rooms))
         .aliases(&["maxforks"])
         .otherwise("no limit")
         .text(
-            "Maximum number of rooms. Rooms whose program is still stopping count. A client for another room is \
-             refused with 503.",
+            "Maximum number of rooms; with `--share`, of processes. Those that are still stopping count. A client \
+             for another one is refused with 503.",
         ),
     flag("oneshot", On(|draft| &mut draft.config.oneshot)).text(
         "Serve one client, then exit. Plain requests do not count, and a second client is refused with 503. The \
@@ -344,8 +347,7 @@ static CLIENTS: &[Flag<Draft>] = &[
     ),
     flag("maxqueue", Bytes(MAX_QUEUE, |draft| &mut draft.recipe().max_queue)).default("4m").text(
         "Maximum number of bytes queued for one client. When it is reached, `--slow` says what happens. One message \
-         always fits, and what `--cache` replays does not count. At most `1024g`; `k`, `m` and `g` are powers of \
-         1024.",
+         always fits, and what `--cache` replays does not count. At most `1024g`.",
     ),
     flag(
         "slow",
@@ -365,29 +367,29 @@ static CLIENTS: &[Flag<Draft>] = &[
          acknowledged them.",
     ),
     flag("patience", Seconds(|draft| &mut draft.recipe().times.patience)).default("2").text(
-        "How long clients wait for a slow one in their room. At most this long at a time, and at most a tenth of \
-         the time, however many clients are slow. Time counts only while a client that has caught up is kept \
+        "How long clients wait for a slow one in their room. They wait at most this long at a time, and at most a \
+         tenth of the time, however many clients are slow. Time counts only while a client that has caught up is kept \
          waiting. Only for `--slow=disconnect`.",
     ),
     flag("handshaketimeout", Timeout(|draft| &mut draft.config.times.handshake))
         .default("10")
         .text("How long a new connection has to send its request."),
     flag("ping", SecondsOrOff(|draft| &mut draft.config.times.ping)).default("20").text(
-        "Ping a client that was silent this long; 0 is off. After three times as long the connection counts as \
-         lost. Any byte sent or received counts, except the pings. The time stands still while the server does not \
-         read from that client because the program's input is full.",
+        "Ping a client that was silent this long; 0 is off. After three times as long the connection counts as lost. \
+         Any byte sent or received counts as a sign of life, except the pings. The time stops while the server does \
+         not read from that client because the program's input is full.",
     ),
     flag("idle", SecondsOrOff(|draft| &mut draft.config.times.idle)).default("0").text(
-        "Close a client that was idle this long; 0 is off. The close code is 1008. Only messages from the client count, not \
-         pings and pongs.",
+        "Close a client that was idle this long; 0 is off. Idle is a client that sends no message; pings and pongs do not \
+         count. The close code is 1008.",
     ),
 ];
 
 static HTTP: &[Flag<Draft>] = &[
     flag("api", On(|draft| &mut draft.config.api)).text(
         "Show rooms as JSON under `/api/`. `/api/rooms/` lists all rooms; `/api/ROOM/` is one of them, \
-         `/api/ROOM/connections` the number of its clients, `/api/ROOM/metadata` what its program says about it. \
-         Pages that `--origin` allows may read it.",
+         `/api/ROOM/connections` the number of its clients, `/api/ROOM/metadata` what its program has set with \
+         `_meta`. Pages that `--origin` allows may read it.",
     ),
     flag(
         "metrics",
@@ -400,8 +402,8 @@ static HTTP: &[Flag<Draft>] = &[
     .equals_only()
     .bare("rooms")
     .text(
-        "Serve metrics under `/metrics`. They are OpenMetrics text. `rooms`, the default value: with series for each \
-         room. `global`: without them.",
+        "Serve metrics under `/metrics`. They are OpenMetrics text. `rooms`, the default value, has figures for each \
+         room; `global` leaves them out.",
     ),
     flag("staticdir", Directory(|draft| &mut draft.config.static_dir)).text(
         "Serve the files in this directory. For a directory in it, its `index.html` is served. There are no listings, \
@@ -446,7 +448,7 @@ static LOG: &[Flag<Draft>] = &[
     )
     .short('v')
     .repeatable()
-    .text("Log plain requests, signals and decisions too. `-vv` logs everything."),
+    .text("Log plain requests and more details too."),
     flag("quiet", Switch(|draft, _| draft.config.log.level = Level::Warn))
         .short('q')
         .conflicts(&["verbose"])
