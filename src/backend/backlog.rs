@@ -108,7 +108,6 @@ impl Backlog {
         }
     }
 
-    /// Whether nobody needs is_watching.
     pub(super) fn is_empty(&self) -> bool {
         self.watched.is_empty()
     }
@@ -118,12 +117,12 @@ impl Backlog {
         self.watched.iter().any(|watched| watched.slow_since.is_some())
     }
 
-    /// When time next changes something.
+    /// When to check again, whatever happens.
     pub(super) fn next(&self) -> Option<Instant> {
         self.next
     }
 
-    /// Looks after a client whose sink says that something waits and no thread watches it.
+    /// Watches a client from now on.
     pub(super) fn add(&mut self, client: &Arc<Client>) {
         self.entry(client);
     }
@@ -303,7 +302,7 @@ impl Watched {
         let since = close.written.unwrap_or(close.queued).max(status.moved).max(self.uptake.moved());
         let until = earlier((since + CLOSE_TIMEOUT).min(close.latest), close_deadline);
         if until <= now {
-            // What the kernel still holds of a story that was told, it goes on to deliver.
+            // The kernel goes on to deliver what it has taken, unless a reset stops that.
             if close.written.is_some() && !close.dropped {
                 client.wake();
             } else {

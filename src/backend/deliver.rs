@@ -105,7 +105,7 @@ impl Delivery {
         }
         self.decoded.clear();
         let mut fresh = std::mem::take(&mut self.spare);
-        // A spare batch has no other owner, or it would not be one.
+        // A spare batch has no other owner: see `keep_spare`.
         let Some(batch) = Arc::get_mut(&mut fresh) else { return Read::Nothing };
         self.decoder.push(&self.buffer[..bytes], batch, &mut self.decoded);
         if bytes == self.buffer.len() {

@@ -158,7 +158,6 @@ impl Ending {
         }
     }
 
-    /// What follows.
     pub(super) fn on(&mut self, event: Event, now: Instant) -> Actions {
         use Action::{CloseMembers, EndInput, RefuseClients};
         let none = Actions::default();

@@ -165,7 +165,7 @@ impl Handle {
         self.reader_waker.wake();
     }
 
-    /// KILL at once.
+    /// Sends KILL at once.
     pub fn kill(&self) {
         lock(&self.orders).kill = true;
         self.reader_waker.wake();

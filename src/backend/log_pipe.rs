@@ -23,13 +23,13 @@ pub(super) struct LogPipe {
 }
 
 impl LogPipe {
-    /// Of a stream in non-blocking mode, or of none.
+    /// `fd` is in non-blocking mode.
     pub(super) fn new(fd: Option<OwnedFd>, what: &'static str, log: &Log, room: &str, pid: i32) -> Self {
         let splitter = Splitter::new(b"\n", true, LINE, Overlong::Cut);
         Self { fd, what, splitter, log: log.clone(), room: room.to_owned(), pid }
     }
 
-    /// Where there is no such stream.
+    /// For a backend without such a stream.
     pub(super) fn none(log: &Log, room: &str) -> Self {
         Self::new(None, "", log, room, 0)
     }
@@ -39,7 +39,6 @@ impl LogPipe {
         self.fd.as_ref().map(|fd| fd.as_fd())
     }
 
-    /// Stops reading.
     pub(super) fn close(&mut self) {
         self.fd = None;
     }

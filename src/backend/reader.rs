@@ -34,6 +34,9 @@ use crate::sys::threads::work;
 /// How often it is checked whether a backend that is being stopped has read its input.
 const INPUT_CHECK: Duration = Duration::from_millis(10);
 
+/// How long to wait before polling again where `poll` itself fails.
+const POLL_RETRY: Duration = Duration::from_millis(10);
+
 /// The result of a poll.
 #[derive(Default)]
 struct Ready {
@@ -279,7 +282,7 @@ impl Reader {
         }
     }
 
-    /// Whether the output has to wait for a client.
+    /// Checks the clients that are watched, and whether the output has to wait for one.
     fn check_slow(&mut self) {
         let (room_side, log, counters) = (&self.room_side, &self.shared.log, &self.shared.counters);
         // Set before looking at the members: see `Handle::members_changed`.
@@ -361,7 +364,7 @@ impl Reader {
         process.signal_group(signal);
     }
 
-    /// It has exited and all it printed is read: end the rest of its group, reap, close the clients.
+    /// The process has exited and its output is read: kills the rest of its group, reaps it, closes the clients.
     fn finish(&mut self, exit: Exit) {
         // Another process may have left a message without an end in the pipe.
         if self.source.output.take().is_some() {

@@ -54,7 +54,6 @@ pub trait RoomSide: Send + Sync {
     fn members_for(&self, batch: &Batch, decoded: &Decoded) -> Arc<[Arc<Client>]>;
     /// Sets the metadata of the room: JSON.
     fn set_metadata(&self, metadata: Vec<u8>);
-    /// How many members there are.
     fn member_count(&self) -> usize;
     /// Since when the room has had neither members nor clients about to join, if it has none.
     fn empty_since(&self) -> Option<Instant>;

@@ -113,7 +113,7 @@ pub(super) struct Source {
     pub(super) kind: &'static str,
     pub(super) output: Option<OwnedFd>,
     pub(super) log_pipe: LogPipe,
-    /// None where there is no process that ends with it.
+    /// `None` for a connection and a relay.
     pub(super) process: Option<Arc<Process>>,
     pub(super) at_end: AtEnd,
 }

@@ -98,7 +98,6 @@ impl Sequence {
         }
     }
 
-    /// Whether it is on its way out.
     pub(super) fn has_begun(&self) -> bool {
         self.stage != Stage::Idle
     }

@@ -12,6 +12,9 @@ use crate::sys::deadline::Deadline;
 use crate::sys::pipe::widen;
 use crate::sys::poll::poll;
 
+/// How long to wait before polling again where `poll` itself fails.
+const POLL_RETRY: Duration = Duration::from_millis(10);
+
 /// The body of the thread. It ends when the handle's stdin is closed.
 pub(super) fn run(handle: &Arc<Handle>) {
     let (mut waits, mut wide) = (false, None);
