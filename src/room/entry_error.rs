@@ -1,4 +1,4 @@
-//! Why a client is not let in: before the upgrade with a status, after it with a close frame.
+//! Why a client may not join: it is refused with a status before the upgrade, or with a close frame after it.
 
 use std::fmt;
 use std::sync::Arc;

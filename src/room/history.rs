@@ -17,12 +17,12 @@ const CHUNK: usize = 32 * 1024;
 
 /// See the module's documentation.
 ///
-/// A private message is not kept: ids are never reused, so it is for no client that comes later. A message that leaves
-/// some clients out is kept for all that come later.
+/// A message with `_to` is not kept: ids are never reused, so no later client may see it. One with `_except` is kept for
+/// all later clients.
 #[derive(Debug)]
 pub(super) struct History {
     keep: Keep,
-    /// Bytes that may be held; the last message always is.
+    /// Bytes that may be held; the last message is always kept.
     bound: usize,
     /// Frames in order. The chunks are full and do not change any more: clients that join share them.
     chunks: VecDeque<Arc<Batch>>,
@@ -55,7 +55,7 @@ impl History {
         }
     }
 
-    /// Takes over what is to be kept of a batch.
+    /// Adds what is to be kept of a batch.
     pub(super) fn add(&mut self, batch: &Batch, decoded: &Decoded) {
         let is_public = |&index: &usize| decoded.addresses.is_public(index);
         let (kept, most): (Vec<usize>, _) = match self.keep {
@@ -74,7 +74,7 @@ impl History {
     fn push(&mut self, frame: &[u8], rooms: Option<&Rooms>, most: usize) {
         if !self.tail.ends.is_empty() && self.tail.bytes.len() + frame.len() > CHUNK {
             let mut full = std::mem::take(&mut self.tail);
-            // It is shared for long; and a queue copies a part of what holds much more memory than the part needs.
+            // It is shared for long. And a queue copies a part of a batch that takes much more memory than the part.
             full.bytes.shrink_to_fit();
             full.ends.shrink_to_fit();
             self.chunks.push_back(Arc::new(full));

@@ -1,4 +1,4 @@
-//! How a client joins: the process that runs, or the next one, in the order in which clients come.
+//! How a client joins: the backend that runs or the next one, in the order in which clients come.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,18 +14,17 @@ use crate::backend::{Handle, Outcome, RoomSide, StartContext, StartError, Variab
 use crate::clients::Client;
 use crate::counters::Count;
 
-/// A client that waits looks again after this time at the latest.
+/// How long one wait for an answer takes at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long a client waits before it matters whether it is still there. One that hangs up sooner joins and leaves
-/// like any other.
+/// From then on it is checked whether a client that waits has hung up. One that hangs up sooner joins and leaves like
+/// any other.
 const WAITING_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl RoomSlot {
-    /// Has a client join: the process that runs, the next one if that is on its way out, or one that is started
+    /// Lets a client join the backend that runs, the next one if that one is stopping, or a new one that is started
     /// for it with `cgi` in its environment. The program sees the join before the client's first message, and all
-    /// joins in the order of ids, in which clients come: `client` makes the client, with the next id, while the
-    /// room is locked.
+    /// joins in the order of their ids: `client` makes the client, with the next id, while the room is locked.
     pub fn join(
         mut self,
         client: impl FnOnce() -> Arc<Client>,
@@ -39,7 +38,7 @@ impl RoomSlot {
         };
         self.used = true;
         let room = &self.registration.room;
-        // A slow client that was alone is not alone any more.
+        // A slow client may have been the only one until now.
         backend.members_changed();
         backend.watch(&client, client.sink.flush());
         let member = Member {
@@ -63,7 +62,7 @@ impl RoomSlot {
         (client, Ok(member))
     }
 
-    /// Asks until there is an answer. If the answer is to start a process, does so.
+    /// Asks until there is an answer. If the answer is to start a backend, does so.
     fn enter(
         &self,
         client: impl FnOnce() -> Arc<Client>,
@@ -88,10 +87,10 @@ impl RoomSlot {
             if effects.has(Effects::START)
                 && let Some(occupant) = state.take_arrival(client.id)
             {
-                // On the list before the process runs: it may say something at once, and exit.
+                // A member before the program runs: it may print something at once, and exit.
                 state.add(occupant);
                 drop(state);
-                // A start may take long: the client learns that the handshake is over.
+                // A start may take long: let the client see the end of the handshake.
                 let _ = client.sink.flush();
                 let started = self.start(&client, cgi);
                 return (Arc::clone(&client), self.started(&client, started));
@@ -104,8 +103,8 @@ impl RoomSlot {
             if effects.has(Effects::ADMIT) {
                 continue;
             }
-            // The end of a process takes long enough for the client to learn that the handshake is over. A start
-            // usually does not: the client learns it when it is on the list, so that it misses nothing.
+            // The end of a process takes long: let the client see the end of the handshake. A start usually does not
+            // take long, so then the client sees it as a member and misses nothing.
             if state.life.is_stopping() && !std::mem::replace(&mut flushed, true) {
                 drop(state);
                 let _ = client.sink.flush();
@@ -119,7 +118,7 @@ impl RoomSlot {
         }
     }
 
-    /// One wait. It is ended by the thread that starts a process or by the reader of the one that ends; both take
+    /// Waits once. The thread that starts a backend, or the reader of the one that ends, ends the wait; both take
     /// bounded time.
     #[inline(never)]
     fn wait<'a>(
@@ -138,7 +137,7 @@ impl RoomSlot {
             let _ = client.sink.flush();
             let gone = came.elapsed() > WAITING_TIMEOUT && !stay(client, came);
             state = room.lock();
-            // If it was let in meanwhile, it leaves like any other.
+            // If it has joined meanwhile, it leaves like any other.
             if gone && state.take_arrival(client.id).is_some() {
                 let effects = room.on(&mut state, Event::GaveUp);
                 room.act(state, effects);
@@ -148,14 +147,14 @@ impl RoomSlot {
         Ok(state)
     }
 
-    /// The process runs, or does not; or has run and exited already.
+    /// The start has returned. The process may have exited already.
     #[inline(never)]
     fn started(&self, client: &Arc<Client>, started: Result<Arc<Handle>, StartError>) -> Answer {
         let room = &self.registration.room;
         let mut state = room.lock();
         match started {
             Ok(backend) => {
-                // If there is none, it is gone already and the client with it.
+                // If there is none, it has exited already, and its members have been closed.
                 if state.life.has_process() {
                     state.backend = Some(Arc::clone(&backend));
                     room.announce_join(
@@ -168,7 +167,7 @@ impl RoomSlot {
                 Ok(backend)
             }
             Err(e) => {
-                // In a shutdown it was not the program that failed.
+                // In a shutdown, the start was cut short.
                 if !state.life.is_shutting_down() && e.is_of_the_program() {
                     room.failures.note(Outcome::Failed, Duration::ZERO);
                 }
@@ -188,7 +187,7 @@ impl RoomSlot {
         // A separate statement, so that the room's lock is released before `port_for` takes the table's.
         let port = room.lock().port;
         let port = table.port_for(port);
-        // Without one, the one it had is given up: it may be another room's by now.
+        // Without a port, the old one is given up: another room may have it by now.
         room.lock().port = port.unwrap_or(None);
         table.reader_starts();
         let start = |port| {
@@ -204,7 +203,7 @@ impl RoomSlot {
             start_backend(&room.recipe, &room.shared, &context, room_side)
         };
         let started = match port {
-            // A panic must not leave a room that waits for its start for ever.
+            // A panic must not leave a room that waits for the start.
             Ok(port) => catch_unwind(AssertUnwindSafe(|| start(port)))
                 .unwrap_or_else(|_| Err(StartError::Resources(io::Error::other("internal error")))),
             Err(()) => Err(StartError::NoPort),

@@ -1,12 +1,12 @@
-//! The life of a room's process: a state and an event give the next state and what is to be done. Pure: the room
-//! locks, asks, unlocks and then acts.
+//! The life of a room's process: a state and an event give the next state and the effects. Pure: the room locks, asks,
+//! unlocks and then acts. A backend without a process counts as one.
 //!
-//! | process    | clients that come |
+//! | process    | new clients |
 //! |------------|-------------------|
 //! | `None`     | wait until the first of them has started one |
 //! | `Running`  | join it, as soon as the call that starts it has returned |
-//! | `Stopping` | wait for the next one: there are never two |
-//! | `Stuck`    | are refused until it is gone after all |
+//! | `Stopping` | wait for the next one: there are never two at once |
+//! | `Stuck`    | are refused until it has exited |
 
 use std::ops::BitOr;
 
@@ -22,24 +22,24 @@ enum Process {
 pub(super) enum Event {
     /// A slot was taken for a client, before its upgrade.
     Reserved,
-    /// A client with a slot asks to join, for the first time or again. `first`: no other waits longer. `failing`:
-    /// the program has failed so often that it must not be started now.
+    /// A client with a slot asks to join, for the first time or again. `first`: it has waited longest. `failing`: the
+    /// program has failed so often that it must not be started now.
     Asks {
         first: bool,
         failing: bool,
     },
-    /// A client does not wait any longer.
+    /// A client that waited has hung up.
     GaveUp,
-    /// The start has returned. The process may have exited in the meantime, and even be reaped.
+    /// The start has returned. The process may have exited already, and even be reaped.
     StartOk,
     StartFailed,
     /// The process is about to end.
     Exiting,
-    /// It was reaped; this number of slots is free with it.
+    /// It was reaped; so many slots are free.
     Gone(usize),
-    /// It cannot be reaped; this number of slots is free all the same.
+    /// It cannot be reaped; so many slots are free.
     Stuck(usize),
-    /// Members were closed before the process ends; this number of slots is free.
+    /// Members were closed before the process ends; so many slots are free.
     Closed(usize),
     /// One slot was given back.
     Left,
@@ -56,24 +56,23 @@ impl Effects {
     const NONE: Self = Self(0);
     /// The client that asks starts the process.
     pub(super) const START: Self = Self(1);
-    /// All clients that wait join, in order.
+    /// All clients that wait join, in their order.
     pub(super) const ADMIT: Self = Self(1 << 1);
     /// The client that asks is refused.
     pub(super) const REFUSE: Self = Self(1 << 2);
     /// All clients that wait are refused.
     pub(super) const REFUSE_ALL: Self = Self(1 << 3);
-    /// Clients that wait look again.
+    /// Clients that wait ask again.
     pub(super) const WAKE: Self = Self(1 << 4);
     /// The kill sequence begins.
     pub(super) const STOP: Self = Self(1 << 5);
     /// The clients are closed with 1001, then the kill sequence begins.
     pub(super) const SHUT_DOWN: Self = Self(1 << 6);
-    /// The reader's thread looks at the time since which the room is empty.
+    /// The reader looks since when the room is empty.
     pub(super) const WAKE_READER: Self = Self(1 << 7);
-    /// The room may be taken off the table, if it is still unused by then.
+    /// The room is removed from the table if it is still unused by then.
     pub(super) const FORGET: Self = Self(1 << 8);
 
-    /// Whether one of these is among them.
     pub(super) const fn has(self, effect: Self) -> bool {
         self.0 & effect.0 != 0
     }
@@ -95,7 +94,7 @@ pub(super) struct Life {
     /// Members, and clients on their way to become one.
     slots: usize,
     shutting_down: bool,
-    /// The process stays for a while without clients.
+    /// The process stays for some time after its last client (`--linger`).
     lingers: bool,
 }
 

@@ -1,6 +1,6 @@
-//! What the API and the metrics show of rooms, by name. They are read one at a time, in the order of their names: a
-//! client that takes the answer slowly holds neither rooms nor copies of them. A room that comes or goes meanwhile
-//! is shown or not, and never twice.
+//! What the API and the metrics show of rooms, by name. Rooms are read one at a time, in the order of their names: a
+//! client that takes the answer slowly holds neither rooms nor copies of them. A room that is opened or removed
+//! meanwhile is shown once or not at all.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -12,23 +12,19 @@ use super::table::{Rooms, Table};
 use crate::recipe::Share;
 use crate::sys::lock;
 
-/// A room as it is at some moment.
+/// A room at some moment.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// Its name.
     pub name: Arc<str>,
-    /// Its members.
     pub clients: usize,
-    /// What its program says of it: JSON.
+    /// JSON.
     pub metadata: Option<Arc<[u8]>>,
 }
 
-/// A room that is there or is remembered, and how many clients have joined it, ever.
+/// A room that is open or remembered, and how many clients have ever joined it.
 #[derive(Debug, Clone)]
 pub struct Joined {
-    /// Its name.
     pub name: Arc<str>,
-    /// How many.
     pub clients: u64,
 }
 
@@ -44,7 +40,7 @@ pub struct Waiting {
 }
 
 impl Table {
-    /// How many room names there are.
+    /// How many room names are in use.
     pub fn len(&self) -> usize {
         lock(&self.rooms).names.len()
     }
@@ -54,13 +50,13 @@ impl Table {
         self.len() == 0
     }
 
-    /// One room as it is now, if it is there.
+    /// One room as it is now.
     pub fn facts_of(&self, name: &str) -> Option<Facts> {
         let name = lock(&self.rooms).names.get(name).cloned();
         name.map(|name| self.facts_about(&name))
     }
 
-    /// All rooms, each as it is when its turn comes.
+    /// All rooms, each as it is when it is read.
     pub fn facts(self: &Arc<Self>) -> impl Iterator<Item = Facts> + use<> {
         let (table, mut last) = (Arc::clone(self), None::<RoomName>);
         std::iter::from_fn(move || {
@@ -70,7 +66,7 @@ impl Table {
         })
     }
 
-    /// The rooms that are there and those that are gone and remembered.
+    /// All rooms that are open or remembered.
     pub fn joined(self: &Arc<Self>) -> impl Iterator<Item = Joined> + use<> {
         let (table, mut last) = (Arc::clone(self), None::<RoomName>);
         std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! A client's hold on its room: what it can do there, and that it leaves, whatever happens.
+//! A client that has joined a room.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,21 +22,21 @@ impl Member {
         &self.client
     }
 
-    /// Has the end of a client that was closed seen through: written out, answered, ended.
+    /// Hands a client that was closed to the backlog, which ends it in bounded time.
     pub fn watch_close(&self) {
         self.backend.watch_close(&self.client);
     }
 
     /// Passes messages on to the program: see [`Handle::input`].
     pub fn input(&self, messages: Messages<'_>, stay: impl FnMut(Instant) -> bool) -> Pushed {
-        // Its join was not taken: the client was gone by then.
+        // Its join was not sent: the client was gone by then.
         if !self.client.has_joined() {
             return Pushed { taken: 0, waited: false, after: WriteResult::Refused };
         }
         self.backend.input(&self.client, messages, stay)
     }
 
-    /// Has the client's sink watched if something waits in it.
+    /// Hands the client to the backlog if something waits in its outbox.
     pub fn watch(&self, after: WriteResult) {
         self.backend.watch(&self.client, after);
     }
@@ -49,8 +49,8 @@ impl Drop for Member {
         let Self { registration, name, backend, client } = self;
         let room = &registration.room;
         client.mark_finished();
-        // Off the list first: it does not get what the program says of its leave. A client whose process has ended
-        // is on no list, and its slot is free already.
+        // Removed first, so that it does not get what the program prints about its leave. If the backend has ended,
+        // the client is no member any more and its slot is free already.
         let present = room.lock().begin_to_leave(client);
         backend.cancel_turn(client);
         client.leave_once(|| {

@@ -1,5 +1,4 @@
-//! Rooms: which clients are in, which process answers them, what happens when they come and go. Knows nothing of
-//! HTTP.
+//! Rooms: their clients, their backend, and what happens when clients join and leave. Knows nothing of HTTP.
 
 mod entry_error;
 mod failures;

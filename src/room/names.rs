@@ -1,4 +1,4 @@
-//! What a room is known by, and what is counted by its name.
+//! The keys and names of rooms, and what is counted for a name.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,29 +11,30 @@ use crate::sys::lock;
 /// The first segment of a path, as it was sent.
 pub(super) type RoomName = Arc<str>;
 
-/// What a room has in the table: clients with the same key share it. The table knows nothing else of sharing.
+/// The key of a room in the table: clients with the same key share a room. This is all that the table knows of
+/// `--share`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Name(RoomName),
-    /// One client's own room. The number is given once, so no other client finds it.
+    /// A room of one client. The number is used once, so no other client finds it.
     Client(u64),
     Server,
 }
 
-/// The counts of one name. They change while a room is locked or the table is; they are atomic because several
-/// rooms may have the name.
+/// The counts of one name. They change under the lock of a room or of the table; they are atomic because several rooms
+/// may have the same name.
 #[derive(Debug)]
 pub(super) struct Name {
     pub(super) text: RoomName,
-    /// Members, and clients on their way to become one. Taken only while the table is locked.
+    /// Members, and clients about to join. Taken only while the table is locked.
     slots: AtomicUsize,
     /// Members.
     pub(super) clients: AtomicUsize,
-    /// Clients that have joined, ever.
+    /// Clients that have ever joined.
     pub(super) joined: AtomicU64,
     /// Rooms that have this name.
     pub(super) rooms: AtomicUsize,
-    /// A page that connects again and again is slowed down whether or not its clients share a process.
+    /// Counted by name: a page that reconnects again and again is slowed down even if each client has its own process.
     pub(super) failures: SharedFailures,
 }
 
@@ -67,7 +68,7 @@ impl Name {
     }
 }
 
-/// The failures of all programs that count together. Its lock is the innermost one.
+/// The failures of all programs with one name. Its lock is the innermost one.
 #[derive(Debug, Clone)]
 pub(super) struct SharedFailures(Arc<Mutex<Failures>>);
 

@@ -1,4 +1,4 @@
-//! What is remembered of the last rooms that are gone. Bounded in number and bytes. Pure.
+//! What is remembered of rooms that were removed from the table. Bounded in number and bytes. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -11,14 +11,13 @@ use super::names::{Key, RoomName};
 /// How many rooms are remembered.
 const MAX_ROOMS: usize = 1024;
 
-/// What a room that comes back goes on with.
+/// What a room that is opened again starts with.
 #[derive(Debug, Default)]
 pub(super) struct Past {
     /// How many clients have joined it.
     pub(super) joined: u64,
-    /// Its messages, if they outlive the program.
+    /// With `--persist`.
     pub(super) history: Option<History>,
-    /// How its programs failed.
     pub(super) failures: Failures,
 }
 
@@ -26,8 +25,8 @@ pub(super) struct Past {
 #[derive(Debug)]
 pub(super) struct Pasts {
     by_key: BTreeMap<Key, (u64, Past)>,
-    /// Names in the order of going, each with the number of its going; one that came back and went again
-    /// stands twice, and only the later one counts.
+    /// Keys in the order in which their rooms were removed, numbered. A room that was removed twice is in here twice;
+    /// only the later entry counts.
     order: VecDeque<(u64, Key)>,
     next: u64,
     /// Bytes of history that may be held, and that are.
@@ -36,12 +35,11 @@ pub(super) struct Pasts {
 }
 
 impl Pasts {
-    /// Of all rooms together, this many bytes of history are remembered.
+    /// `bound` is the bytes of history that are remembered of all rooms together.
     pub(super) fn new(bound: usize) -> Self {
         Self { by_key: BTreeMap::new(), order: VecDeque::new(), next: 0, bound, bytes_held: 0 }
     }
 
-    /// A room is gone.
     pub(super) fn remember(&mut self, key: Key, past: Past) {
         self.recall(&key);
         self.bytes_held += past.bytes_held();
@@ -61,14 +59,13 @@ impl Pasts {
         }
     }
 
-    /// A room comes back: what is known of it, which is forgotten here.
+    /// Takes out what is remembered of a room that is opened again.
     pub(super) fn recall(&mut self, key: &Key) -> Option<Past> {
         let (_, past) = self.by_key.remove(key)?;
         self.bytes_held -= past.bytes_held();
         Some(past)
     }
 
-    /// How the programs of a room failed.
     pub(super) fn failures(&self, key: &Key) -> Failures {
         self.by_key.get(key).map(|(_, past)| past.failures).unwrap_or_default()
     }

@@ -9,19 +9,19 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::sys::tcp::only_closed_connections;
 
-/// How many ports the kernel is asked about if none can be bound: for each it looks at all connections of the
-/// machine, which takes some milliseconds.
+/// If no port can be bound, the kernel is asked about so many. For each it looks at all connections of the machine, which
+/// takes some milliseconds.
 const LOOKS: usize = 8;
 
-/// How long the kernel is not asked again after it knew of no port.
+/// How long the kernel is not asked again after no port was found.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The pool.
+/// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Ports {
     range: RangeInclusive<u16>,
     taken: Vec<u16>,
-    /// The kernel knew of none when it was asked the last time; it is not asked again before.
+    /// No port was found at the last time; the kernel is not asked again before.
     none_until: Option<Instant>,
 }
 
@@ -35,23 +35,23 @@ impl Ports {
         self.choose(None)
     }
 
-    /// The room's port if no socket is bound to it; otherwise another one, and it is given up.
+    /// The room's port if no socket is bound to it. Otherwise gives it up and takes another one.
     pub(super) fn keep_or_take(&mut self, port: u16) -> Option<u16> {
         self.give_back(port);
         self.choose(Some(port))
     }
 
-    /// Takes a port that can be bound as it is; where there is none, one that is kept by connections in
-    /// TIME_WAIT only: for a minute after the end of a program that closed its connection first.
+    /// Takes a port that can be bound. If there is none, takes one that only connections in TIME_WAIT hold: they do so
+    /// for a minute if the program closed its connection first.
     fn choose(&mut self, first: Option<u16>) -> Option<u16> {
         let left = || first.into_iter().chain(self.range.clone()).filter(|port| !self.taken.contains(port));
-        // The kernel takes long to answer, and rooms wait meanwhile: it is not asked for each client that is refused.
+        // The kernel takes long to answer while the table is locked, so it is not asked for each client.
         let may_look = self.none_until.is_none_or(|until| until <= Instant::now());
         let port = first_unbound(left()).or_else(|| {
             if !may_look {
                 return None;
             }
-            // What was in the way of the first look may be gone by now.
+            // A port that was bound at the first look may be free by now.
             let is_good = |&port: &u16| {
                 only_closed_connections(port) == Some(true) || first_unbound(std::iter::once(port)).is_some()
             };
@@ -79,8 +79,8 @@ fn first_unbound(mut ports: impl Iterator<Item = u16>) -> Option<u16> {
     ports.find(|&port| bind(&socket, port).is_ok())
 }
 
-/// Whether a program that sets SO_REUSEADDR could bind this port of 127.0.0.1. Another process may have bound it so
-/// too, to listen on it in the program's place.
+/// Whether a program that sets SO_REUSEADDR could bind this port of 127.0.0.1. Another process may have bound it in the
+/// same way, to listen in the program's place.
 fn can_be_shared(port: u16) -> bool {
     let shared = || {
         let socket = socket()?;

@@ -1,4 +1,4 @@
-//! One room: its clients and the process they share. What happens when is in [`Life`]; here a room locks, asks it,
+//! One room: its clients and the backend that they share. `life` decides what follows an event; a room locks, asks it,
 //! unlocks and acts.
 //!
 //! Locks are taken in the order table, room, sink. A thread that holds the room's lock does not wait, spawn, write
@@ -22,13 +22,13 @@ use crate::sys::lock;
 
 pub(super) struct Room {
     pub(super) key: Key,
-    /// Missing where all names share the room.
+    /// `None` where clients of all names share the room.
     pub(super) name: Option<Arc<Name>>,
     pub(super) recipe: Arc<Recipe>,
     pub(super) shared: Arc<Shared>,
     pub(super) failures: SharedFailures,
     state: Mutex<State>,
-    /// An answer may be there for a client that waits, or it may be its turn.
+    /// Notified when a client that waits should ask again.
     pub(super) changed: Condvar,
 }
 
@@ -54,7 +54,7 @@ impl Room {
         self.name.as_ref().map_or("", |name| &name.text)
     }
 
-    /// Takes a slot. Called while the table is locked, so that the room is not forgotten in between.
+    /// Takes a slot. Called while the table is locked, so that the room is not removed meanwhile.
     pub(super) fn reserve(&self) -> Result<(), EntryError> {
         let mut state = self.lock();
         let closed = state.life.is_shutting_down() || state.life.is_stuck();
@@ -66,7 +66,7 @@ impl Room {
         Ok(())
     }
 
-    /// Why a client does not get in.
+    /// Why a client may not join.
     pub(super) fn refusal(&self, state: &State, event: Event) -> EntryError {
         match event {
             _ if state.life.is_shutting_down() => EntryError::ShuttingDown,
@@ -79,7 +79,7 @@ impl Room {
         }
     }
 
-    /// Asks the room's life, and does in the same moment what concerns the clients that wait.
+    /// Asks the room's life. What concerns the clients that wait is done at once, under the same lock.
     pub(super) fn on(&self, state: &mut State, event: Event) -> Effects {
         let effects = state.life.on(event);
         if effects.has(Effects::ADMIT)
@@ -100,7 +100,7 @@ impl Room {
         effects
     }
 
-    /// Unlocks the room and does the other effects, but for [`Effects::FORGET`], which needs the table.
+    /// Unlocks the room and does the other effects, except [`Effects::FORGET`], which needs the table.
     pub(super) fn act(&self, state: MutexGuard<'_, State>, effects: Effects) -> Effects {
         let backend = state.backend.clone();
         drop(state);
@@ -121,14 +121,13 @@ impl Room {
         effects
     }
 
-    /// Counts a client that joins, and announces it to the process while the room is locked: so joins come in the
-    /// order of the list.
+    /// Counts a client that joins, and announces it to the backend while the room is locked: so joins are sent in the
+    /// order of the members.
     pub(super) fn announce_join(&self, backend: &Handle, occupant: &Occupant) {
         let client = &occupant.client;
         occupant.name.joined.fetch_add(1, Ordering::SeqCst);
         if self.recipe.notices.any() {
-            // A client takes its turn even if there is only a leave message: this bounds the leave messages that
-            // can be queued.
+            // A client takes a turn even if there are only leave messages: this bounds how many can be queued.
             backend.announce_join(client, &self.join_notice(client).unwrap_or_default());
         } else {
             client.mark_joined();
@@ -145,14 +144,14 @@ impl Room {
         self.recipe.notices.leave(&subject(client))
     }
 
-    /// The server ends: clients that wait are refused, the members are closed, the process is stopped.
+    /// The server shuts down: clients that wait are refused, members are closed, the backend is stopped.
     pub(super) fn shut_down(&self) {
         let mut state = self.lock();
         let effects = self.on(&mut state, Event::ShutDown);
         self.act(state, effects);
     }
 
-    /// What is remembered of it when it is forgotten, and where its program listened.
+    /// What is remembered of the room when it is removed, and the port of its program.
     pub(super) fn remains(&self) -> (Past, Option<u16>) {
         let mut state = self.lock();
         let nothing = History::new(Keep::Nothing, 0);

@@ -1,4 +1,4 @@
-//! The room as its process sees it.
+//! The room as its backend sees it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,12 +12,12 @@ use crate::framing::batch::Batch;
 use crate::framing::output::Decoded;
 
 impl Registration {
-    /// The process is gone, or cannot be ended: its members go with it.
+    /// The backend has ended, or cannot be ended: removes its members.
     fn end(&self, event: fn(usize) -> Event) -> Vec<Arc<Client>> {
         let mut state = self.room.lock();
         let members = state.remove_all();
         if state.backend.take().is_none() {
-            // It has exited before its start has returned, so the client that starts it is not counted yet.
+            // It has exited before its start returned, so the client that starts it is not counted yet.
             for member in &members {
                 member.name.joined.fetch_add(1, Ordering::SeqCst);
             }
@@ -62,7 +62,7 @@ impl RoomSide for Registration {
 
     fn end_linger(&self, since: Instant) -> bool {
         let mut state = self.room.lock();
-        // The caller stops the process.
+        // The caller stops the backend.
         state.empty_since == Some(since) && state.life.on(Event::LingerOver).has(Effects::STOP)
     }
 

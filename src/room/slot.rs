@@ -15,7 +15,7 @@ use super::table::{Rooms, Table};
 use crate::recipe::Keep;
 use crate::sys::lock;
 
-/// A room and the table that it is in. A room does not know its table; what holds this does.
+/// A room and the table that it is in. The room itself does not know its table.
 #[derive(Clone)]
 pub(super) struct Registration {
     pub(super) table: Arc<Table>,
@@ -23,8 +23,7 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Gives one slot back, in the same moment as the room's state is changed. If it was the last one, the process
-    /// ends.
+    /// Gives one slot back and changes the state, under one lock. If it was the last slot, the backend ends.
     pub(super) fn give_back(&self, name: &Arc<Name>, change: impl FnOnce(&mut State)) {
         let mut state = self.room.lock();
         change(&mut state);
@@ -36,7 +35,7 @@ impl Registration {
         self.act(self.room.act(state, effects), std::iter::once(name));
     }
 
-    /// What effects have to do with the table. `names` are those of slots that were given back.
+    /// Does what effects need the table for. `names` are those of the slots that were given back.
     pub(super) fn act<'a>(&self, effects: Effects, names: impl Iterator<Item = &'a Arc<Name>>) {
         if effects.has(Effects::FORGET) {
             self.table.forget_room(&self.room);
@@ -48,7 +47,7 @@ impl Registration {
 }
 
 impl Table {
-    /// Takes a slot in the room of that name, which is made if there is none.
+    /// Takes a slot in the room of that name, which is opened if need be.
     pub fn reserve(self: &Arc<Self>, wanted: &str) -> Result<RoomSlot, EntryError> {
         let mut rooms = lock(&self.rooms);
         if rooms.shutting_down {
@@ -78,7 +77,7 @@ impl Table {
         Ok(RoomSlot { registration: Registration { table: Arc::clone(self), room }, name, used: false })
     }
 
-    /// Whether there may be another room, and the port of its program if it has one.
+    /// Whether another room may be opened, and the port of its program if it needs one.
     fn may_open(
         &self,
         rooms: &mut Rooms,
@@ -103,7 +102,7 @@ impl Table {
         }
     }
 
-    /// Makes a room with one slot taken. `past` is what is remembered of its name.
+    /// Opens a room with one slot taken. `past` is what is remembered of its name.
     fn open(
         &self,
         rooms: &mut Rooms,
@@ -115,7 +114,7 @@ impl Table {
         let recipe = Arc::clone(&self.recipe);
         let (keep, linger, name, past) = match key {
             Key::Name(_) => (recipe.history.keep, recipe.times.linger, Some(Arc::clone(name)), past),
-            // No other client ever joins: nothing is replayed, and nothing is waited for.
+            // No other client ever joins: no history, no linger.
             Key::Client(_) => (Keep::Nothing, Duration::ZERO, Some(Arc::clone(name)), Past::default()),
             Key::Server => {
                 let past = rooms.past.recall(&key).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is behind a room's lock: the life of its process, and the clients.
+//! What a room's lock guards: the life of its process, and its clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,30 +18,29 @@ pub(super) struct Occupant {
     pub(super) name: Arc<Name>,
 }
 
-/// What a client that waited gets.
+/// The answer to a client that asks to join.
 pub(super) type Answer = Result<Arc<Handle>, EntryError>;
 
 pub(super) struct State {
     pub(super) life: Life,
-    /// The process, from when its start has returned until it is gone.
+    /// The backend, from when its start has returned until it has ended.
     pub(super) backend: Option<Arc<Handle>>,
     /// Since when no slot is taken.
     pub(super) empty_since: Option<Instant>,
     /// In the order of their ids.
     pub(super) members: Vec<Occupant>,
-    /// Clients that are no members any more and whose leave may not have been written yet.
+    /// Clients that are no members any more and whose leave notice may not be sent yet.
     pub(super) leaving: Vec<Arc<Client>>,
-    /// Clients that wait for a process, in the order in which they came.
+    /// Clients that wait to join, in the order in which they came.
     pub(super) arrivals: VecDeque<Occupant>,
     /// Answers for clients that waited; each client's thread takes its own.
     pub(super) answers: Vec<(u64, Answer)>,
-    /// The members as a list, until one comes or goes.
+    /// The members as a list, until one joins or leaves.
     pub(super) list: Option<Arc<[Arc<Client>]>>,
-    /// Messages that are replayed to clients that join.
     pub(super) history: History,
     /// Where the program listens, if it talks over TCP.
     pub(super) port: Option<u16>,
-    /// What the program said of the room: JSON.
+    /// JSON.
     pub(super) metadata: Option<Arc<[u8]>>,
     /// Why the last start failed, if it did.
     pub(super) failure: Arc<str>,
@@ -65,8 +64,8 @@ impl State {
         }
     }
 
-    /// Adds a member. It gets the history before anything else, because nothing is sent to it before it is
-    /// on the list; queued, not written, because the room is locked.
+    /// Adds a member, and queues the history for it. Nothing is sent to it before it is a member, so the history is
+    /// first. It is not written here, because the room is locked.
     pub(super) fn add(&mut self, occupant: Occupant) {
         let client = &occupant.client;
         for (batch, part) in self.history.replay(&client.room) {
@@ -84,7 +83,7 @@ impl State {
         self.list = None;
     }
 
-    /// Takes a member off the list; its slot stays taken.
+    /// Removes a member; its slot stays taken.
     pub(super) fn remove(&mut self, id: u64) -> bool {
         let Ok(at) = self.members.binary_search_by_key(&id, |member| member.client.id) else { return false };
         self.list = None;
@@ -92,8 +91,7 @@ impl State {
         true
     }
 
-    /// Takes all members off the list and gives their slots back, for their names; the room's own count of slots
-    /// is its life's.
+    /// Removes all members and gives their slots back to their names; the life of the room counts its own slots.
     pub(super) fn remove_all(&mut self) -> Vec<Occupant> {
         self.list = None;
         let members = std::mem::take(&mut self.members);
@@ -104,7 +102,7 @@ impl State {
         members
     }
 
-    /// Takes a member off the list; its slot stays taken until its leave has been written.
+    /// Removes a member; its slot stays taken until its leave notice has been sent.
     pub(super) fn begin_to_leave(&mut self, client: &Arc<Client>) -> bool {
         let present = self.remove(client.id);
         if present {
@@ -118,7 +116,7 @@ impl State {
         Arc::clone(self.list.get_or_insert_with(|| members.iter().map(|it| Arc::clone(&it.client)).collect()))
     }
 
-    /// Takes a client off those that wait, if it is one of them.
+    /// Removes a client from those that wait, if it is one of them.
     pub(super) fn take_arrival(&mut self, id: u64) -> Option<Occupant> {
         let at = self.arrivals.iter().position(|arrival| arrival.client.id == id)?;
         self.arrivals.remove(at)

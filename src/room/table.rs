@@ -13,36 +13,33 @@ use crate::recipe::{Backend, Recipe, Share};
 use crate::sys::bell::Bell;
 use crate::sys::lock;
 
-/// Which rooms there may be, and how many may be in them.
+/// How many rooms and clients there may be.
 #[derive(Debug, Clone, Default)]
 pub struct Bounds {
-    /// So many at once.
     pub rooms: Option<usize>,
-    /// So many clients of each name.
+    /// Clients of each name.
     pub room_clients: Option<usize>,
-    /// One client, ever.
+    /// Only one client, ever.
     pub oneshot: bool,
 }
 
-/// Of all rooms that are gone, so many times `--maxqueue` bytes of history are remembered.
+/// So many times `--maxqueue` bytes of history are remembered of all rooms that were removed.
 const REMEMBERED: usize = 16;
 
 /// All rooms.
 pub struct Table {
-    /// How each room works.
     pub(super) recipe: Arc<Recipe>,
-    /// What all programs of the server share.
     pub(super) shared: Arc<Shared>,
     pub(super) bounds: Bounds,
     pub(super) rooms: Mutex<Rooms>,
     handles: Mutex<Handles>,
-    /// Reader threads that run: as many programs live.
+    /// Reader threads that run: one for each backend.
     readers: AtomicUsize,
     /// Rung when one of them has ended.
     changed: Arc<Bell>,
 }
 
-/// All processes that may still live, those that no room knows any more too.
+/// All backends that may still run, also those that no room knows any more.
 #[derive(Default)]
 struct Handles {
     list: Vec<Weak<Handle>>,
@@ -51,20 +48,20 @@ struct Handles {
 
 pub(super) struct Rooms {
     pub(super) by_key: BTreeMap<Key, Arc<Room>>,
-    /// In order, so that they can be shown in it, a few at a time.
+    /// Sorted: see `listing`.
     pub(super) names: BTreeMap<RoomName, Arc<Name>>,
     pub(super) past: Pasts,
-    /// Where programs listen, if they talk over TCP.
+    /// For programs over TCP.
     pub(super) ports: Option<Ports>,
-    /// A slot was taken, so with `--oneshot` that was the only one, whether or not its client could join.
+    /// A slot was taken: with `--oneshot` it was the only one, whether or not its client has joined.
     pub(super) taken: bool,
     pub(super) shutting_down: bool,
-    /// The number of the next room that is one client's own.
+    /// The number of the next room of one client.
     next_client: u64,
 }
 
 impl Rooms {
-    /// What clients have to have in common to share a room. Only one client's own room is new each time.
+    /// The key of a client's room; with `--share client` a new one at each call.
     pub(super) fn key(&mut self, share: Share, name: &str) -> Key {
         match share {
             Share::Room => Key::Name(name.into()),
@@ -76,7 +73,7 @@ impl Rooms {
         }
     }
 
-    /// Enters a new name, with what is remembered of it.
+    /// Adds a name, with what is remembered of it.
     pub(super) fn open_name(&mut self, text: &str) -> (Arc<Name>, Past) {
         let past = self.past.recall(&Key::Name(text.into())).unwrap_or_default();
         let name = Arc::new(Name::new(text, past.joined, past.failures));
@@ -95,7 +92,7 @@ impl Rooms {
 }
 
 impl Table {
-    /// An empty table; `changed` is rung whenever a program is gone.
+    /// `changed` is rung whenever a backend has ended.
     pub fn new(recipe: Arc<Recipe>, shared: Arc<Shared>, bounds: Bounds, changed: Arc<Bell>) -> Arc<Self> {
         let ports = match &recipe.backend {
             Backend::Tcp(_, options) => Some(Ports::new(options.ports.clone())),
@@ -121,8 +118,8 @@ impl Table {
         })
     }
 
-    /// Where the next program of a room is to listen: the room's port unless another socket is bound to it by now;
-    /// nowhere if programs talk over pipes.
+    /// The port for the next program of a room: the room's own unless another socket is bound to it by now; `None` if
+    /// programs do not talk over TCP.
     pub(super) fn port_for(&self, port: Option<u16>) -> Result<Option<u16>, ()> {
         let mut rooms = lock(&self.rooms);
         match (&mut rooms.ports, port) {
@@ -132,7 +129,7 @@ impl Table {
         }
     }
 
-    /// Takes a room off the table if it has neither a client nor a process, and has not been taken off before.
+    /// Removes a room if it has neither a client nor a backend, and is still in the table.
     pub(super) fn forget_room(&self, room: &Arc<Room>) {
         let mut rooms = lock(&self.rooms);
         let same = rooms.by_key.get(&room.key).is_some_and(|known| Arc::ptr_eq(known, room));
@@ -153,12 +150,12 @@ impl Table {
         }
     }
 
-    /// Takes a name off the table if neither a client nor a room has it.
+    /// Removes a name if neither a client nor a room has it.
     pub(super) fn forget_name(&self, name: &Arc<Name>) {
         lock(&self.rooms).forget_name(name, Past { failures: name.failures.get(), ..Past::default() });
     }
 
-    /// Refuses all newcomers and begins every room's kill sequence, side by side.
+    /// Refuses new clients and shuts down all rooms at once.
     pub fn shut_down(&self) {
         let rooms: Vec<_> = {
             let mut rooms = lock(&self.rooms);
@@ -169,19 +166,18 @@ impl Table {
         for room in rooms {
             room.shut_down();
         }
-        // Those too whose program is gone while its clients are still being closed.
+        // Also the readers whose backend has ended while its clients are still being closed.
         for handle in lock(&self.handles).list.iter().filter_map(Weak::upgrade) {
             handle.notify_reader();
         }
     }
 
-    /// Whether the server is shutting down.
     pub fn is_shutting_down(&self) -> bool {
         self.shared.ending.load(Ordering::SeqCst)
     }
 
-    /// KILL to every program at once: by its reader, and to its process group whether or not the reader comes to
-    /// it. Returns how many programs had not ended.
+    /// Sends KILL to all programs at once: through their readers, and here to their process groups in case a reader is
+    /// busy. Says how many programs had not ended.
     pub fn kill(&self) -> usize {
         let mut handles = lock(&self.handles);
         handles.killed = true;
@@ -192,10 +188,10 @@ impl Table {
         self.shared.processes.kill()
     }
 
-    /// Notes a program that was started; it is killed if the others were.
+    /// Adds a backend that was started; it is killed if the others were.
     pub(super) fn add_handle(&self, handle: &Arc<Handle>) {
         let mut handles = lock(&self.handles);
-        // Handles that are gone are dropped when there are as many of them as of the others.
+        // Backends that have ended are dropped when they may be half of the list.
         if handles.list.len() >= 2 * self.backends().max(16) {
             handles.list.retain(|handle| handle.strong_count() > 0);
         }
@@ -214,7 +210,7 @@ impl Table {
         self.changed.ring();
     }
 
-    /// How many processes live.
+    /// How many processes run.
     pub fn processes(&self) -> usize {
         self.shared.processes.count()
     }
