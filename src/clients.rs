@@ -1,4 +1,4 @@
-//! One client: a name, a number and a sink.
+//! One client: its id, its room's name, its outbox and its socket.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,32 +13,30 @@ use crate::sys::{lock, socket};
 
 pub use crate::sys::progress::TRY_AGAIN;
 
-/// How long the end of a stream may take without the client taking anything, and then without its answer.
+/// How long a client that is closed may take nothing, and then how long it may leave the close frame unanswered.
 pub const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// The same, for both together, while the server is shutting down.
+/// The same for both together in a shutdown.
 pub const SHUTDOWN_CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// A client that gave no sign of life for this many ping intervals is gone.
+/// A client from which nothing came for this many ping intervals is gone.
 pub const GONE_AFTER: u32 = 3;
 
-/// When a client's kernel last acknowledged something, as far as it was asked: what left our queue long ago may
-/// still be on its way.
+/// When a client's kernel last acknowledged something: what has left our queue may still be on its way.
 #[derive(Debug)]
 pub struct Uptake {
     acknowledged: Option<i64>,
-    /// The kernel could be asked: from then on its word is waited for.
+    /// Our kernel has given the number once: from then on only its answers count.
     asked_kernel: bool,
     moved: Instant,
 }
 
 impl Uptake {
-    /// Nothing is known before the first look.
     pub fn new(now: Instant) -> Self {
         Self { acknowledged: None, asked_kernel: false, moved: now }
     }
 
-    /// Asks the kernel; says how many bytes it has acknowledged since the last time.
+    /// Asks our kernel; says how many bytes more are acknowledged than at the last time.
     pub fn observe(&mut self, client: &Client, now: Instant) -> u64 {
         let acknowledged = client.sink.acknowledged(self.asked_kernel);
         let Some((acknowledged, asked_kernel)) = acknowledged else { return 0 };
@@ -50,7 +48,7 @@ impl Uptake {
         u64::try_from(more).unwrap_or(0)
     }
 
-    /// When that was last the case, or when the looking began.
+    /// When the number last grew, or the time given to `new`.
     pub fn moved(&self) -> Instant {
         self.moved
     }
@@ -63,10 +61,10 @@ pub struct Received {
     pub bytes: AtomicU64,
 }
 
-/// A client that has been upgraded, for as long as anybody knows it.
+/// A client that has been upgraded.
 #[derive(Debug)]
 pub struct Client {
-    /// From 1, increasing, never reused, across rooms.
+    /// From 1, increasing, never reused, unique across rooms.
     pub id: u64,
     /// The room it asked for.
     pub room: Arc<str>,
@@ -74,32 +72,31 @@ pub struct Client {
     pub address: String,
     /// The query of its request, raw.
     pub query: String,
-    /// Header fields of its request that join and leave messages speak of.
+    /// Header fields of its request that join and leave messages name.
     pub headers: Vec<(String, String)>,
     /// When it was upgraded.
     pub since: Instant,
-    /// What goes out.
     pub sink: Outbox,
-    /// The socket: the connection's thread reads from it.
+    /// The socket; the connection's thread reads it.
     pub stream: Arc<Stream>,
-    /// Its messages that were for the program, and bytes of them.
+    /// Its messages to the backend.
     pub received: Received,
     /// Messages for it that were dropped because it was slow.
     pub dropped: AtomicU64,
     /// The close frame that the server has queued: code and reason.
     closed: Mutex<Option<(u16, Box<str>)>>,
-    /// Its join has been told to the program.
+    /// Its join has been sent to the backend.
     joined: AtomicBool,
-    /// Its leave has been told to the program.
+    /// Its leave has been sent to the backend.
     left: Mutex<bool>,
     /// Its thread has ended, or is about to.
     finished: AtomicBool,
-    /// Its kernel has acknowledged nothing for too long while its messages were not read.
+    /// Its kernel has acknowledged nothing for too long while it waited for its turn.
     vanished: AtomicBool,
 }
 
 impl Client {
-    /// A client on an upgraded socket; `queue` bytes may wait for it.
+    /// `queue` is how many bytes may wait for the client.
     pub fn new(
         id: u64,
         room: Arc<str>,
@@ -136,7 +133,7 @@ impl Client {
 
     /// Queues the close frame (RFC 6455 §7.4); the sink takes nothing more.
     pub fn close(&self, code: u16, reason: &str, ending: CloseOrder) -> WriteResult {
-        // Held while the frame is written: the client may answer it at once.
+        // Locked while the frame is written: the client may answer it at once.
         let mut closed = lock(&self.closed);
         let result = self.sink.close(&heads::close(code, reason), ending);
         if result != WriteResult::Refused {
@@ -151,7 +148,7 @@ impl Client {
         now + end_timeout(CLOSE_TIMEOUT, owed)
     }
 
-    /// Code and reason of the close frame that the server has queued, if it has.
+    /// Code and reason of the close frame that the server has queued.
     pub fn closed(&self) -> Option<(u16, Box<str>)> {
         lock(&self.closed).clone()
     }
@@ -161,53 +158,51 @@ impl Client {
         self.sink.is_open()
     }
 
-    /// Ends it without further ado: its thread wakes, and what is unsent is thrown away with a reset.
+    /// Ends the connection at once: its thread wakes, and the socket is closed with a reset, without what is unsent.
     pub fn cut(&self) {
         self.sink.abandon();
         socket::reset_on_close(self.stream.as_fd());
         socket::wake_reader(self.stream.as_fd());
     }
 
-    /// Wakes its thread from a read: there is nothing more to come that anybody waits for.
+    /// Wakes its thread from a read: nothing more is read from the client.
     pub fn wake(&self) {
         socket::wake_reader(self.stream.as_fd());
     }
 
-    /// Notes that its join has been told to the program.
+    /// Notes that its join has been sent to the backend.
     pub fn mark_joined(&self) {
         self.joined.store(true, Ordering::Release);
     }
 
-    /// Whether its join has been told to the program.
     pub fn has_joined(&self) -> bool {
         self.joined.load(Ordering::Acquire)
     }
 
-    /// Tells its leave, once, whoever comes first; when this returns it has been told.
-    pub fn leave_once(&self, tell: impl FnOnce()) {
+    /// Calls `send` unless the leave has been sent. When this returns, it has been, here or by another thread.
+    pub fn leave_once(&self, send: impl FnOnce()) {
         let mut left = lock(&self.left);
         if !std::mem::replace(&mut *left, true) {
-            tell();
+            send();
         }
     }
 
-    /// Notes that its thread is done with it.
+    /// Notes that its thread is done with it. To be called before [`Handle::members_changed`].
+    ///
+    /// [`Handle::members_changed`]: crate::backend::Handle::members_changed
     pub fn mark_finished(&self) {
-        // Before looking whether the reader minds it: see `Handle::members_changed`.
         self.finished.store(true, Ordering::SeqCst);
     }
 
-    /// Whether its thread is done with it.
     pub fn is_finished(&self) -> bool {
         self.finished.load(Ordering::SeqCst)
     }
 
-    /// Notes that nobody is there any more.
+    /// Notes that the client is gone without a close.
     pub fn mark_vanished(&self) {
         self.vanished.store(true, Ordering::Relaxed);
     }
 
-    /// Whether that was noted.
     pub fn has_vanished(&self) -> bool {
         self.vanished.load(Ordering::Relaxed)
     }

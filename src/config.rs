@@ -1,6 +1,4 @@
-//! What the server was asked to do: plain data, already valid.
-//!
-//! Knows no flag and reads no environment; `cli` builds it, everything else only reads it.
+//! The settings of a server: plain data, already valid. `cli` makes it; everything else only reads it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +7,7 @@ use std::time::Duration;
 
 use crate::recipe::Recipe;
 
-/// Everything one run of the server needs to know.
+/// The settings of one run of the server.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where to listen.
@@ -24,9 +22,9 @@ pub struct Config {
     pub base: String,
     /// The room of a websocket request whose path names none.
     pub default_room: Option<String>,
-    /// The only rooms there may be, if that is so.
+    /// `--rooms`: the only rooms that exist.
     pub rooms: Option<Vec<String>>,
-    /// Whether only one client is served, ever.
+    /// Whether only one client is served.
     pub oneshot: bool,
     /// End after this long without a connection.
     pub exit_idle: Option<Duration>,
@@ -46,7 +44,7 @@ pub struct Config {
     pub static_dir: Option<PathBuf>,
     /// How to log.
     pub log: LogConfig,
-    /// What is to be logged at start: options without effect.
+    /// Warnings to log at start: options without effect.
     pub warnings: Vec<String>,
 }
 
@@ -163,7 +161,7 @@ pub enum LogFormat {
 /// Importance of a log line, most important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Something failed that somebody has to mend.
+    /// A failure that needs an operator.
     Error,
     /// Something was refused, dropped or given up.
     Warn,
@@ -171,6 +169,6 @@ pub enum Level {
     Info,
     /// With `-v`: plain requests, signals, decisions.
     Debug,
-    /// With `-vv`: every wake-up that matters to a developer.
+    /// With `-vv`: details for developers.
     Trace,
 }

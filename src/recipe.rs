@@ -1,5 +1,5 @@
-//! How one room works: what answers in it, who shares that, how messages are told apart, and the bounds of a
-//! room. Plain data, already valid: the command line makes it, a room keeps it.
+//! How one room works: its backend, who shares it, the framing, and the bounds of a room. Plain data, already valid: the
+//! command line makes it, a room keeps it.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -22,10 +22,10 @@ pub struct Recipe {
     pub slow: Slow,
     /// Largest message of the backend, in bytes.
     pub max_line: usize,
-    /// What may wait for one client, in bytes; one message always fits.
+    /// How many bytes may wait for one client; one message always fits.
     pub max_queue: usize,
     pub times: RoomTimes,
-    /// How a backend is ended.
+    /// The kill sequence.
     pub stop: Vec<Step>,
 }
 
@@ -34,24 +34,21 @@ pub struct Recipe {
 pub enum Backend {
     /// A program, over its standard input and output.
     Stdio(Program),
-    /// A program, over a TCP connection to a port of 127.0.0.1 that it listens on.
+    /// A program that listens on a port of 127.0.0.1, over a TCP connection.
     Tcp(Program, TcpOptions),
-    /// What listens at this address already.
+    /// A connection to this address; no program.
     Connect(Destination),
-    /// The room itself: what a client sends goes to the others.
-    Relay {
-        /// To the one who sent it too.
-        to_sender: bool,
-    },
+    /// No program: what a client sends goes to the other clients, and with `to_sender` to itself, too.
+    Relay { to_sender: bool },
 }
 
-/// Who shares a process or a connection.
+/// Which clients share a backend.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
     /// All clients of a room.
     #[default]
     Room,
-    /// Nobody: each client has one of its own.
+    /// None: each client has its own.
     Client,
     /// All clients of the server.
     Server,
@@ -81,7 +78,7 @@ pub struct Program {
 pub struct TcpOptions {
     /// Ports to choose from, both ends included.
     pub ports: RangeInclusive<u16>,
-    /// How long it has, after its delay, until it listens.
+    /// How long it may take, after its delay, until it listens.
     pub connect_timeout: Duration,
 }
 
@@ -120,7 +117,7 @@ pub enum Incoming {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryOptions {
     pub keep: Keep,
-    /// Whether they outlive the process.
+    /// Whether they are kept when the backend ends.
     pub persist: bool,
 }
 
@@ -152,24 +149,24 @@ pub enum Slow {
 pub struct RoomTimes {
     /// How long the backend stays after its last client left.
     pub linger: Duration,
-    /// How long a room of several waits for a client that is behind.
+    /// How long the other clients of a room wait for a slow one.
     pub patience: Duration,
-    /// How often a client is pinged whose messages the backend does not read; `None` is never.
+    /// How often a client is pinged while the backend does not read its messages; `None` is never.
     pub ping: Option<Duration>,
 }
 
 /// One step of a kill sequence, which begins with the end of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// Time since the step before. In the first step it begins anew as long as the input is still being read, for
-    /// at most the time of the second step.
+    /// Time since the step before. That of the first step begins anew while the program still reads its input, for at
+    /// most the time of the second step.
     pub wait: Duration,
-    /// What is sent to the process group then, by number.
+    /// The signal that is then sent to the process group, by number.
     pub signal: i32,
 }
 
 impl Recipe {
-    /// The program that is started in each room, if there is one.
+    /// The program, if there is one.
     pub fn program(&self) -> Option<&Program> {
         match &self.backend {
             Backend::Stdio(program) | Backend::Tcp(program, _) => Some(program),

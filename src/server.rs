@@ -1,4 +1,4 @@
-//! One run of the server, from the first listener to the last reaped child.
+//! One run of the server, from the first listener to the last reaped program.
 
 use std::fmt;
 use std::io;
@@ -30,13 +30,13 @@ use crate::sys::signals::EndSignals;
 use crate::sys::threads::work;
 use crate::ws::serve::serve;
 
-/// What a shutdown may take beside `--inputgrace` and twice `--grace`: what is still said, and the closes.
+/// How long a shutdown may take beside `--inputgrace` and twice `--grace`: the last output, and the closes.
 const SHUTDOWN: Duration = Duration::from_secs(1).saturating_add(SHUTDOWN_CLOSE_TIMEOUT);
 
-/// If the system can hold fewer connections than this, that is worth a warning.
+/// A warning is logged if fewer connections than this are possible.
 const FEW_CONNECTIONS: usize = 100;
 
-/// Signals that come this soon after the first are not another one.
+/// Signals that come this soon after the first one count as the same.
 const SAME_SIGNAL: Duration = Duration::from_millis(50);
 
 /// How often process 1 looks for orphans.
@@ -54,7 +54,7 @@ pub enum ServeError {
     Files(std::path::PathBuf, io::Error),
     /// The system denies a thread or a descriptor.
     System(io::Error),
-    /// It was started with SIGCHLD ignored.
+    /// The server was started with SIGCHLD ignored.
     ChildrenUnseen,
     /// The signals that end the server cannot be handled.
     Signals(io::Error),
@@ -92,26 +92,26 @@ impl std::error::Error for ServeError {
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunResult {
-    /// In an orderly way.
+    /// Shut down cleanly.
     Done,
-    /// A second signal cut it short.
+    /// Programs had to be killed: after a second signal, or when the shutdown timed out.
     Cut,
-    /// In an orderly way, because no listener was left.
+    /// Shut down because no listener was left.
     NoListener,
-    /// In an orderly way, with the exit of the first program.
+    /// Shut down with the exit of the first program (`--exitend`).
     Exit(Exit),
 }
 
-/// Where connections come from, once it is clear.
+/// Where connections come from.
 enum Source {
     Listeners(Vec<Listener>),
     Connection(OwnedFd),
 }
 
-/// Serves until a signal, or until there is nothing left to serve (inetd).
+/// Serves until a signal or another reason to end: see [`Cause`].
 ///
 /// # Errors
-/// When it cannot start; nothing has been left behind then.
+/// When the server cannot start; then nothing is left running.
 pub fn run(config: Config) -> Result<RunResult, ServeError> {
     if children_are_reaped_unseen() {
         return Err(ServeError::ChildrenUnseen);
@@ -169,7 +169,7 @@ pub fn run(config: Config) -> Result<RunResult, ServeError> {
     outcome
 }
 
-/// A connection that was handed over is served alone; otherwise there are listeners.
+/// An inherited connection is served alone; otherwise there are listeners.
 fn classify(inherited: Vec<Inherited>) -> Source {
     let mut listeners = Vec::new();
     for inherited in inherited {
@@ -181,7 +181,7 @@ fn classify(inherited: Vec<Inherited>) -> Source {
     Source::Listeners(listeners)
 }
 
-/// All that connections share.
+/// Builds what all connections share.
 fn service(
     config: Config,
     shared: Shared,
@@ -218,20 +218,20 @@ fn service(
     Service::new(config, counters, log, table, Slots::new(most, maps, Arc::clone(changed)), files)
 }
 
-/// Why a run comes to its end.
+/// Why a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     /// A signal, by name.
     Signal(&'static str),
-    /// Nothing is left to serve (inetd), or there was nothing to serve for `--exitidle`.
+    /// Nothing is left to serve (inetd), or there was nothing to serve for the time of `--exitidle`.
     Idle,
     /// The first program has exited (`--exitend`).
     Exit(Exit),
-    /// The only client is gone.
+    /// The only client has left (`--oneshot`).
     Oneshot,
-    /// All listeners are gone.
+    /// No listener is left.
     NoListener,
-    /// A listener cannot be served.
+    /// The thread of a listener cannot be started.
     CannotStart,
 }
 
@@ -253,7 +253,7 @@ struct Server {
     service: Arc<Service>,
     acceptors: Vec<Acceptor>,
     signals: Arc<EndSignals>,
-    /// Rung by the signal handler, and when a connection or a program has ended.
+    /// Rung by a signal, and when a connection or a backend has ended.
     changed: Arc<Bell>,
     ends_idle: bool,
     /// How the first program ended.
@@ -291,7 +291,7 @@ impl Server {
             .flatten()
             .and_then(|peer| std::net::SocketAddr::try_from(peer).ok())
             .map(canonical);
-        // As a listener hands it on; a unix socket has no such thing.
+        // As for an accepted connection; fails on a unix socket.
         let _ = set_tcp_nodelay(&socket, true);
         let stream = Arc::new(Stream::Socket(socket));
         // There is always a slot for the only one.
@@ -362,12 +362,12 @@ impl Server {
         for acceptor in self.acceptors.drain(..) {
             acceptor.stop();
         }
-        // Rooms first: whoever is just being upgraded finds them shut, and is told so. The other way round
-        // its read would end while it joins, and it would be taken for one that broke off.
+        // Rooms first: a client that is being upgraded is refused with the reason. The other way round, its read would
+        // end while it joins, and it would be taken for a client that hung up.
         self.service.table.shut_down();
         self.service.connections.shut_down();
-        // A program that still reads what was accepted for it has the grace before the stop signal too.
-        // Its first two steps, and the second once more: see `Step`.
+        // The first wait of the kill sequence begins anew while the program reads, for at most the second wait: so that
+        // one counts twice.
         let stop = &self.service.config.recipe.stop;
         let waits = stop.iter().chain(stop.get(1)).map(|step| step.wait);
         let programs = waits.fold(Duration::ZERO, Duration::saturating_add);
@@ -387,8 +387,7 @@ impl Server {
                 break;
             }
             self.changed.wait(deadline);
-            // `timeout`(1), a terminal and a shell send one signal twice, to us and to our group: what comes
-            // at once is the first one still.
+            // timeout(1), a terminal and a shell send one signal twice, to the server and to its process group.
             if began.elapsed() < SAME_SIGNAL {
                 first = self.signals.number();
             } else if self.signals.number() > first {
@@ -404,7 +403,7 @@ impl Server {
         }
     }
 
-    /// A second signal: KILL to all, reap, go.
+    /// After a second signal: kills all programs, reaps them and ends.
     fn kill_all(&self) -> RunResult {
         let log = &self.service.log;
         let line = log.warn("second signal: programs are killed");
@@ -415,7 +414,7 @@ impl Server {
         RunResult::Cut
     }
 
-    /// KILL to every program; waits, for a bounded time, until they are reaped. Says whether there were any.
+    /// Kills all programs and waits a bounded time until they are reaped. Says whether there were any.
     fn kill(&self) -> bool {
         let table = &self.service.table;
         let killed = table.kill();
@@ -423,12 +422,12 @@ impl Server {
         while table.backends() > 0 && !deadline.passed() {
             self.changed.wait(deadline);
         }
-        // Those that were just being started.
+        // Once more, for those that were just being started.
         killed + table.kill() > 0
     }
 }
 
-/// Since when there is nothing to serve.
+/// Since when there has been nothing to serve.
 struct Idle {
     since: Option<Instant>,
     served: u64,
@@ -439,8 +438,8 @@ impl Idle {
         Self { since: None, served: 0 }
     }
 
-    /// When it will have lasted for so long, if there is nothing to serve now; `served` counts the connections that
-    /// have come and gone.
+    /// When `limit` will be over, if there is nothing to serve now. `served` counts the connections that have ended: one
+    /// may have come and gone since the last call.
     fn deadline(&mut self, limit: Duration, quiet: bool, served: u64) -> Option<Deadline> {
         if !quiet || served != self.served {
             self.since = None;

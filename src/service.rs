@@ -10,25 +10,18 @@ use crate::log::Log;
 use crate::room::Table;
 use crate::slots::Slots;
 
-/// One server's shared state: built at start, only read from then on, but for what is inside its parts.
+/// The shared state of one server, built at start. Only its parts change.
 pub struct Service {
-    /// What it was asked to do.
     pub config: Config,
-    /// What it counts.
     pub counters: Arc<Counters>,
-    /// Where it logs.
     pub log: Log,
-    /// Its rooms.
     pub table: Arc<Table>,
-    /// Its connections.
     pub connections: Arc<Slots>,
-    /// Its static files, if any.
     pub files: Option<FileServer>,
     ids: AtomicU64,
 }
 
 impl Service {
-    /// Puts the parts together.
     pub fn new(
         config: Config,
         counters: Arc<Counters>,
@@ -40,7 +33,7 @@ impl Service {
         Arc::new(Self { config, counters, log, table, connections, files, ids: AtomicU64::new(0) })
     }
 
-    /// The next client's number: from 1, never reused.
+    /// The next client's id: from 1, never reused.
     pub fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed) + 1
     }

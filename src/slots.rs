@@ -1,5 +1,4 @@
-//! Every TCP connection that is open: how many there may be, which of them have not asked for anything
-//! yet, and how all of them are ended.
+//! All open connections: how many there may be, which have not sent a request yet, and how a shutdown ends them.
 
 use std::cell::Cell;
 use std::collections::hash_map::Entry;
@@ -18,7 +17,7 @@ use crate::sys::deadline::Cutoff;
 use crate::sys::limits::{MapGuard, Maps};
 use crate::sys::lock;
 
-/// How long an answer that is being sent may go on when the server shuts down.
+/// How long a response that is being sent may take in a shutdown.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The connections of a server.
@@ -27,7 +26,7 @@ pub struct Slots {
     most: usize,
     maps: Arc<Maps>,
     state: Mutex<SlotState>,
-    /// When the answers to plain requests must be over, once the server shuts down.
+    /// When responses to plain requests must be over, once the server shuts down.
     cutoff: Cutoff,
     /// Rung when a connection has ended.
     changed: Arc<Bell>,
@@ -36,32 +35,32 @@ pub struct Slots {
 #[derive(Debug, Default)]
 struct SlotState {
     next: u64,
-    /// All.
     live: HashMap<u64, Live>,
-    /// Those that came without a request, oldest first; some of them have asked since, or are gone.
+    /// Connections without a request, oldest first. Some have sent one since, or have ended.
     silent: VecDeque<u64>,
-    /// How many of them have not.
+    /// How many of those are still without a request.
     silent_count: usize,
+    /// Connections that have ended.
     served: u64,
-    /// Clients in all, and those that are there.
+    /// Clients so far, and clients now.
     upgraded: u64,
     clients: usize,
-    /// How many of them come from one address.
+    /// How many clients each address has.
     by_address: HashMap<IpAddr, usize>,
     shutting_down: bool,
 }
 
-/// One that is open.
+/// An open connection.
 #[derive(Debug)]
 struct Live {
     stream: Arc<Stream>,
     /// It has not sent a request yet.
     silent: bool,
-    /// It belongs to a room, which sees it to its end.
+    /// It is a client; its room ends it.
     upgraded: bool,
 }
 
-/// There are as many connections as there may be.
+/// No more connections are possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
@@ -82,31 +81,29 @@ pub struct ConnectionSlot {
 }
 
 impl Slots {
-    /// At most `most` at once; `changed` is rung whenever one has ended.
+    /// At most `most` connections at once; `changed` is rung whenever one has ended.
     pub fn new(most: usize, maps: Arc<Maps>, changed: Arc<Bell>) -> Arc<Self> {
         Arc::new(Self { most, maps, state: Mutex::default(), cutoff: Cutoff::new(), changed })
     }
 
-    /// How many there may be.
+    /// How many connections there may be.
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// What connections take of the server's memory maps.
     pub fn maps(&self) -> &Arc<Maps> {
         &self.maps
     }
 
-    /// A slot for a new connection. At most half of all slots are for connections that have not asked
-    /// for anything: beyond that the one that has been silent for longest is ended for a new one.
+    /// Gives a slot to a new connection. At most half of all slots are for connections without a request: above that, a
+    /// new connection ends the oldest of them.
     pub fn admit(self: &Arc<Self>, stream: &Arc<Stream>) -> Result<ConnectionSlot, Full> {
         let mut state = lock(&self.state);
         if state.live.len() >= self.most || state.shutting_down {
             return Err(Full);
         }
         let maps = self.maps.reserve(1).ok_or(Full)?;
-        // Only for one that is let in: the slot of the one that ends is free too late for a newcomer that is
-        // refused.
+        // Only for a connection that gets a slot: the slot of the one that is ended is free too late for it.
         if state.silent_count >= (self.most / 2).max(1) {
             state.end_longest_silent();
         }
@@ -128,35 +125,32 @@ impl Slots {
         })
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         lock(&self.state).live.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many have ended.
+    /// How many connections have ended.
     pub fn served(&self) -> u64 {
         lock(&self.state).served
     }
 
-    /// Whether there have been clients and all of them are gone.
+    /// Whether there have been clients and all have left.
     pub fn all_clients_gone(&self) -> bool {
         let state = lock(&self.state);
         state.upgraded > 0 && state.clients == 0
     }
 
-    /// When the answers to plain requests must be over, once the server shuts down.
     pub fn cutoff(&self) -> &Cutoff {
         &self.cutoff
     }
 
-    /// Wakes every connection that is not in a room, so that it goes; no new ones from here on.
+    /// Refuses new connections and wakes all that are not clients, so that they end.
     pub fn shut_down(&self) {
-        // The second time it is the first one's.
+        // A second call does not change it.
         let _ = self.cutoff.set(Instant::now() + ANSWER_TIMEOUT);
         let mut state = lock(&self.state);
         state.shutting_down = true;
@@ -167,7 +161,7 @@ impl Slots {
 }
 
 impl SlotState {
-    /// One that was silent is not any more.
+    /// A connection has sent a request, or has ended.
     fn mark_spoken(&mut self, id: u64) {
         if let Some(live) = self.live.get_mut(&id)
             && std::mem::take(&mut live.silent)
@@ -179,7 +173,7 @@ impl SlotState {
     fn end_longest_silent(&mut self) {
         while let Some(id) = self.silent.pop_front() {
             if let Some(live) = self.live.get(&id).filter(|live| live.silent) {
-                // Its thread wakes from its read, and goes.
+                // Its thread wakes from its read and ends.
                 let _ = rustix::net::shutdown(live.stream.as_fd(), Shutdown::Both);
                 self.mark_spoken(id);
                 return;
@@ -189,12 +183,12 @@ impl SlotState {
 }
 
 impl ConnectionSlot {
-    /// It has asked for something.
+    /// The connection has sent a request.
     pub fn mark_asked(&self) {
         lock(&self.all.state).mark_spoken(self.id);
     }
 
-    /// Counts it as a client from this address, if there are fewer than `most` of them already.
+    /// Counts it as a client of this address, if fewer than `most` are counted already.
     pub fn claim_address(&self, address: IpAddr, most: usize) -> bool {
         let address = counted_address(address);
         let mut state = lock(&self.all.state);
@@ -207,7 +201,7 @@ impl ConnectionSlot {
         granted
     }
 
-    /// It was refused: it no longer counts for its address, however long it takes to end.
+    /// The client was refused: it does not count for its address any more, however long its connection takes to end.
     pub fn give_address_back(&self) {
         self.release_address(&mut lock(&self.all.state));
     }
@@ -223,7 +217,7 @@ impl ConnectionSlot {
         }
     }
 
-    /// It belongs to a room now, which sees it to its end.
+    /// The connection is a client now; its room ends it.
     pub fn mark_upgraded(&self) {
         let mut state = lock(&self.all.state);
         if let Some(live) = state.live.get_mut(&self.id) {
@@ -251,7 +245,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// What counts as one address: of IPv6 a /64, for that is what one host has at its disposal.
+/// What counts as one address: for IPv6 a /64, which one host can have all of.
 fn counted_address(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -1,4 +1,4 @@
-//! The thread that minds a handle's stdin: it goes on where a direct write left off.
+//! The thread that watches a backend's stdin: it writes what a direct write had to leave.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::sys::poll::poll;
 /// How long to wait before polling again where `poll` itself fails.
 const POLL_RETRY: Duration = Duration::from_millis(10);
 
-/// The body of the thread. It ends when the handle's stdin is closed.
+/// Runs until the stdin is closed.
 pub(super) fn run(handle: &Arc<Handle>) {
     let (mut waits, mut wide) = (false, None);
     loop {

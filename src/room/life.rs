@@ -417,7 +417,7 @@ mod tests {
             true
         }
 
-        /// One step of the process. While `calm`, it does only what it was told.
+        /// One step of the process. While `calm`, it does only what follows from an effect.
         fn step_of_program(&mut self, calm: bool) -> bool {
             let Some(mut program) = self.program else { return false };
             if calm && !program.told_to_stop && !program.exiting && !program.stuck {

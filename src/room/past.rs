@@ -52,7 +52,7 @@ impl Pasts {
                 self.recall(&oldest);
             }
         }
-        // Rooms that come and go leave entries after: they must not pile up either.
+        // Rooms that are opened again leave old entries in here, which must not pile up.
         if self.order.len() > 2 * MAX_ROOMS {
             let by_key = &self.by_key;
             self.order.retain(|(number, key)| by_key.get(key).is_some_and(|(going, _)| going == number));

@@ -1,7 +1,7 @@
 //! Websocket frames that wait for one client, and the control frames that may overtake them. Pure.
 //!
-//! The rules that live here: a control frame goes ahead of data but never inside a frame that is half-written; at
-//! least one data frame goes between two control frames.
+//! Two rules hold here: a control frame goes ahead of data but never inside a frame that is half-written, and at least
+//! one data frame goes between two control frames.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -16,13 +16,13 @@ use crate::framing::heads::Control;
 #[derive(Debug, Default)]
 pub(super) struct FrameQueue {
     data: Queue,
-    /// How many bytes of the data are a replay. It comes first, so the next bytes written are its.
+    /// How many bytes of the data are a replay. It comes first.
     replay: usize,
-    /// Bytes of the message that was queued last.
+    /// Bytes of the newest message.
     newest: usize,
-    /// Bytes still to be written of the data frame that is half-written.
+    /// Bytes that are left of the data frame that is half-written.
     begun: usize,
-    /// The control frame, or the handshake, that is being written, and how much of it is written.
+    /// The control frame or the handshake that is being written, and how much of it is written.
     urgent: Option<(Control, usize)>,
     ping: Option<Control>,
     pong: Option<Control>,
@@ -31,7 +31,6 @@ pub(super) struct FrameQueue {
 }
 
 impl FrameQueue {
-    /// Bytes of memory held by the data that waits.
     pub(super) fn bytes_held(&self) -> usize {
         self.data.bytes_held()
     }
@@ -41,8 +40,8 @@ impl FrameQueue {
         self.data.len()
     }
 
-    /// Bytes that wait before the newest message, a replay not counted: what says whether the client is behind.
-    /// One message always fits, whatever its size.
+    /// Bytes that wait before the newest message, a replay not counted. This decides whether the client is slow: so one
+    /// message always fits, whatever its size.
     pub(super) fn backlog(&self) -> usize {
         self.data.len().saturating_sub(self.replay + self.newest)
     }
@@ -66,7 +65,7 @@ impl FrameQueue {
         let (mut from, mut dropped) = (part.start, Volume::default());
         let first = batch.ends.partition_point(|&end| end <= part.start);
         for &end in batch.ends[first..].iter().take_while(|&&end| end <= part.end) {
-            // What has been begun is finished, and one message always fits.
+            // A frame that is half-written is finished, and one message always fits.
             let begun = self.begun > 0 && self.is_empty();
             if begun || self.data.len() - self.replay < bound {
                 self.push_message(&batch.bytes[from..end]);
@@ -84,7 +83,7 @@ impl FrameQueue {
         self.data.push_copy(message);
     }
 
-    /// Appends a close frame; control frames that have not been begun are dropped, for nothing follows a close.
+    /// Appends a close frame and drops pings and pongs that are not begun: nothing may follow a close.
     pub(super) fn push_close(&mut self, frame: &[u8]) {
         self.data.push_copy(frame);
         (self.ping, self.pong) = (None, None);
@@ -96,22 +95,22 @@ impl FrameQueue {
         walk(&mut self.begun, bytes, written);
     }
 
-    /// What goes ahead of all frames, for a queue that nothing has gone through yet.
+    /// Sets what goes ahead of all frames, while the queue is still empty.
     pub(super) fn set_handshake(&mut self, bytes: Vec<u8>) {
         self.urgent = Some((bytes, 0));
     }
 
-    /// A ping to send as soon as a frame's end allows; the latest one wins.
+    /// Sets the ping to send at the next end of a frame; the latest one wins.
     pub(super) fn set_ping(&mut self, frame: Control) {
         self.ping = Some(frame);
     }
 
-    /// A pong to send as soon as a frame's end allows; the latest one wins (RFC 6455 §5.5.3).
+    /// Sets the pong to send at the next end of a frame; the latest one wins (RFC 6455 §5.5.3).
     pub(super) fn set_pong(&mut self, frame: Control) {
         self.pong = Some(frame);
     }
 
-    /// Drops all but what has been begun: a half-written control frame, a half-written data frame.
+    /// Drops everything but the control frame and the data frame that are half-written.
     pub(super) fn keep_only_begun(&mut self) {
         (self.ping, self.pong) = (None, None);
         self.data.truncate(self.begun);
@@ -131,7 +130,7 @@ impl Pending for FrameQueue {
         if let Some((control, at)) = &self.urgent {
             slices.push(IoSlice::new(&control[*at..]));
         }
-        // A control frame waits for the end of this frame: go no further than that.
+        // A control frame waits: write no further than the end of this data frame.
         let overtaken = self.urgent.is_none() && (self.ping.is_some() || self.pong.is_some());
         let limit = match self.data.first() {
             Some(first) if overtaken && self.begun == 0 => frame_length(first),
@@ -168,7 +167,7 @@ impl Pending for FrameQueue {
     }
 }
 
-/// Goes `written` bytes on through the frames in `bytes`; `begun` is what is left of the current one.
+/// Moves `written` bytes forward through the frames in `bytes`; `begun` is what is left of the current one.
 fn walk(begun: &mut usize, bytes: &[u8], written: usize) {
     let mut at = 0;
     while at < written {

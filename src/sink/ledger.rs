@@ -1,22 +1,21 @@
-//! The lengths of messages that a program may not have read yet, so that unread ones can be counted. Pure.
+//! The lengths of messages that a program may not have read yet, to count the unread ones. Pure.
 
 use std::collections::VecDeque;
 
-/// Entries for which there is room from the start.
+/// Entries for which room is made at first.
 const FEW: usize = 64;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Lengths in bytes, shifted by one; the lowest bit says that it is a client's message, not a notice.
+    /// Lengths in bytes, shifted by one; the lowest bit is set for a client's message, and not for a notice.
     entries: VecDeque<u32>,
     bytes: usize,
 }
 
 impl Ledger {
-    /// Messages of clients, or a notice, are handed over: where each ends, and where the first begins. `unread` says
-    /// how many bytes of those before the program has not read; it is asked now and then, before there would have to
-    /// be more room.
+    /// Adds messages of clients, or a notice: `ends` says where each ends, `from` where the first begins. `unread` says
+    /// how many bytes of the earlier ones the program has not read; it is called before more memory is needed.
     pub(super) fn push(
         &mut self,
         ends: &[usize],
@@ -31,7 +30,7 @@ impl Ledger {
             }
         }
         for &end in ends {
-            // One without bytes has been read once those before it have; there may be any number of them.
+            // An empty message counts as read with the one before it, so that any number of them costs nothing.
             if end > from {
                 self.entries.push_back(((end - from) as u32) << 1 | u32::from(are_messages));
                 self.bytes += end - from;
@@ -51,12 +50,11 @@ impl Ledger {
         }
     }
 
-    /// Forgets everything.
     pub(super) fn clear(&mut self) {
         (self.entries, self.bytes) = (VecDeque::new(), 0);
     }
 
-    /// Messages that some of the last `unread` bytes belong to.
+    /// How many messages the last `unread` bytes belong to.
     pub(super) fn messages_in(&self, unread: usize) -> u64 {
         let (mut left, mut messages) = (unread, 0);
         for &entry in self.entries.iter().rev() {

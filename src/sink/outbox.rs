@@ -18,7 +18,7 @@ use crate::sys::tcp::unacknowledged;
 /// What to do with frames for which there is no room.
 #[derive(Debug, Clone, Copy)]
 pub enum Overflow<'a> {
-    /// Queue them: the thread that watches sees the backlog and stops reading the program.
+    /// Queue them: the thread that watches sees the backlog and stops reading the backend.
     Queue,
     /// Drop each frame that does not fit, whole, and count it here.
     Drop(&'a AtomicU64),
@@ -27,13 +27,13 @@ pub enum Overflow<'a> {
 /// Where in the queue a close frame goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseOrder {
-    /// Behind all that is queued.
+    /// After everything that is queued.
     AfterQueue,
-    /// In place of all that is queued but the frame already begun.
+    /// In place of everything that is queued, except a frame that is half-written.
     DropQueue,
 }
 
-/// How an outbox stands.
+/// The state of an outbox at some moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Status {
     pub close_state: CloseState,
@@ -50,9 +50,9 @@ pub struct Status {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Outbox {
-    /// Bytes that wait at which the client is behind.
+    /// `--maxqueue`.
     bound: usize,
-    /// Whether it takes data, for callers that must not wait for a write to end: set under the lock.
+    /// Whether it takes data. Set under the lock; read without it by callers that must not wait for a write.
     open: Arc<AtomicBool>,
     state: Mutex<State>,
 }
@@ -79,7 +79,7 @@ impl Outbox {
         }
     }
 
-    /// These parts of a batch: written at once where nothing waits, queued otherwise.
+    /// Writes parts of a batch if nothing waits; queues what the kernel does not take.
     pub fn send(&self, batch: &Arc<Batch>, parts: &[Range<usize>], overflow: Overflow<'_>) -> WriteResult {
         let mut state = lock(&self.state);
         let State { stream, writer, sent, .. } = &mut *state;
@@ -109,7 +109,7 @@ impl Outbox {
             if skip == part.len() {
                 continue;
             }
-            // Where the part breaks off, in the middle of a frame or between two.
+            // The write may have ended in the middle of a frame.
             queue.note_direct_write(&batch.bytes[part.clone()], skip);
             let rest = part.start + skip..part.end;
             match overflow {
@@ -124,8 +124,8 @@ impl Outbox {
         writer.result()
     }
 
-    /// Queues what is replayed to a client that joins, before anything else, and writes nothing: for a caller
-    /// that holds a lock. [`Outbox::flush`] afterwards.
+    /// Queues the history for a client that joins. Writes nothing, so a lock may be held. Call [`Outbox::flush`]
+    /// afterwards.
     pub fn queue_replay(&self, batch: &Arc<Batch>, part: Range<usize>) {
         let mut state = lock(&self.state);
         if state.writer.close_state == CloseState::Open {
@@ -134,22 +134,22 @@ impl Outbox {
         }
     }
 
-    /// The answer to the handshake, ahead of all frames; writes nothing yet. [`Outbox::flush`] afterwards.
+    /// Queues the answer to the handshake, ahead of all frames. Call [`Outbox::flush`] afterwards.
     pub fn queue_handshake(&self, answer: Vec<u8>) {
         lock(&self.state).writer.queue.set_handshake(answer);
     }
 
-    /// Messages that were written or queued since the beginning.
+    /// Messages that were written or queued so far.
     pub fn sent(&self) -> Volume {
         lock(&self.state).sent
     }
 
-    /// A ping, ahead of queued data.
+    /// Sends a ping, ahead of queued data.
     pub fn ping(&self, frame: Control) -> WriteResult {
         self.urgent(|queue| queue.set_ping(frame))
     }
 
-    /// A pong, ahead of queued data; a later one takes the place of one that still waits.
+    /// Sends a pong, ahead of queued data; it replaces one that still waits.
     pub fn pong(&self, frame: Control) -> WriteResult {
         self.urgent(|queue| queue.set_pong(frame))
     }
@@ -162,7 +162,7 @@ impl Outbox {
         let idle = state.writer.queue.is_empty();
         set(&mut state.writer.queue);
         if idle {
-            // Nothing waited: that the kernel takes a ping at once says nothing about the other end.
+            // Nothing waited, so the kernel takes a ping at once: that tells nothing about the peer.
             let moved = state.writer.moved;
             state.write_queue();
             state.writer.moved = moved;
@@ -170,8 +170,8 @@ impl Outbox {
         state.writer.result()
     }
 
-    /// The last frame: from here on nothing more is taken. One that is closing already can still be broken off;
-    /// otherwise a second close is refused.
+    /// Sends the close frame; the outbox takes nothing more. A second close is refused, except one that drops the queue
+    /// while the first still waits.
     pub fn close(&self, frame: &[u8], order: CloseOrder) -> WriteResult {
         let mut state = lock(&self.state);
         match (state.writer.close_state, order) {
@@ -179,7 +179,7 @@ impl Outbox {
             _ => return WriteResult::Refused,
         }
         if state.writer.close_state == CloseState::Closing && state.writer.queue.len() <= state.close_length {
-            // The earlier close frame is being written: one is enough.
+            // The first close frame is being written already.
             return state.writer.result();
         }
         if order == CloseOrder::DropQueue {
@@ -193,33 +193,31 @@ impl Outbox {
         state.writer.result()
     }
 
-    /// Goes on writing what waits.
+    /// Writes what waits, as far as the kernel takes it.
     pub fn flush(&self) -> WriteResult {
         let mut state = lock(&self.state);
         state.write_queue();
         state.writer.result()
     }
 
-    /// The same for the thread that watches. Once nothing waits, the outbox is not watched any more.
+    /// The same for the thread that watches: once nothing waits, the outbox is not watched any more.
     pub fn flush_watched(&self) -> WriteResult {
         let mut state = lock(&self.state);
         state.write_queue();
         state.writer.watched_result()
     }
 
-    /// Whether the caller is the one to have this outbox watched: something waits and no thread watches it yet.
-    /// From here on it counts as watched.
+    /// If something waits and no thread watches this outbox, says yes, and counts it as watched from now on.
     #[must_use = "the caller has to wake the thread that watches"]
     pub fn claim_watch(&self) -> bool {
         lock(&self.state).writer.claim_watch()
     }
 
-    /// Gives up: throws away what waits, takes nothing more. The socket stays open for those who still hold it.
+    /// Gives up: drops what waits and takes nothing more. The socket stays open while it is in use elsewhere.
     pub fn abandon(&self) {
         lock(&self.state).break_off();
     }
 
-    /// Whether it takes data.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
@@ -235,8 +233,8 @@ impl Outbox {
         }
     }
 
-    /// Bytes that the peer's kernel has acknowledged, up to a constant, and whether the kernel said so. Where it
-    /// cannot be asked (a unix socket, no netlink), the bytes that were handed to it; with `ask_only`, nothing then.
+    /// Bytes that the peer's kernel has acknowledged, up to a constant, and `true`. Where the kernel does not say so (a
+    /// unix socket, no netlink), the bytes that it took, and `false`; with `ask_only`, nothing.
     pub fn acknowledged(&self, ask_only: bool) -> Option<(i64, bool)> {
         // Under the lock: what is written meanwhile would look as if it had been acknowledged.
         let state = lock(&self.state);
@@ -245,7 +243,7 @@ impl Outbox {
             .then(|| (state.writer.taken.cast_signed() - owed.unwrap_or(0).cast_signed(), owed.is_some()))
     }
 
-    /// Bytes that the kernel took since the beginning.
+    /// Bytes that the kernel took so far.
     pub fn taken(&self) -> u64 {
         lock(&self.state).writer.taken
     }

@@ -1,6 +1,6 @@
 //! Bytes that wait for one descriptor, in order: copies, and parts of batches shared with other queues. Pure.
 //!
-//! The rule that lives here: what is counted is what is held in memory, and that stays in proportion to what waits.
+//! One rule holds here: what is counted is the memory that is held, and it stays in proportion to what waits.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -13,14 +13,14 @@ use crate::framing::batch::Batch;
 /// What an entry costs beside its bytes.
 const ENTRY: usize = 64;
 
-/// A buffer of our own starts with this capacity; each that follows it at once has twice as much as the one before,
-/// up to [`MAX_TAIL`]. So what is held stays in proportion to what waits. None is larger: of these, musl's allocator
-/// puts 14 into one memory map, and from 131,052 bytes each would be a map of its own, of which a process may have
-/// few: see [`Maps`](crate::sys::limits::Maps).
+/// A buffer of our own starts with this capacity; each buffer right after another has twice its capacity, up to
+/// [`MAX_TAIL`]. So the memory stays in proportion to what waits. None is larger: musl's allocator puts 14 of these into
+/// one memory map, but a buffer of 131,052 bytes or more is a map of its own, and a process may have few of them: see
+/// [`Maps`](crate::sys::limits::Maps).
 const MIN_TAIL: usize = 1024;
 const MAX_TAIL: usize = 64 * 1024;
 
-/// Parts of batches below this size are copied: a piece of its own would cost more than its bytes.
+/// Smaller parts of batches are copied: a piece of its own would cost more than its bytes.
 const MIN_SHARED: usize = 4 * 1024;
 
 /// The longest head of a frame that is not masked (RFC 6455 §5.2).
@@ -58,7 +58,7 @@ pub(super) struct Queue {
     at: usize,
     /// Bytes of memory that the pieces hold.
     bytes_held: usize,
-    /// Bytes still to be written.
+    /// Bytes that wait.
     left: usize,
 }
 
@@ -73,8 +73,8 @@ impl Queue {
         self.left
     }
 
-    /// Appends a part of a batch, which ends where a message ends: shared, or copied out where the part is small
-    /// beside what it would keep in memory.
+    /// Appends a part of a batch, which ends where a message ends. It is shared, or copied if it is small in comparison
+    /// with the memory that it would hold.
     pub(super) fn push_shared(&mut self, batch: &Arc<Batch>, range: Range<usize>) {
         if range.len() < MIN_SHARED || range.len() * 2 < batch.memory() {
             let (ends, mut from) = (&batch.ends, range.start);
@@ -92,8 +92,8 @@ impl Queue {
         }
     }
 
-    /// Appends a copy, to the last buffer if that is our own and has room. One message, or the rest of one, may be
-    /// larger than a buffer: it takes several, and its head is not divided.
+    /// Appends a copy, to the last buffer if that is our own and has room. A message that is larger than a buffer takes
+    /// several; its head is not divided.
     pub(super) fn push_copy(&mut self, mut bytes: &[u8]) {
         self.left += bytes.len();
         let is_long = bytes.len() > MAX_TAIL;
@@ -139,7 +139,7 @@ impl Queue {
         }
     }
 
-    /// Takes `written` bytes off; `each` sees the rest of each piece and how much of it that was.
+    /// Removes `written` bytes; `each` gets the rest of each piece and how many bytes of it are removed.
     pub(super) fn take_off(&mut self, mut written: usize, mut each: impl FnMut(&[u8], usize)) {
         while written > 0 {
             let Some(first) = self.pieces.front() else { return };
@@ -160,7 +160,7 @@ impl Queue {
         }
     }
 
-    /// Drops all but the first `length` bytes, which are copied out.
+    /// Drops everything after the first `length` bytes, which are copied.
     pub(super) fn truncate(&mut self, length: usize) {
         let (pieces, mut at) = (std::mem::take(&mut self.pieces), self.at);
         self.clear();

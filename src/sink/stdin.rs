@@ -1,6 +1,6 @@
-//! The sink to a program: clients' messages and notices of joins and leaves, then the end of its input.
+//! The sink to a backend: clients' messages and notices of joins and leaves, then the end of input.
 //!
-//! While the program does not read, its clients wait for their turn, one message each. What it has not read when its
+//! While the program does not read, clients wait for their turns, one message a turn. What it has not read when its
 //! input ends is counted.
 
 use std::io::IoSlice;
@@ -20,13 +20,13 @@ use super::writer::Writer;
 use crate::sys::lock;
 use crate::sys::tcp::unacknowledged;
 
-/// How often a thread that waits for its turn asks whether it still should.
+/// How often a thread that waits for its turn asks whether to go on.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Stdin {
-    /// Bytes that wait at which it is full.
+    /// It is full when so many bytes wait.
     bound: usize,
     state: Mutex<State>,
 }
@@ -36,18 +36,16 @@ struct State {
     /// `None` once the input has ended.
     stream: Option<Arc<Stream>>,
     writer: Writer<Queue>,
-    /// Clients that wait for room.
     turns: Turns,
-    /// The messages that the program may not have read.
     ledger: Ledger,
-    /// Messages that it will never read.
+    /// Messages that the program will never read.
     lost: u64,
 }
 
 /// Messages of one client, or one notice.
 #[derive(Debug, Clone, Copy)]
 pub struct Messages<'a> {
-    /// The bytes, one part behind the other.
+    /// The bytes, one part after the other.
     pub parts: [&'a [u8]; 2],
     /// Where each message ends; the last one at the end of the bytes.
     pub ends: &'a [usize],
@@ -56,11 +54,10 @@ pub struct Messages<'a> {
 /// What was taken of some messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pushed {
-    /// How many were taken, from the first one on.
+    /// How many were taken, from the first on.
     pub taken: usize,
     /// Whether the caller had to wait.
     pub waited: bool,
-    /// As for everything that is handed to a sink.
     pub after: WriteResult,
 }
 
@@ -89,8 +86,8 @@ impl Stdin {
         }
     }
 
-    /// The last notices , whatever waits: then the end of its input. What they are is asked when
-    /// nothing can come in between any more; who answers must take no other lock.
+    /// Queues the last notices, even above the bound, then the end of input. `last` is called under the lock, so that
+    /// no message can come after them; it must take no other lock.
     pub fn close_input(&self, last: impl FnOnce() -> Vec<u8>) -> WriteResult {
         let mut state = lock(&self.state);
         if state.writer.close_state != CloseState::Open {
@@ -105,16 +102,15 @@ impl Stdin {
         state.writer.result()
     }
 
-    /// A notice , whatever waits. For what is bounded by its nature.
+    /// Writes or queues a notice, even above the bound. The caller bounds the number of notices.
     pub fn push(&self, notice: &[u8]) -> WriteResult {
         let mut state = lock(&self.state);
         state.push([notice, b""], &[notice.len()], 0, false)
     }
 
-    /// Queues a client's notice, or reserves its place in the line. Neither writes nor waits, so a lock may be held.
-    /// Where there is room, the notice is queued, and this says so; [`Stdin::flush`] afterwards. Otherwise the
-    /// client has a place in the line, to be taken up with [`Stdin::push_in_turn`] or given up with
-    /// [`Stdin::cancel_turn`].
+    /// Queues a client's notice if there is room, and says so; call [`Stdin::flush`] afterwards. Otherwise reserves a
+    /// turn for the client, to be used by [`Stdin::push_in_turn`] or given up by [`Stdin::cancel_turn`]. Neither writes
+    /// nor waits, so a lock may be held.
     #[must_use]
     pub fn push_or_reserve(&self, client: u64, notice: &[u8]) -> bool {
         let mut state = lock(&self.state);
@@ -130,18 +126,17 @@ impl Stdin {
         false
     }
 
-    /// Gives a place in the line up.
+    /// Gives up a client's turn.
     pub fn cancel_turn(&self, client: u64) {
         let mut state = lock(&self.state);
         state.turns.leave(client);
         state.wake_waiter(self.bound);
     }
 
-    /// Messages , or a notice if they are not `counted`. While there is no room, the client waits in
-    /// line: woken as room comes or the sink ends, and about once a second to ask `stay`; when that says no,
-    /// what is left is refused. While others wait too, one message is taken at a time, and then the client goes
-    /// to the end of the line. `taken` is told when the last one is taken, before anything can come behind it;
-    /// it must take no other lock.
+    /// Writes or queues messages, or a notice if they are not `counted`. While there is no room, the thread waits for
+    /// the client's turn: it is woken when there is room or the sink ends, and about once a second to ask `stay`. If
+    /// that says no, what is left is refused. While others wait too, each turn takes one message. `taken` is called
+    /// under the lock when the last message is taken; it must take no other lock.
     pub fn push_in_turn(
         &self,
         client: u64,
@@ -159,7 +154,7 @@ impl Stdin {
                 state.turns.wait(client);
                 drop(state);
                 pushed.waited = true;
-                // Ask before each wait, or a client that is gone would wait a second for each of its messages.
+                // Asked before each wait, or a client that is gone would wait a second for each of its messages.
                 let go_on = stay();
                 if go_on {
                     // Woken by `wake_waiter`; a wake-up that comes first is not lost (park's token).
@@ -191,7 +186,7 @@ impl Stdin {
         pushed
     }
 
-    /// Goes on writing what waits.
+    /// Writes what waits, as far as the kernel takes it.
     pub fn flush(&self) -> WriteResult {
         let mut state = lock(&self.state);
         state.write_queue();
@@ -199,7 +194,7 @@ impl Stdin {
         state.writer.result()
     }
 
-    /// The same for the thread that watches. Once nothing waits, the input is not watched any more.
+    /// The same for the thread that watches: once nothing waits, the input is not watched any more.
     pub fn flush_watched(&self) -> WriteResult {
         let mut state = lock(&self.state);
         state.write_queue();
@@ -207,20 +202,19 @@ impl Stdin {
         state.writer.watched_result()
     }
 
-    /// Whether the caller is the one to have this input watched: something waits and no thread watches it yet.
-    /// From here on it counts as watched.
+    /// If something waits and no thread watches this input, says yes, and counts it as watched from now on.
     #[must_use = "the caller has to wake the thread that watches"]
     pub fn claim_watch(&self) -> bool {
         lock(&self.state).writer.claim_watch()
     }
 
-    /// Gives up: throws away what waits, takes nothing more, ends the input.
+    /// Gives up: drops what waits, takes nothing more, ends the input.
     pub fn abandon(&self) {
         lock(&self.state).break_off();
     }
 
-    /// Once everything has been written: closes a pipe that the program has read empty. Says how many bytes it
-    /// has not read yet, or none once its input has ended.
+    /// Closes the pipe if everything is written and the program has read it. Says how many bytes it has not read, or
+    /// nothing once its input has ended.
     pub fn close_if_read(&self) -> Option<usize> {
         let mut state = lock(&self.state);
         if state.writer.close_state == CloseState::Closed {
@@ -229,7 +223,7 @@ impl Stdin {
         state.stream.is_some().then(|| state.unread())
     }
 
-    /// Messages of clients that the program has not read so far, those that it never will included.
+    /// Messages of clients that the program has not read, those that it never will included.
     pub fn unread_messages(&self) -> u64 {
         let state = lock(&self.state);
         state.lost + state.ledger.messages_in(state.unread())
@@ -257,7 +251,7 @@ impl<'a> Messages<'a> {
         Self { parts, ends: end }
     }
 
-    /// Some of the messages: their bytes, where each of them ends, and where the first begins.
+    /// Some of the messages: their bytes, where each ends, and where the first begins.
     fn part(&self, which: Range<usize>) -> ([&'a [u8]; 2], &'a [usize], usize) {
         let from = which.start.checked_sub(1).map_or(0, |before| self.ends[before]);
         let until = which.end.checked_sub(1).map_or(0, |last| self.ends[last]);
@@ -301,12 +295,12 @@ impl State {
             written -= skip;
             self.writer.queue.push_copy(&part[skip..]);
         }
-        // Behind the bytes: what is unread must count all of these, or entries of unread messages were forgotten.
+        // After the bytes: `unread` has to count them, or entries of unread messages would be dropped.
         self.enter(ends, from, counted);
         self.writer.result()
     }
 
-    /// Enters messages, or a notice, that are being handed over: where they end, and where the first begins.
+    /// Enters messages, or a notice, in the ledger: where they end, and where the first begins.
     fn enter(&mut self, ends: &[usize], from: usize, are_messages: bool) {
         let (stream, queued) = (self.stream.as_deref(), self.writer.queue.len());
         self.ledger.push(ends, from, are_messages, || queued + unread_in_kernel(stream));
@@ -324,11 +318,10 @@ impl State {
         match self.stream.as_deref() {
             None => return,
             Some(Stream::Socket(fd)) => {
-                // Gone already: then there is no end to send.
+                // Fails if the peer is gone; then there is no end to send.
                 let _ = rustix::net::shutdown(fd, Shutdown::Write);
             }
-            // Kept open while it holds unread bytes, so that they can be counted. The reader closes it later: see
-            // `close_if_read`.
+            // Kept open while it holds unread bytes, to count them. See `close_if_read`.
             Some(Stream::Pipe(_)) => {
                 if self.writer.close_state == CloseState::Closed && self.unread() > 0 {
                     return;
@@ -344,7 +337,7 @@ impl State {
         }
     }
 
-    /// Bytes that the program has not read, as far as that is known: what waits here and in the kernel.
+    /// Bytes that the program has not read, as far as is known: what waits here and in the kernel.
     fn unread(&self) -> usize {
         self.writer.queue.len() + unread_in_kernel(self.stream.as_deref())
     }

@@ -1,5 +1,5 @@
-//! The byte streams that are read and written. All reading and writing of client connections goes through here,
-//! HTTP included, so that a layer in between (TLS) is one more variant. No queue.
+//! Byte streams without a queue. Client connections are read and written only here, HTTP included, so that TLS would be
+//! one more variant.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

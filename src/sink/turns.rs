@@ -1,9 +1,9 @@
-//! Who waits to hand something to a program whose input is full: in the order of coming, each client once.
+//! The clients that wait to write to a backend whose stdin is full: in their order, each once.
 
 use std::collections::VecDeque;
 use std::thread::Thread;
 
-/// A client that waits. It may have its place in the line before its thread has come to wait.
+/// A client that waits. A turn may be reserved before its thread begins to wait.
 #[derive(Debug)]
 struct Waiter {
     client: u64,
@@ -19,22 +19,20 @@ impl Turns {
         self.0.is_empty()
     }
 
-    /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it is this client's turn.
     pub(super) fn is_first(&self, client: u64) -> bool {
         self.0.front().is_some_and(|first| first.client == client)
     }
 
-    /// Takes a place at the end of the line, for a thread that comes later.
+    /// Reserves the last turn, for a thread that waits later.
     pub(super) fn reserve(&mut self, client: u64) {
         self.0.push_back(Waiter { client, thread: None });
     }
 
-    /// Has the current thread woken for this client, at the place that it has or at the end of the line.
+    /// Sets the current thread to be woken at this client's turn, which is the last one unless it was reserved.
     pub(super) fn wait(&mut self, client: u64) {
         let thread = Some(std::thread::current());
         match self.0.iter_mut().find(|waiter| waiter.client == client) {
@@ -43,12 +41,11 @@ impl Turns {
         }
     }
 
-    /// Goes from the first place to the last.
+    /// Moves the first client to the end.
     pub(super) fn go_last(&mut self) {
         self.0.rotate_left(1);
     }
 
-    /// Gives the place up.
     pub(super) fn leave(&mut self, client: u64) {
         self.0.retain(|waiter| waiter.client != client);
     }

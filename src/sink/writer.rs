@@ -1,6 +1,5 @@
-//! The writing core of both sinks: a queue, and a descriptor that takes what it can without blocking.
-//!
-//! It knows nothing of frames or messages. Its owner holds the lock and the descriptor.
+//! What both sinks have in common: writing a queue to a descriptor without blocking. Knows nothing of frames and
+//! messages. Its owner has the lock and the descriptor.
 
 use std::io::IoSlice;
 use std::time::Instant;
@@ -10,13 +9,13 @@ use rustix::io::Errno;
 use super::state::{CloseState, Pending, WriteResult};
 use super::stream::Stream;
 
-/// Data handed to one `writev`.
+/// Bytes handed to one `writev`.
 const MAX_WRITE: usize = 64 * 1024;
 
 /// Writes in a row for one sink before the thread that watches it serves the others.
 const ROUNDS: usize = 16;
 
-/// The other end is gone: the owner has to call [`Writer::break_off`].
+/// The peer is gone: the owner has to call [`Writer::break_off`].
 #[derive(Debug)]
 pub(super) struct Gone;
 
@@ -27,7 +26,7 @@ pub(super) struct Writer<Q> {
     pub(super) close_state: CloseState,
     /// A thread polls the descriptor and flushes.
     watched: bool,
-    /// Bytes the kernel took since the beginning.
+    /// Bytes that the kernel took so far.
     pub(super) taken: u64,
     /// When the kernel last took something of what waited, or when the waiting began.
     pub(super) moved: Instant,
@@ -39,7 +38,7 @@ impl<Q: Pending> Writer<Q> {
         Self { queue, close_state: CloseState::Open, watched: false, taken: 0, moved }
     }
 
-    /// Writes past the queue, which is empty: what the kernel took, 0 where it would block.
+    /// Writes directly, while the queue is empty. Says how many bytes the kernel took: 0 where it would block.
     pub(super) fn write_now(&mut self, stream: &Stream, slices: &[IoSlice<'_>]) -> Result<usize, Gone> {
         let written = match stream.write(slices) {
             Ok(written) => written,
@@ -51,7 +50,7 @@ impl<Q: Pending> Writer<Q> {
         Ok(written)
     }
 
-    /// Writes from the queue until it is empty, the kernel takes no more, or it is others' turn.
+    /// Writes from the queue until it is empty, the kernel takes no more, or [`ROUNDS`] are over.
     pub(super) fn write_queue(&mut self, stream: &Stream) -> Result<(), Gone> {
         for _ in 0..ROUNDS {
             if self.queue.is_empty() {
@@ -76,7 +75,7 @@ impl<Q: Pending> Writer<Q> {
         Ok(())
     }
 
-    /// What a call that handed something over answers.
+    /// The result of a call that handed something over.
     pub(super) fn result(&self) -> WriteResult {
         if self.close_state == CloseState::Broken {
             WriteResult::Refused
@@ -87,7 +86,7 @@ impl<Q: Pending> Writer<Q> {
         }
     }
 
-    /// The same for the thread that watches: once nothing waits, it does so no more.
+    /// The same for the thread that watches: once nothing waits, it does not watch any more.
     pub(super) fn watched_result(&mut self) -> WriteResult {
         let result = self.result();
         if !matches!(result, WriteResult::Waits { .. }) {
@@ -96,7 +95,7 @@ impl<Q: Pending> Writer<Q> {
         result
     }
 
-    /// Whether something waits and no thread watches; from here on it counts as watched.
+    /// If something waits and no thread watches, says yes, and counts it as watched from now on.
     pub(super) fn claim_watch(&mut self) -> bool {
         if self.watched || self.queue.is_empty() {
             return false;
@@ -106,7 +105,7 @@ impl<Q: Pending> Writer<Q> {
         true
     }
 
-    /// Throws away what waits and takes nothing more.
+    /// Drops what waits and takes nothing more.
     pub(super) fn break_off(&mut self) {
         self.close_state = CloseState::Broken;
         self.queue.clear();
