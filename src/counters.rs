@@ -1,99 +1,74 @@
-//! What the server counts, for the metrics: one table, one atomic each.
+//! The counters of the metrics: one table, one atomic each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A thing that is counted.
+/// A counter. See [`FAMILIES`] for what each one shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Count {
-    /// TCP connections that were accepted.
     Accepted,
-    /// Clients that joined a room.
     Joined,
-    /// Upgrades refused because the request was bad.
     RefusedBad,
-    /// Upgrades refused because of the page they came from.
     RefusedOrigin,
-    /// Upgrades and connections refused because a limit was reached.
     RefusedLimit,
-    /// Answers to plain requests that were cut off: the client took too little, or the server ended.
     ResponsesCut,
-    /// Messages of clients, whatever became of them.
     MessagesReceived,
-    /// Their bytes.
     BytesIn,
-    /// Messages of clients that were handed over to a program. It may not have read all of them.
+    /// Messages of clients that were written to a backend, which may not have read them yet. Not shown.
     MessagesPassed,
-    /// Messages of clients that a program has read: see [`Counters::settle`].
+    /// Messages of clients that a backend has read: see [`Counters::set_read`].
     MessagesIn,
-    /// Messages of programs, once each however many get them.
+    /// Each message of a backend counts once, however many clients get it.
     MessagesOut,
-    /// Their bytes, as frames.
+    /// As frames.
     BytesOut,
-    /// Messages dropped for clients that were too slow.
     DroppedSlow,
-    /// Messages of clients that were no JSON objects.
+    /// Not a JSON object, where the framing wants one.
     DroppedNotJson,
-    /// Messages of clients whose program read no more.
+    /// The backend had stopped reading when the message came.
     DroppedUnread,
-    /// Messages of clients that were handed over to a program which has never read them.
+    /// The message was written to a backend that never read it.
     LostUnread,
-    /// Messages of clients that came after the server had closed them.
+    /// The message came after the server had closed the client.
     DroppedClosed,
-    /// Messages of clients that were not for the program (`--input discard`).
+    /// With `--input discard`.
     Discarded,
-    /// Messages of programs whose header could not be understood.
     DroppedMalformed,
-    /// Messages of programs over `--maxline`.
+    /// Longer than `--maxline`.
     DroppedOverlong,
-    /// What programs said of their rooms and could not be shown.
     DroppedMetadata,
-    /// Messages of programs that were not UTF-8, repaired.
     Repaired,
-    /// Clients closed because their program ended well.
     ClosedEnd,
-    /// Clients closed because the server ended.
     ClosedShutdown,
-    /// Clients closed because they broke the protocol (1002, 1007).
+    /// Close codes 1002 and 1007.
     ClosedProtocol,
-    /// Clients closed because they sent too much (1009).
     ClosedTooLarge,
-    /// Clients closed because there was no memory map for their large message (1013).
+    /// No memory map was free for a large message (1013).
     ClosedMaps,
-    /// Clients closed because they were idle (1008).
     ClosedIdle,
-    /// Clients closed because their program failed (1011).
     ClosedFailure,
-    /// Clients closed because they were too slow (1013).
     ClosedSlow,
-    /// Clients that closed by themselves.
     ClosedByClient,
-    /// Clients that were gone without a close.
+    /// The connection ended without a close frame.
     ClosedGone,
-    /// Programs that were started.
     Started,
-    /// Programs that could not be started.
     StartFailed,
-    /// Programs that ended with status 0.
     ExitedWell,
-    /// Programs that ended with another status.
     ExitedBadly,
-    /// Programs ended by a signal.
     Signalled,
-    /// Programs that could not be ended.
     Stuck,
 }
 
-/// A family of counters: name without `_total`, what it counts, and its members with their label.
+/// A metric: its name without `_total`, its help text, and its counters with their labels.
 pub type Family = (&'static str, &'static str, &'static [(&'static str, Count)]);
 
-/// All of them, as they are shown.
+/// All counters as they are shown.
 pub const FAMILIES: [Family; 13] = [
-    ("scalesocket_connections_accepted", "TCP connections accepted", &[("", Count::Accepted)]),
-    ("scalesocket_clients_joined", "Clients that joined a room", &[("", Count::Joined)]),
+    ("scalesocket_connections_accepted", "Connections accepted", &[("", Count::Accepted)]),
+    ("scalesocket_clients_joined", "Clients that have joined a room", &[("", Count::Joined)]),
     (
         "scalesocket_refusals",
-        "Connections and upgrades refused",
+        "Connections and websocket upgrades refused, by reason",
         &[
             ("reason=\"bad request\"", Count::RefusedBad),
             ("reason=\"origin\"", Count::RefusedOrigin),
@@ -102,27 +77,27 @@ pub const FAMILIES: [Family; 13] = [
     ),
     (
         "scalesocket_responses_cut_off",
-        "HTTP responses cut off because the client was too slow or the server shut down",
+        "HTTP responses cut off, because the client was too slow or the server shut down",
         &[("", Count::ResponsesCut)],
     ),
     (
         "scalesocket_messages_received",
-        "Messages received from clients, whether or not a program has read them",
+        "Messages received from clients, dropped ones included",
         &[("", Count::MessagesReceived)],
     ),
     (
         "scalesocket_messages",
-        "Messages of clients that a program has read, and messages of programs",
+        "Messages delivered: from clients and read by a program, and from programs (each once, however many clients get it)",
         &[("from=\"client\"", Count::MessagesIn), ("from=\"program\"", Count::MessagesOut)],
     ),
     (
         "scalesocket_message_bytes",
-        "Bytes of messages from clients and from programs",
+        "Bytes of messages received from clients, and of websocket frames made from the messages of programs",
         &[("from=\"client\"", Count::BytesIn), ("from=\"program\"", Count::BytesOut)],
     ),
     (
         "scalesocket_messages_dropped",
-        "Messages dropped",
+        "Messages dropped, by reason",
         &[
             ("reason=\"slow client\"", Count::DroppedSlow),
             ("reason=\"not json\"", Count::DroppedNotJson),
@@ -137,12 +112,12 @@ pub const FAMILIES: [Family; 13] = [
     ),
     (
         "scalesocket_messages_repaired",
-        "Messages of programs repaired because they were not UTF-8",
+        "Text messages of programs that were not valid UTF-8, in which bad bytes were replaced",
         &[("", Count::Repaired)],
     ),
     (
         "scalesocket_closes",
-        "Clients disconnected, by reason",
+        "Clients that have left, by reason",
         &[
             ("reason=\"program ended\"", Count::ClosedEnd),
             ("reason=\"program failed\"", Count::ClosedFailure),
@@ -160,7 +135,7 @@ pub const FAMILIES: [Family; 13] = [
     ("scalesocket_program_start_failures", "Programs that could not be started", &[("", Count::StartFailed)]),
     (
         "scalesocket_program_exits",
-        "Programs that ended, by kind of exit",
+        "Programs that have ended, by kind of exit (stuck: killed, but not gone)",
         &[
             ("kind=\"success\"", Count::ExitedWell),
             ("kind=\"status\"", Count::ExitedBadly),
@@ -170,7 +145,6 @@ pub const FAMILIES: [Family; 13] = [
     ),
 ];
 
-/// How many there are.
 const COUNTS: usize = Count::Stuck as usize + 1;
 
 /// One server's counters.
@@ -184,29 +158,26 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// One more.
     pub fn one(&self, count: Count) {
         self.add(count, 1);
     }
 
-    /// So many more.
     pub fn add(&self, count: Count, more: u64) {
         if more > 0 {
             self.0[count as usize].fetch_add(more, Ordering::Relaxed);
         }
     }
 
-    /// Works out how many messages of clients programs have read: `passed` less `unread` and what was lost. Read
-    /// `passed` before `unread`: then the result can only be too low, and the next call corrects that. A counter must
-    /// not go down.
-    pub fn settle(&self, passed: u64, unread: u64) {
+    /// Sets how many messages of clients backends have read: `passed` less `unread` and those that were lost. Read
+    /// `passed` before `unread`: then the result can only be too low, and the next call corrects it. A counter must not
+    /// go down.
+    pub fn set_read(&self, passed: u64, unread: u64) {
         let read = passed.saturating_sub(unread + self.get(Count::LostUnread));
         self.0[Count::MessagesIn as usize].fetch_max(read, Ordering::Relaxed);
     }
 
-    /// How many so far.
     pub fn get(&self, count: Count) -> u64 {
-        // Acquire: what is asked after it is not asked before, see `settle`.
+        // Acquire: what the caller reads next is not read before this. See `set_read`.
         self.0[count as usize].load(Ordering::Acquire)
     }
 }

@@ -34,9 +34,6 @@ use crate::sys::threads::work;
 /// How often it is checked whether a backend that is being stopped has read its input.
 const INPUT_CHECK: Duration = Duration::from_millis(10);
 
-/// How long to wait before polling again where `poll` itself fails.
-const POLL_RETRY: Duration = Duration::from_millis(10);
-
 /// The result of a poll.
 #[derive(Default)]
 struct Ready {

@@ -12,9 +12,6 @@ use crate::sys::deadline::Deadline;
 use crate::sys::pipe::widen;
 use crate::sys::poll::poll;
 
-/// How long to wait before polling again where `poll` itself fails.
-const POLL_RETRY: Duration = Duration::from_millis(10);
-
 /// Runs until the stdin is closed.
 pub(super) fn run(handle: &Arc<Handle>) {
     let (mut waits, mut wide) = (false, None);

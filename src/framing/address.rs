@@ -1,7 +1,7 @@
-//! Who a message is for.
+//! Which clients a message is for.
 //!
-//! A program may pass on what its clients send, so both the lists of ids and the number of addressed messages
-//! are in the hands of strangers. Nothing in here costs the product of two of them.
+//! A program may pass on what its clients send, so the lists of ids and the number of addressed messages are hostile
+//! input. Nothing in here costs the product of two of them.
 
 use std::ops::Range;
 
@@ -10,7 +10,6 @@ use std::ops::Range;
 pub struct Ids(Vec<u64>);
 
 impl Ids {
-    /// No client.
     pub const NONE: Self = Self(Vec::new());
 
     /// The ids that are not in `other`.
@@ -24,14 +23,13 @@ impl Ids {
         self
     }
 
-    /// Those for which `keep` says yes.
+    /// The ids for which `keep` says yes.
     #[must_use]
     pub fn filtered(&self, mut keep: impl FnMut(u64) -> bool) -> Self {
         Self(self.0.iter().copied().filter(|&id| keep(id)).collect())
     }
 
-    /// Those of them that are in `present`, which is in order. Costs the shorter of the two, times the
-    /// logarithm of the longer.
+    /// The ids that are also in `present`, which is sorted. Costs the shorter list times the logarithm of the longer.
     fn among<'a>(&'a self, present: &'a [u64]) -> impl Iterator<Item = u64> + 'a {
         let (few, many) =
             if self.0.len() < present.len() { (&self.0[..], present) } else { (present, &self.0[..]) };
@@ -40,7 +38,7 @@ impl Ids {
 }
 
 impl From<Vec<u64>> for Ids {
-    /// In any order, and as often as you like.
+    /// In any order, with repetitions.
     fn from(mut ids: Vec<u64>) -> Self {
         ids.sort_unstable();
         ids.dedup();
@@ -48,59 +46,55 @@ impl From<Vec<u64>> for Ids {
     }
 }
 
-/// The clients that a message of the program is for.
+/// The clients that a message is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// All but these.
     AllBut(Ids),
-    /// These alone.
     Only(Ids),
 }
 
 impl Address {
-    /// Everybody.
     pub const ALL: Self = Self::AllBut(Ids::NONE);
 }
 
 /// The addresses of a batch of messages.
 #[derive(Debug, Default)]
 pub struct Addresses {
-    /// Index of a message that is not for everybody, and whom it is for; in order.
+    /// The messages that are not for all clients, by their index, in order.
     special: Vec<(usize, Address)>,
 }
 
 impl Addresses {
-    /// Message number `index` of the batch is for these. Call it in order.
+    /// Sets the address of message `index` of the batch. To be called in order.
     pub fn set(&mut self, index: usize, address: Address) {
         if address != Address::ALL {
             self.special.push((index, address));
         }
     }
 
-    /// Forgets all of them, and gives back what an unusual batch took.
+    /// Removes all, and frees the memory of an unusual batch.
     pub fn clear(&mut self) {
         self.special.clear();
         self.special.shrink_to(KEPT);
     }
 
-    /// The messages that are not for everybody, in order.
+    /// The messages that are not for all clients, in order.
     pub fn iter(&self) -> impl Iterator<Item = &(usize, Address)> {
         self.special.iter()
     }
 
-    /// Whether every message is for everybody.
+    /// Whether every message is for all clients.
     pub fn is_plain(&self) -> bool {
         self.special.is_empty()
     }
 
-    /// Whether message number `index` is for whoever comes later too.
+    /// Whether message `index` is also for clients that join later.
     pub fn is_public(&self, index: usize) -> bool {
         let special = self.special.binary_search_by_key(&index, |&(index, _)| index);
         special.is_err() || special.is_ok_and(|at| matches!(self.special[at].1, Address::AllBut(_)))
     }
 
-    /// Divides the batch among the clients that are `present`, in the order of their ids; `ends` says where
-    /// each message ends.
+    /// Divides the batch among the clients that are `present`, which is sorted; `ends` says where each message ends.
     pub fn shares<'a>(&self, present: &[u64], ends: &'a [usize]) -> Shares<'a> {
         let mut shares = Shares { ends, common: Vec::new(), own: Vec::new(), withheld: Vec::new() };
         let mut next = 0;
@@ -123,19 +117,19 @@ impl Addresses {
     }
 }
 
-/// Room for so many entries is kept from one batch to the next.
+/// Memory for so many entries is kept from one batch to the next.
 pub(super) const KEPT: usize = 256;
 
-/// Which messages of a batch each client gets. What one client costs is what it gets and what it alone is
-/// denied, not the number of messages for others.
+/// Which messages of a batch each client gets. A client costs the messages that it gets and those that are withheld from
+/// it, not the messages for others.
 #[derive(Debug)]
 pub struct Shares<'a> {
     ends: &'a [usize],
-    /// Messages for all but a few, neighbours joined, in order.
+    /// Messages for all clients but those in `withheld`, neighbours joined, in order.
     common: Vec<Range<usize>>,
-    /// Client and message: what is for some clients alone. In order.
+    /// Client and message, for messages to single clients, sorted.
     own: Vec<(u64, usize)>,
-    /// Client and message: what is for all but these. In order.
+    /// Client and message, for messages in `common` that the client does not get, sorted.
     withheld: Vec<(u64, usize)>,
 }
 
@@ -168,7 +162,6 @@ impl Shares<'_> {
         !parts.is_empty()
     }
 
-    /// Adds the bytes of some messages.
     fn add(&self, messages: Range<usize>, parts: &mut Vec<Range<usize>>) {
         if messages.is_empty() {
             return;

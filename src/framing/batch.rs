@@ -1,8 +1,8 @@
-//! Frames that were encoded once for many receivers. Pure.
+//! Frames that are encoded once for many clients. Pure.
 
 use std::ops::Range;
 
-/// Whole frames, one behind the other.
+/// Whole frames, one after the other.
 #[derive(Debug, Default, Clone)]
 pub struct Batch {
     pub bytes: Vec<u8>,
@@ -32,7 +32,7 @@ impl Volume {
 }
 
 impl Batch {
-    /// Adds a frame by its head and payload, which `write` appends.
+    /// Adds a frame: `write` appends its head and `payload` bytes.
     pub fn push(&mut self, payload: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
@@ -45,14 +45,14 @@ impl Batch {
         self.push(frame.len() - head_length(frame), |bytes| bytes.extend_from_slice(frame));
     }
 
-    /// Forgets all frames and keeps the memory.
+    /// Removes all frames and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
         self.heads = 0;
     }
 
-    /// What is in a part of it, which begins and ends between two frames.
+    /// The messages in a part, which begins and ends between two frames.
     pub fn volume(&self, part: &Range<usize>) -> Volume {
         if part.start == 0 && part.end == self.bytes.len() {
             let bytes = (self.bytes.len() - self.heads) as u64;
@@ -70,7 +70,7 @@ impl Batch {
         volume
     }
 
-    /// Where frame number `index` stands.
+    /// Where frame `index` is.
     pub fn range(&self, index: usize) -> Range<usize> {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         start..self.ends[index]

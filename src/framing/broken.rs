@@ -1,15 +1,15 @@
-//! Why nothing more can be understood of a program's output.
+//! Why the output of a program cannot be decoded any more.
 
 use std::fmt;
 
-/// A break of the framing, which the program does not survive.
+/// A break of the framing: the program is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
     /// A gwsocket packet of an unknown type.
     Type(u32),
     /// A message longer than allowed, in bytes.
     Length(u64),
-    /// A line in a header that is no field, or no end of a line.
+    /// A header line that is not a field, or does not end in CR LF.
     Field,
     /// A header without one valid `Content-Length`.
     ContentLength,

@@ -4,8 +4,8 @@
 //! u32 client | u32 type | u32 length | payload
 //! ```
 //!
-//! From the program: type 1 text, 2 binary; client 0 is everybody. To the program: the same for messages,
-//! and 16 when a client came (its address in 46 bytes, padded with NUL), 8 when it left (no payload).
+//! From the program: type 1 is text, 2 binary; client 0 is all clients. To the program: the same for messages, 16 when a
+//! client has joined (its address in 46 bytes, padded with NUL), 8 when it has left (no payload).
 
 use super::broken::Broken;
 use super::heads::Kind;
@@ -22,13 +22,12 @@ const BINARY: u32 = 0x02;
 const CLOSE: u32 = 0x08;
 const OPEN: u32 = 0x10;
 
-/// The header of a client's message. A client's number that does not fit 32 bits is cut: that is after
-/// four thousand million clients.
+/// The header of a client's message. An id of more than 32 bits is cut: that is after four thousand million clients.
 pub fn message(client: u64, kind: Kind, length: usize) -> [u8; HEADER] {
     header(client, if kind == Kind::Text { TEXT } else { BINARY }, length)
 }
 
-/// The notice that a client came.
+/// The notice that a client has joined.
 pub fn open(client: u64, address: &str) -> Vec<u8> {
     let mut notice = header(client, OPEN, ADDRESS).to_vec();
     let address = address.as_bytes();
@@ -37,7 +36,7 @@ pub fn open(client: u64, address: &str) -> Vec<u8> {
     notice
 }
 
-/// The notice that a client left.
+/// The notice that a client has left.
 pub fn close(client: u64) -> Vec<u8> {
     header(client, CLOSE, 0).to_vec()
 }
@@ -53,7 +52,7 @@ fn header(client: u64, kind: u32, length: usize) -> [u8; HEADER] {
 /// The header of a message of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// The client that it is for; 0 is everybody.
+    /// The client that it is for; 0 is all clients.
     pub client: u64,
     pub kind: Kind,
 }
@@ -74,7 +73,7 @@ impl packets::Header for Header {
     }
 }
 
-/// The big-endian word at `at`, of a header that is whole.
+/// The big-endian word at `at` of a complete header.
 fn word(bytes: &[u8], at: usize) -> u32 {
     bytes[at..at + 4].iter().fold(0, |word, &byte| word << 8 | u32::from(byte))
 }

@@ -20,8 +20,8 @@ pub enum Kind {
     Binary,
 }
 
-/// Appends one message to a batch, as one unmasked frame. Text that is not UTF-8 has U+FFFD where the
-/// bad bytes were; says whether that was so.
+/// Appends one message to a batch, as one unmasked frame. In text, bytes that are not UTF-8 become U+FFFD; says whether
+/// there were any.
 pub fn encode(batch: &mut Batch, kind: Kind, payload: &[u8]) -> bool {
     let (opcode, payload) = match kind {
         Kind::Text => (Data::Text, text(payload)),
@@ -36,7 +36,7 @@ pub fn encode(batch: &mut Batch, kind: Kind, payload: &[u8]) -> bool {
     matches!(payload, Cow::Owned(_))
 }
 
-/// The bytes as UTF-8, bad ones replaced.
+/// The bytes as UTF-8, with bad ones replaced.
 pub(super) fn text(payload: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(payload) {
         Ok(_) => Cow::Borrowed(payload),
@@ -44,7 +44,6 @@ pub(super) fn text(payload: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// An empty ping.
 pub fn ping() -> Control {
     vec![0x80 | u8::from(OpCode::Control(ControlCode::Ping)), 0]
 }
@@ -58,7 +57,7 @@ pub fn close(code: u16, reason: &str) -> Control {
     })))
 }
 
-/// A close frame without a code, in answer to one without a code.
+/// A close frame without a code: the answer to one without a code.
 pub fn close_without_code() -> Control {
     bytes(Frame::close(None))
 }

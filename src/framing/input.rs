@@ -1,9 +1,9 @@
-//! A client's message as the program gets it. Pure.
+//! A client's message as the backend gets it. Pure.
 
 use super::heads::Kind;
 use super::{gwsocket, json, lsp, relay, scan};
 
-/// How clients' messages are written to the program.
+/// How clients' messages are written to the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
     /// The message and a newline.
@@ -12,38 +12,40 @@ pub enum Input {
     Nul,
     /// The message as it is.
     Raw,
-    /// JSON objects, one a line, with the client's number in `_from`, and with `room` its room in `_room`.
-    Json { room: bool },
+    /// JSON objects, one a line, with the client's id in `_from`, and with `room` its room in `_room`.
+    Json {
+        room: bool,
+    },
     /// JSON values, one a line, with nothing added.
     Jsonl,
-    /// gwsocket's packets.
     Gwsocket,
-    /// Messages behind a `Content-Length` header.
+    /// Messages with a `Content-Length` header.
     Lsp,
-    /// To the room's other clients; with `json`, as JSON objects with the client's number in `_from`.
-    Relay { json: bool },
+    /// To the room's other clients; with `json`, as JSON objects with the client's id in `_from`.
+    Relay {
+        json: bool,
+    },
 }
 
-/// Whom a message is from.
+/// The client that sent a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
     pub id: u64,
     pub room: &'a str,
 }
 
-/// What `_from` and its id take at most, and the key `_room`, in bytes.
+/// Bytes that the key `_from` with its id and the key `_room` take at most.
 const FROM: usize = 48;
 
 impl Input {
-    /// What a message is not for which [`parts`] gives nothing.
+    /// What a message has to be, or [`parts`] gives nothing.
     pub fn wants(self) -> &'static str {
         if self == Self::Jsonl { "JSON" } else { "a JSON object" }
     }
 }
 
-/// Gives the parts of what is written for a message, or nothing if it is none by the framing's rules.
-/// `scratch` holds what has to be put together. A message that holds the end of a message itself is passed as it is:
-/// it could have been sent as several.
+/// What to write for a message, in two parts; nothing if the framing does not allow the message. `scratch` holds what
+/// is made here. A message that contains a delimiter is passed as it is: the client could have sent several messages.
 pub fn parts<'a>(
     input: Input,
     sender: Sender<'_>,
@@ -58,7 +60,7 @@ pub fn parts<'a>(
         Input::Raw => Some([message, b""]),
         Input::Json { room } => {
             let room = room.then_some(sender.room);
-            // As much as it takes: what doubles may become a memory map of its own.
+            // Exactly what it takes: a buffer that doubles may become a memory map of its own.
             scratch.reserve_exact(message.len() + FROM + room.map_or(0, str::len));
             json::write_from(message, sender.id, room, scratch).then_some([scratch, b"\n"])
         }
@@ -98,7 +100,7 @@ pub fn parts<'a>(
     }
 }
 
-/// A join or leave message about a client, as it is written. In a relay it is as if that client had sent it.
+/// A join or leave message about a client, as it is written. A relay gets it as a message of that client.
 pub(super) fn notice(input: Input, client: u64, message: &str) -> Vec<u8> {
     let header = relay::Header { sender: client, kind: Kind::Text };
     let message = message.as_bytes();

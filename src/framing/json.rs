@@ -1,8 +1,8 @@
-//! JSON framing: whom a message of the program is for, who a message of a client is from. Pure.
+//! JSON framing: which clients a message of the program is for, and which client a message is from. Pure.
 //!
-//! Messages are scanned, not parsed: no tree is built, nothing recurses, and every byte that is not a
-//! key of ours stays as it was: the order of members, the spelling of numbers, unknown escapes. The
-//! scanner holds to RFC 8259, so that what the program gets is JSON whatever the client sent.
+//! Messages are scanned, not parsed: no tree is built, nothing recurses, and everything except our keys stays as it
+//! was: the order of members, the spelling of numbers, unknown escapes. The scanner follows RFC 8259, so the program
+//! gets valid JSON.
 
 use std::io::Write as _;
 
@@ -11,29 +11,27 @@ use super::keys::{Name, Recipients, flag, name, names};
 use super::rooms::Rooms;
 use super::scan::{Refused, members};
 
-/// What a message of the program says of itself.
+/// The header of a message of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Header {
-    /// It is to be sent.
     Send {
-        /// The clients that it is for.
         to: Address,
         /// The rooms that it is for, if it names any.
         rooms: Option<Rooms>,
         /// Whether it is marked for the history (`_cache`).
         keep: bool,
     },
-    /// It describes the room (`_meta`) and is sent to no client.
+    /// Metadata of the room (`_meta`), which is sent to no client.
     Meta,
-    /// Its header cannot be understood: it is sent to no client, for it may be private.
+    /// The header is not valid. The message may be private, so it is sent to no client.
     Malformed,
 }
 
-/// Reads the header of a message of the program; `_room` is a key only with `room`. What is no JSON object has no
-/// header: it is for everybody.
+/// Reads the header of a message of the program; `_room` is a key only with `room`. A message that is not a JSON object
+/// is for all clients.
 pub fn header(message: &[u8], room: bool) -> Header {
     let plain = Header::Send { to: Address::ALL, rooms: None, keep: false };
-    // Most messages hold no name of ours, not even an escaped one.
+    // Most messages have none of our keys, not even with escapes.
     let start = message.iter().position(|byte| !byte.is_ascii_whitespace());
     let maybe = start.is_some_and(|at| message[at] == b'{')
         && (memchr::memmem::find(message, b"\"_").is_some() || memchr::memchr(b'\\', message).is_some());
@@ -54,7 +52,7 @@ pub fn header(message: &[u8], room: bool) -> Header {
     });
     match scanned {
         Ok(()) => {}
-        // It may be JSON, and private.
+        // It may be a JSON object, and private.
         Err(Refused::TooDeep) => return Header::Malformed,
         Err(Refused::NoObject) => return plain,
     }
@@ -64,8 +62,8 @@ pub fn header(message: &[u8], room: bool) -> Header {
     if meta { Header::Meta } else { Header::Send { to, rooms, keep } }
 }
 
-/// Whom a client's message is for that is relayed to the other clients: `_to` and `_except` are obeyed, and no other
-/// key. Without `_to`, `but` is left out. `None` if that cannot be understood.
+/// Which clients a relayed message is for: of its keys, only `_to` and `_except` are obeyed. Without `_to`, `but` is left
+/// out. `None` if the values are not valid.
 pub fn relayed(message: &[u8], but: Option<u64>) -> Option<Address> {
     let mut recipients = Recipients::default();
     let scanned = members(message, |member| {
@@ -80,9 +78,9 @@ pub fn relayed(message: &[u8], but: Option<u64>) -> Option<Address> {
     }
 }
 
-/// Writes a client's message as one line, without its end: `_from` first, then `_room` if there is one; the client's
-/// own of these, and its `_join` and `_leave`, left out; line breaks between tokens as spaces. Says no, and writes
-/// nothing, if it is no JSON object.
+/// Writes a client's message as one line, without the newline. Adds `_from`, and `_room` if there is one; leaves out the
+/// client's own `_from`, `_room`, `_join` and `_leave`; turns line breaks between tokens into spaces. Says no, and
+/// writes nothing, if the message is not a JSON object.
 pub fn write_from(message: &[u8], id: u64, room: Option<&str>, out: &mut Vec<u8>) -> bool {
     let before = out.len();
     // Writing to a Vec cannot fail.
@@ -93,7 +91,7 @@ pub fn write_from(message: &[u8], id: u64, room: Option<&str>, out: &mut Vec<u8>
         out.push(b'"');
     }
     let body = members(message, |member| {
-        // Who is speaking, who came and who left: a client must not be able to forge these.
+        // A client must not be able to forge these.
         match name(&message[member.name.clone()]) {
             Some(Name::From | Name::Join | Name::Leave) => return,
             Some(Name::Room) if room.is_some() => return,
@@ -112,7 +110,7 @@ pub fn write_from(message: &[u8], id: u64, room: Option<&str>, out: &mut Vec<u8>
     true
 }
 
-/// Turns line breaks of JSON into spaces. They stand between tokens only: a string that holds one is no JSON.
+/// Turns line breaks of valid JSON into spaces. They can only be between tokens: in a string they are not valid.
 pub(super) fn join_lines(json: &mut [u8]) {
     for byte in json {
         if matches!(byte, b'\n' | b'\r') {
@@ -121,7 +119,7 @@ pub(super) fn join_lines(json: &mut [u8]) {
     }
 }
 
-/// A text as what stands between the quotes of a JSON string.
+/// Writes a text as the inside of a JSON string.
 fn escape(text: &str, out: &mut Vec<u8>) {
     for &byte in text.as_bytes() {
         if matches!(byte, b'"' | b'\\' | 0..0x20) {

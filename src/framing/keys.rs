@@ -1,9 +1,9 @@
-//! The keys of JSON framing and the values that they may have. Pure; the JSON is valid already.
+//! The keys of JSON framing and their values. Pure; the JSON is valid already.
 
 use super::address::{Address, Ids};
 use super::rooms::Rooms;
 
-/// A key of a JSON object that means something here.
+/// A key of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Name {
     From,
@@ -16,7 +16,7 @@ pub(super) enum Name {
     Room,
 }
 
-/// Which of our names a member's name is, escapes undone; `raw` is what stands between the quotes.
+/// Which key of ours the name of a member is, escapes decoded; `raw` is the text between the quotes.
 pub(super) fn name(raw: &[u8]) -> Option<Name> {
     const NAMES: [(&[u8], Name); 8] = [
         (b"_from", Name::From),
@@ -28,7 +28,7 @@ pub(super) fn name(raw: &[u8]) -> Option<Name> {
         (b"_cache", Name::Cache),
         (b"_room", Name::Room),
     ];
-    // The longest of them with each letter as \uXXXX; a longer name is none of ours.
+    // The longest key with each letter as \uXXXX; a longer name is none of ours.
     if raw.len() > 7 * 6 || !matches!(raw.first(), Some(b'_' | b'\\')) {
         return None;
     }
@@ -56,7 +56,7 @@ fn same_text(mut raw: &[u8], text: &[u8]) -> bool {
     raw.is_empty()
 }
 
-/// `true` and `false`; `null` is as if absent; `None` for anything else.
+/// `true` or `false`; `null` is `false`; `None` for anything else.
 pub(super) fn flag(value: &[u8]) -> Option<bool> {
     match value {
         b"true" => Some(true),
@@ -65,11 +65,11 @@ pub(super) fn flag(value: &[u8]) -> Option<bool> {
     }
 }
 
-/// A value that a key of ours cannot have.
+/// A value that is not valid for its key.
 #[derive(Debug)]
 pub(super) struct Misfit;
 
-/// An id or a list of ids; `null` is as if absent.
+/// An id or a list of ids; `null` counts as absent.
 fn ids(value: &[u8]) -> Result<Option<Vec<u64>>, Misfit> {
     if value == b"null" {
         return Ok(None);
@@ -87,7 +87,7 @@ fn ids(value: &[u8]) -> Result<Option<Vec<u64>>, Misfit> {
     }
 }
 
-/// A name or a list of names; `null` is as if absent.
+/// A name or a list of names; `null` counts as absent.
 pub(super) fn names(value: &[u8]) -> Result<Option<Rooms>, Misfit> {
     let text = std::str::from_utf8(value).map_err(|_| Misfit)?;
     if text == "null" {
@@ -109,7 +109,7 @@ pub(super) fn names(value: &[u8]) -> Result<Option<Rooms>, Misfit> {
     Ok(Some(names.into()))
 }
 
-/// The string at the start of valid JSON, escapes undone, and what follows it. Half of a surrogate pair is U+FFFD.
+/// The string at the start of valid JSON, escapes decoded, and what follows it. Half of a surrogate pair gives U+FFFD.
 fn string(json: &str) -> Option<(String, &str)> {
     let mut rest = json.strip_prefix('"')?;
     let mut out = String::new();
@@ -148,7 +148,7 @@ fn string(json: &str) -> Option<(String, &str)> {
     }
 }
 
-/// `_to` and `_except`; of several of a kind the last one counts.
+/// `_to` and `_except`; if a key is repeated, the last one counts.
 pub(super) struct Recipients {
     to: Result<Option<Vec<u64>>, Misfit>,
     except: Result<Option<Vec<u64>>, Misfit>,
@@ -169,9 +169,9 @@ impl Recipients {
         }
     }
 
-    /// The clients; without `_to`, `but` is none of them.
+    /// The clients that they name; without `_to`, all except `but`.
     pub(super) fn address(self, but: Option<u64>) -> Result<Address, Misfit> {
-        // Sorted once, here: a message may have many of these members.
+        // Sorted only here: a message may repeat the keys many times.
         let mut except = self.except?.unwrap_or_default();
         if let Some(to) = self.to? {
             return Ok(Address::Only(Ids::from(to).without(&except.into())));

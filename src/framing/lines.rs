@@ -37,16 +37,16 @@ impl Delimiters {
     }
 }
 
-/// What becomes of an item over the limit.
+/// What is done with an item over the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlong {
-    /// It is thrown away up to its delimiter.
+    /// It is dropped.
     Discard,
-    /// Its beginning is given, the rest thrown away.
+    /// Its beginning is given, the rest is dropped.
     Cut,
 }
 
-/// Cuts a stream into items; an item that came in parts is put together here.
+/// Cuts a stream into items, also those that come in parts.
 #[derive(Debug)]
 pub struct Splitter {
     delimiters: Delimiters,
@@ -56,7 +56,7 @@ pub struct Splitter {
     policy: Overlong,
     /// The beginning of an item whose end has not come yet.
     partial: Vec<u8>,
-    /// The item is over the limit: thrown away up to its delimiter.
+    /// The item is over the limit: it is dropped up to its delimiter.
     discarding: bool,
     /// The beginning of this item has been given already: see [`Splitter::flush`].
     flushed: bool,
@@ -64,8 +64,8 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// Items end in one byte of `set`; with `strip_cr`, a `\r` before that belongs to the end. Items of
-    /// more than `limit` bytes are counted and treated as `policy` says.
+    /// Items end in one byte of `set`; with `strip_cr`, a `\r` before it belongs to the end. Items of more than `limit`
+    /// bytes are counted, and treated as `policy` says.
     pub fn new(set: &[u8], strip_cr: bool, limit: usize, policy: Overlong) -> Self {
         Self {
             delimiters: Delimiters::new(set),
@@ -90,7 +90,7 @@ impl Splitter {
             } else if self.keep(head, &mut item) {
                 let whole = std::mem::take(&mut self.partial);
                 self.give(&whole, &mut item);
-                // A buffer of a usual size serves again; one long item does not stay in memory.
+                // A buffer of the usual size is used again; that of a long item is not kept.
                 if whole.capacity() <= 64 * 1024 {
                     self.partial = whole;
                     self.partial.clear();
@@ -105,7 +105,7 @@ impl Splitter {
         }
     }
 
-    /// The stream has ended: gives the last item, if it was not terminated.
+    /// The stream has ended: gives a last item without an end.
     pub fn finish(&mut self, mut item: impl FnMut(&[u8])) {
         let rest = std::mem::take(&mut self.partial);
         if !rest.is_empty() {
@@ -114,8 +114,8 @@ impl Splitter {
         self.discarding = false;
     }
 
-    /// What has come of an item whose end has not, as [`Splitter::flush`] would give it: up to the last whole
-    /// character, and without a `\r` that may belong to the end.
+    /// The part of an item that [`Splitter::flush`] would give: up to the last whole character, and without a `\r` that
+    /// may belong to the end.
     pub fn partial(&self) -> &[u8] {
         let whole = &self.partial[..self.partial.len() - unfinished_character(&self.partial)];
         let whole = self.without_cr(whole);
@@ -123,8 +123,7 @@ impl Splitter {
         if whole.len() > self.limit { &[] } else { whole }
     }
 
-    /// Gives what has come of an item whose end has not. The rest of it is an item of its own; if there is none, the
-    /// end gives nothing more.
+    /// Gives the part of an item that has come so far. The rest is an item of its own; if it is empty, it is not given.
     pub fn flush(&mut self, mut item: impl FnMut(&[u8])) {
         if self.partial().is_empty() {
             return;
@@ -181,7 +180,7 @@ impl Splitter {
     }
 }
 
-/// How many bytes at the end begin a UTF-8 character that goes on behind them.
+/// How many bytes at the end belong to a UTF-8 character that is not complete.
 fn unfinished_character(bytes: &[u8]) -> usize {
     for (back, byte) in bytes.iter().rev().take(3).enumerate().map(|(index, byte)| (index + 1, byte)) {
         let length = match byte {

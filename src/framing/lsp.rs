@@ -19,7 +19,7 @@ pub fn write_header(length: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("Content-Length: {length}\r\n\r\n").as_bytes());
 }
 
-/// A header of the program. Of its fields only `Content-Length` matters here.
+/// A header of the program. Of its fields only `Content-Length` is used.
 #[derive(Debug)]
 pub struct Header;
 
@@ -46,7 +46,7 @@ impl packets::Header for Header {
     }
 }
 
-/// The value of a field, if it is the one that says the length.
+/// The value of the field if it is `Content-Length`.
 fn content_length(line: &[u8]) -> Result<Option<u64>, Broken> {
     let colon = memchr(b':', line).ok_or(Broken::Field)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);

@@ -1,7 +1,7 @@
-//! What a program says of its room with `_meta`, made fit to be shown. Pure.
+//! Metadata of a room, which a program sends with `_meta`. Pure.
 //!
-//! A program may pass on what its clients send, and its words stand beside those of all other rooms in one
-//! JSON document: nothing in it may make that unreadable for anybody.
+//! A program may pass on what its clients send, and the metadata of all rooms is shown in one JSON document: nothing in
+//! it may make that document invalid for a usual parser.
 
 use super::keys::{Name, name};
 use super::scan::members;
@@ -15,8 +15,7 @@ const DEEPEST: usize = 60;
 /// Most decimal digits before the point of a number, exponent applied: what a double can hold.
 const DIGITS: usize = 308;
 
-/// The message without its member `_meta`, all else as it was; `None` if it is unfit to be shown. The message
-/// is a JSON object.
+/// The message, which is a JSON object, without its member `_meta`; `None` if it is not fit to be shown.
 pub fn of(message: &[u8]) -> Option<Vec<u8>> {
     let mut out = b"{".to_vec();
     let mut fits = true;
@@ -25,7 +24,7 @@ pub fn of(message: &[u8]) -> Option<Vec<u8>> {
             return;
         }
         let comma: &[u8] = if out.len() > 1 { b"," } else { b"" };
-        // The brace at the end counts too.
+        // The brace at the end counts, too.
         fits &= out.len() + comma.len() + member.all.len() < MAX_METADATA;
         if fits {
             out.extend_from_slice(comma);
@@ -36,8 +35,8 @@ pub fn of(message: &[u8]) -> Option<Vec<u8>> {
     (scanned.is_ok() && fits && is_portable(&out)).then_some(out)
 }
 
-/// Whether what is JSON by the grammar is also read by parsers with the usual limits: on depth, on the size of
-/// numbers, and on escapes that are no character (RFC 8259 §8.2, §9).
+/// Whether valid JSON is within the limits of usual parsers: on depth, on the size of numbers, and on escapes that are
+/// not a character (RFC 8259 §8.2, §9).
 fn is_portable(json: &[u8]) -> bool {
     let (mut depth, mut at) = (0, 0);
     while let Some(&byte) = json.get(at) {

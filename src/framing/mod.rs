@@ -1,10 +1,10 @@
 //! Bytes to messages and back: pure, no I/O, knows nothing of rooms.
 //!
-//! - [`output`]: what a program says, as frames with an address; [`input`]: what it is told
+//! - [`output`]: a backend's output, as frames with addresses; [`input`]: clients' messages, as its input
 //! - [`lines`], [`packets`]: how a stream is cut; [`json`], [`gwsocket`], [`lsp`], [`relay`]: the framings
-//! - [`notices`], [`template`]: what it is told of clients that come and leave
-//! - [`metadata`]: what a program says of its room
-//! - [`address`], [`rooms`]: who a message is for; [`heads`], [`batch`]: messages as websocket frames
+//! - [`notices`], [`template`]: the messages to a backend that a client has joined or left
+//! - [`metadata`]: what a program says about its room
+//! - [`address`], [`rooms`]: which clients a message is for; [`heads`], [`batch`]: messages as websocket frames
 
 pub mod address;
 pub mod batch;
@@ -25,13 +25,11 @@ pub mod rooms;
 mod scan;
 pub mod template;
 
-/// How messages are told apart on the backend's side, in each direction.
+/// How a backend's streams are divided into messages, in each direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Framing {
-    /// What it says.
     pub output: output::Output,
-    /// What it is told.
     pub input: input::Input,
-    /// After this long without more, what has no end yet is a message.
+    /// `--partial`: output without an end is sent as a message after this time.
     pub partial: Option<std::time::Duration>,
 }

@@ -1,4 +1,4 @@
-//! What a backend is told when a client comes or leaves. Pure.
+//! The messages to a backend that a client has joined or left. Pure.
 
 use super::gwsocket;
 use super::input::{self, Input};
@@ -7,14 +7,17 @@ use super::template::{Subject, Template};
 /// See the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notices {
-    /// These messages, each framed as clients' messages are.
-    Templates { join: Option<Template>, leave: Option<Template>, input: Input },
-    /// gwsocket's packets.
+    /// Templates, framed as clients' messages are.
+    Templates {
+        join: Option<Template>,
+        leave: Option<Template>,
+        input: Input,
+    },
     Gwsocket,
 }
 
 impl Notices {
-    /// Whether there are any, of one kind or the other.
+    /// Whether there are notices of either kind.
     pub fn any(&self) -> bool {
         match self {
             Self::Templates { join, leave, .. } => join.is_some() || leave.is_some(),
@@ -22,7 +25,7 @@ impl Notices {
         }
     }
 
-    /// The header fields of a client's request that they speak of, in upper case with `_` for `-`.
+    /// The header fields that they have variables for, in upper case with `_` for `-`.
     pub fn header_names(&self) -> impl Iterator<Item = &str> {
         let templates = match self {
             Self::Templates { join, leave, .. } => [join.as_ref(), leave.as_ref()],

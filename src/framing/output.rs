@@ -12,12 +12,11 @@ use super::packets::Packets;
 use super::rooms::{self, Rooms};
 use super::{gwsocket, lsp, metadata, relay};
 
-/// How the program's output is cut into messages.
+/// How a backend's output is cut into messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Each item that ends in one of these bytes is one text message.
-    /// `strip_cr` also takes a `\r` before the delimiter away. With `json`, a message that is a JSON object
-    /// may say in its members whom it is for; with `room` too, also in which rooms.
+    /// Each item that ends in one of these bytes is a text message. `strip_cr` also removes a `\r` before the delimiter.
+    /// With `json`, the members of a JSON object may name the clients that it is for; with `room`, rooms, too.
     Delimited {
         /// The set of bytes that end an item; at least one.
         delimiters: Vec<u8>,
@@ -25,46 +24,45 @@ pub enum Output {
         json: bool,
         room: bool,
     },
-    /// Whatever one read gives is one binary message.
+    /// What one read gives is a binary message.
     Chunks,
-    /// gwsocket's packets.
     Gwsocket,
-    /// JSON values, one a line, of which no key is obeyed. A line that is no JSON is sent as it is.
+    /// JSON values, one a line, of which no key is obeyed. A line that is not JSON is sent as it is.
     Jsonl,
-    /// Messages behind a `Content-Length` header.
+    /// Messages with a `Content-Length` header.
     Lsp,
-    /// What clients say to each other; with `to_sender`, to the sender too; with `json`, a message may say whom it is
-    /// for.
-    Relay { to_sender: bool, json: bool },
+    /// Messages between clients; with `to_sender`, to the sender, too; with `json`, `_to` and `_except` are obeyed.
+    Relay {
+        to_sender: bool,
+        json: bool,
+    },
 }
 
-/// What came out of some bytes beside the frames.
+/// What was decoded besides the frames.
 #[derive(Debug, Default)]
 pub struct Decoded {
-    /// Whom the messages are for.
     pub addresses: Addresses,
-    /// Which of them name rooms, by their index, in order.
+    /// The messages that name rooms, by their index, in order.
     pub rooms: Vec<(usize, Rooms)>,
-    /// Which of them are marked for the history, by their index, in order.
+    /// The messages that are marked for the history, by their index, in order.
     pub tagged: Vec<usize>,
-    /// What the program said of its room, the last of it.
+    /// The last metadata of the room.
     pub metadata: Option<Vec<u8>>,
-    /// What it said of its room that cannot be shown.
+    /// How many times metadata was not fit to be shown.
     pub unfit_metadata: u64,
-    /// Messages thrown away because they were too long.
+    /// Messages dropped because they were too long.
     pub overlong: u64,
-    /// Messages whose text was not UTF-8 and had to be repaired.
+    /// Messages whose text was not UTF-8 and was repaired.
     pub bad_text: u64,
-    /// Messages thrown away because their header could not be understood.
+    /// Messages dropped because their header is not valid.
     pub malformed: u64,
-    /// Bytes of a packet that was never ended.
+    /// Bytes of a packet without its end.
     pub unfinished: usize,
-    /// The framing is broken: nothing more can be understood.
+    /// The framing is broken: nothing more can be decoded.
     pub broken: Option<Broken>,
 }
 
 impl Decoded {
-    /// As it was, for the next bytes.
     pub fn clear(&mut self) {
         self.addresses.clear();
         self.rooms.clear();
@@ -76,8 +74,8 @@ impl Decoded {
         (self.unfit_metadata, self.unfinished, self.broken) = (0, 0, None);
     }
 
-    /// Narrows the messages that name rooms to the clients in them: `present` is all clients with their rooms, in the
-    /// order of their ids. For the delivery alone: clients that come later are not among them.
+    /// Narrows the messages that name rooms to the clients in them. `present` is all clients with their rooms, in the
+    /// order of their ids. Only for delivery: the history keeps the rooms for clients that join later.
     pub fn narrow(&mut self, present: &[(u64, &str)]) {
         if !self.rooms.is_empty() {
             self.addresses = rooms::narrowed(&self.addresses, &self.rooms, present);
@@ -86,7 +84,7 @@ impl Decoded {
     }
 }
 
-/// What an item is.
+/// The format of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Text,
@@ -98,7 +96,7 @@ enum Format {
     JsonWithRoom,
 }
 
-/// Cuts one program's output into messages.
+/// Cuts the output of one backend into messages.
 #[derive(Debug)]
 pub struct Decoder(Cutter);
 
@@ -117,7 +115,7 @@ enum Cutter {
 }
 
 impl Decoder {
-    /// Messages may have this many bytes. What clients relay has passed a limit already, their own.
+    /// `limit` is the largest message in bytes. A relay has none: clients' messages have passed theirs already.
     pub fn new(output: &Output, limit: usize) -> Self {
         let splitter = |set: &[u8], strip_cr| Splitter::new(set, strip_cr, limit, Overlong::Discard);
         Self(match *output {
@@ -181,8 +179,8 @@ impl Decoder {
 
     /// Whether [`Decoder::flush_partial`] would add a message.
     ///
-    /// What may become a JSON object is never sent in part where its keys are obeyed: it may be private. Nor is
-    /// anything of the framings whose messages have a length.
+    /// The beginning of a JSON object is never sent where keys are obeyed: the message may be private. Nor is a part of
+    /// a message whose length is known.
     pub fn has_partial(&self) -> bool {
         let Cutter::Items(splitter, format) = &self.0 else { return false };
         let partial = splitter.partial();
@@ -195,7 +193,7 @@ impl Decoder {
         }
     }
 
-    /// Adds what was printed without an end as a message, a text for everybody.
+    /// Adds output without an end as a text message for all clients.
     pub fn flush_partial(&mut self, batch: &mut Batch, decoded: &mut Decoded) {
         if self.has_partial()
             && let Cutter::Items(splitter, _) = &mut self.0
@@ -204,7 +202,7 @@ impl Decoder {
         }
     }
 
-    /// The output has ended: adds the last message, if it was not terminated.
+    /// The output has ended: adds a last message without an end.
     pub fn finish(&mut self, batch: &mut Batch, decoded: &mut Decoded) {
         match &mut self.0 {
             Cutter::Items(splitter, format) => {

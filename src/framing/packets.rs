@@ -6,24 +6,24 @@ use super::broken::Broken;
 
 /// A kind of header.
 pub trait Header: Sized {
-    /// Most bytes of a header; where there are so many, [`Header::parse`] needs no more.
+    /// Most bytes of a header: with so many, [`Header::parse`] always gives a header or an error.
     const MAX: usize;
 
-    /// The header at the start of `bytes`, once it is whole: what it says, its length, and its payload's.
+    /// The header at the start of `bytes` if it is complete, its length, and the length of its payload.
     fn parse(bytes: &[u8]) -> Result<Option<(Self, usize, u64)>, Broken>;
 }
 
 /// Cuts a program's output into packets, however the bytes come.
 #[derive(Debug)]
 pub struct Packets<H> {
-    /// A packet whose end has not come yet.
+    /// The beginning of a packet that is not complete.
     partial: Vec<u8>,
     limit: usize,
     header: PhantomData<H>,
 }
 
 impl<H: Header> Packets<H> {
-    /// Payloads may have this many bytes.
+    /// `limit` is the largest payload, in bytes.
     pub fn new(limit: usize) -> Self {
         Self { partial: Vec::new(), limit, header: PhantomData }
     }
@@ -44,14 +44,14 @@ impl<H: Header> Packets<H> {
                 }
                 continue;
             }
-            // A packet that came in parts: its header first, then as much as that says.
+            // A packet in parts: its header first, then as many bytes as that says.
             let before = self.partial.len();
             let wanted = self.header(&self.partial)?.map_or(H::MAX, |(_, _, end)| end);
             let step = wanted.saturating_sub(before).min(bytes.len());
             self.partial.extend_from_slice(&bytes[..step]);
             match self.header(&self.partial)? {
                 Some((header, start, end)) if end <= self.partial.len() => {
-                    // What was taken to find the end of the header may reach into the next packet.
+                    // The bytes added to complete the header may belong to the next packet.
                     bytes = &bytes[end - before..];
                     packet(header, &std::mem::take(&mut self.partial)[start..end]);
                 }
@@ -65,7 +65,7 @@ impl<H: Header> Packets<H> {
         }
     }
 
-    /// Bytes of a packet that has begun and not ended.
+    /// Bytes of a packet that is not complete.
     pub fn unfinished(&self) -> usize {
         self.partial.len()
     }
@@ -79,7 +79,7 @@ impl<H: Header> Packets<H> {
         }
     }
 
-    /// Bytes of memory that a packet which has begun takes.
+    /// Bytes of memory that a packet in parts takes.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.partial.capacity()

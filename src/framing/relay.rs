@@ -1,5 +1,5 @@
-//! The framing of a room without a program, which is a pipe to ourselves: the sender, the length and the kind of each
-//! message, then the message. Pure.
+//! The framing of a relay, which is a pipe to ourselves: the sender, the length and the kind of each message, then the
+//! message. Pure.
 //!
 //! ```text
 //! u64 sender | u64 length | u8 kind | message

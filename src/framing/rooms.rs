@@ -1,4 +1,4 @@
-//! Which rooms a message is for, where one program serves them all. Pure.
+//! Which rooms a message is for, where one backend serves all rooms. Pure.
 
 use super::address::{Address, Addresses, Ids};
 
@@ -18,7 +18,7 @@ impl Rooms {
 }
 
 impl From<Vec<String>> for Rooms {
-    /// In any order, and as often as you like.
+    /// In any order, with repetitions.
     fn from(mut names: Vec<String>) -> Self {
         names.sort_unstable();
         names.dedup();
@@ -26,10 +26,10 @@ impl From<Vec<String>> for Rooms {
     }
 }
 
-/// The addresses of a batch with each message that names rooms narrowed to the clients in them. `named` is the
-/// messages that do, in order; `present` is the clients with their rooms, in the order of their ids.
+/// The addresses of a batch in which each message that names rooms is narrowed to the clients in them. `named` is these
+/// messages, in order; `present` is the clients with their rooms, in the order of their ids.
 ///
-/// What a message costs is the clients that get it and the ids and rooms that it names, not all clients.
+/// A message costs the clients that get it and the ids and rooms that it names, not all clients.
 pub fn narrowed(addresses: &Addresses, named: &[(usize, Rooms)], present: &[(u64, &str)]) -> Addresses {
     let mut by_room: Vec<(&str, u64)> = present.iter().map(|&(id, room)| (room, id)).collect();
     by_room.sort_unstable();

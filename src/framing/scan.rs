@@ -2,31 +2,30 @@
 
 use std::ops::Range;
 
-/// How deep a message may be nested. More is no message but an attack on the program's parser; and one of the
-/// program whose header is out of reach.
+/// How deep a message may be nested. A client's message that is deeper is taken for an attack on the program's parser; a
+/// program's message that is deeper has a header that cannot be read.
 pub(super) const DEEPEST: usize = 128;
 
-/// Where a member of the outermost object stands.
+/// Where a member of the outermost object is.
 #[derive(Debug)]
 pub(super) struct MemberSpan {
-    /// From behind the brace or comma before it to the end of its value.
+    /// From after the brace or comma before it to the end of its value.
     pub(super) all: Range<usize>,
-    /// Its name, between the quotes.
+    /// Between the quotes.
     pub(super) name: Range<usize>,
-    /// Its value.
     pub(super) value: Range<usize>,
 }
 
-/// Why a message is not taken for a JSON object.
+/// Why a message is not taken as a JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// It is none.
+    /// It is not a JSON object.
     NoObject,
-    /// It is nested deeper than [`DEEPEST`]; whether it is one was not looked into.
+    /// It is nested deeper than [`DEEPEST`], and was not scanned to the end.
     TooDeep,
 }
 
-/// Scans a JSON object and gives each of its members, until it turns out to be none.
+/// Scans a JSON object and gives each of its members, also those before an error.
 pub(super) fn members(bytes: &[u8], each: impl FnMut(&MemberSpan)) -> Result<(), Refused> {
     let mut scan = Scan { bytes, at: 0, too_deep: false };
     let scanned = scan.object(each);
@@ -49,7 +48,7 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// All of it: an object and nothing else.
+    /// An object and nothing else.
     fn object(&mut self, mut each: impl FnMut(&MemberSpan)) -> Option<()> {
         self.space();
         self.expect(b'{')?;
@@ -100,7 +99,7 @@ impl Scan<'_> {
         }
     }
 
-    /// A string; gives what stands between its quotes.
+    /// A string; gives the range between its quotes.
     fn string(&mut self) -> Option<Range<usize>> {
         self.expect(b'"')?;
         let from = self.at;
@@ -157,7 +156,8 @@ impl Scan<'_> {
         self.bytes[self.at..].starts_with(word).then(|| self.at += word.len())
     }
 
-    /// A value of any kind, inside `outer` others. What is open is kept as one bit a level, so nothing recurses.
+    /// A value of any kind, inside `outer` others. Open objects and lists are kept as one bit a level, so nothing
+    /// recurses.
     fn value(&mut self, outer: usize) -> Option<()> {
         // A set bit is an object, a clear one a list.
         let (mut open, mut depth) = (0u128, outer);

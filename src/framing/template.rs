@@ -1,24 +1,21 @@
 //! Join and leave messages: text with variables of the client. Pure.
 //!
-//! The variables are found once, when the server starts, and in the template alone. A client's parameters only
-//! fill them: otherwise a parameter named `name","id":#id}` would take the place of `#ID`.
+//! The variables are found once, at start, and only in the template. The values that a client sends are not searched for
+//! variables.
 
 use std::fmt::Write as _;
 
 use crate::percent;
 
-/// What a template can speak of.
+/// The client that a message is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
-    /// The client's number.
     pub id: u64,
-    /// Its room.
     pub room: &'a str,
-    /// Its address.
     pub address: &'a str,
-    /// Its query, raw.
+    /// Raw.
     pub query: &'a str,
-    /// Header fields of its request: see [`Template::header_names`].
+    /// Those in [`Template::header_names`].
     pub headers: &'a [(String, String)],
 }
 
@@ -26,9 +23,9 @@ pub struct Subject<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     segments: Vec<Segment>,
-    /// Names of the query's parameters that it has variables for, in upper case, sorted.
+    /// The query parameters that it has variables for, in upper case, sorted.
     parameters: Vec<String>,
-    /// Names of the header fields that it has variables for, likewise.
+    /// The header fields that it has variables for, likewise.
     headers: Vec<String>,
 }
 
@@ -39,7 +36,7 @@ enum Segment {
     Room,
     Address,
     Query,
-    /// `#QUERY_<NAME>`: the name as it stands in the template.
+    /// `#QUERY_<NAME>`: the name as it is in the template.
     Parameter(String),
     /// `#HTTP_<NAME>`: likewise.
     Header(String),
@@ -57,8 +54,8 @@ const PARAMETER: &str = "QUERY_";
 const HEADER: &str = "HTTP_";
 
 impl Template {
-    /// Finds `#ID`, `#ROOM`, `#REMOTE_ADDR`, `#QUERY_STRING`, `#QUERY_<NAME>` and `#HTTP_<NAME>`, a name being as
-    /// many ASCII letters, digits and underscores as there are. The longest name that fits wins.
+    /// Finds `#ID`, `#ROOM`, `#REMOTE_ADDR`, `#QUERY_STRING`, `#QUERY_<NAME>` and `#HTTP_<NAME>`. A name is all ASCII
+    /// letters, digits and underscores that follow. The longest variable that fits wins.
     pub fn parse(template: &str) -> Self {
         let (mut segments, mut text, mut rest) = (Vec::new(), String::new(), template);
         while let Some(at) = rest.find('#') {
@@ -96,13 +93,13 @@ impl Template {
         Self { segments, parameters, headers }
     }
 
-    /// The header fields of a client's request that it speaks of, in upper case with `_` for `-`.
+    /// The header fields that it has variables for, in upper case with `_` for `-`.
     pub(super) fn header_names(&self) -> impl Iterator<Item = &str> {
         self.headers.iter().map(String::as_str)
     }
 
-    /// The message about a client. The values of parameters and header fields are percent-encoded anew, so they hold
-    /// letters, digits, `-._~` and `%` only; a variable for what the client did not send stays as it is.
+    /// The message about a client. The values of parameters and header fields are percent-encoded, so they contain only
+    /// letters, digits, `-._~` and `%`. A variable for which the client sent no value stays as it is.
     pub(super) fn render(&self, subject: &Subject<'_>) -> String {
         let values = self.values(subject.query);
         let mut out = String::new();
@@ -133,7 +130,7 @@ impl Template {
         out
     }
 
-    /// The values of the parameters, of several with the same name the last.
+    /// The values of the parameters; if a name is repeated, the last one counts.
     fn values(&self, query: &str) -> Vec<Option<String>> {
         let mut sent = vec![None; self.parameters.len()];
         if !sent.is_empty() {
@@ -152,7 +149,7 @@ impl Template {
     }
 }
 
-/// The variable that `text` begins with, behind its `#`, and the length of its name.
+/// The variable that `text` begins with, after its `#`, and the length of its name.
 fn variable(text: &str) -> Option<(usize, Segment)> {
     let named = |prefix: &str, segment: fn(String) -> Segment| {
         let rest = text.strip_prefix(prefix)?;
@@ -161,7 +158,7 @@ fn variable(text: &str) -> Option<(usize, Segment)> {
     };
     let parameter = named(PARAMETER, Segment::Parameter).or_else(|| named(HEADER, Segment::Header));
     let fixed = FIXED.into_iter().filter(|(name, _)| text.starts_with(name));
-    // Of two of the same length the last one counts: `#QUERY_STRING` is no parameter.
+    // Of two of the same length the last one counts, so `#QUERY_STRING` is not a parameter.
     parameter
         .into_iter()
         .chain(fixed.map(|(name, segment)| (name.len(), segment)))

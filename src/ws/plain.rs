@@ -65,7 +65,7 @@ fn metrics(service: &Service) -> Reply {
     let table = &service.table;
     let passed = service.counters.get(Count::MessagesPassed);
     let waiting = table.waiting();
-    service.counters.settle(passed, waiting.unread);
+    service.counters.set_read(passed, waiting.unread);
     let state = Gauges {
         rooms: table.len(),
         programs: table.processes(),
