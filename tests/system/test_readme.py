@@ -4,8 +4,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
+import tomllib
 import unittest
 from pathlib import Path
 
@@ -40,7 +42,6 @@ class Readme(unittest.TestCase):
         Path(cls.directory, "scalesocket").symlink_to(BINARY)
         Path(cls.directory, "examples").symlink_to(TOP / "examples")
         cls.environment = os.environ | {"PATH": f"{cls.directory}:{os.environ['PATH']}"}
-        cls.help = subprocess.run([BINARY, "--help"], capture_output=True, text=True, timeout=PATIENCE).stdout
 
     def serve(self, command):
         server = Process("sh", "-c", f"exec {command}", cwd=self.directory, env=self.environment)
@@ -48,12 +49,12 @@ class Readme(unittest.TestCase):
         self.port = server.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1]
         return server
 
-    def recipe(self, heading):
+    def recipe(self, heading, **replaced):
         """Serves the recipe's one command; gives what opens clients of it."""
         (command,) = re.findall(r"```sh\n(.*?)```", section(self.text, f"### {heading}"), re.DOTALL)
-        for option in re.findall(r"--[a-z]+", command):
-            if not re.search(rf"^  .*{option}\b", self.help, re.MULTILINE):
-                self.skipTest(f"this scalesocket has no {option}")
+        for words, others in replaced.values():
+            self.assertIn(words, command)
+            command = command.replace(words, others)
         self.serve(command)
         clients = PythonClients()
         return lambda path="/kitchen": clients.open(f"ws://localhost:{self.port}{path}")
@@ -135,6 +136,42 @@ class Readme(unittest.TestCase):
         self.assertEqual(ben.take(), ["from Ann"])
         ben.send("from Ben")
         self.assertEqual(ann.take(), ["from Ben"], "and not her own")
+
+    def test_the_recipe_of_a_server_that_runs_connects_each_client_to_it(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(PATIENCE)
+            join = self.recipe("A server that already runs", port=("5900", str(listener.getsockname()[1])))
+            ann = join()
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"RFB 003.008\n")
+                self.assertEqual(ann.take(), [b"RFB 003.008\n"])
+
+    def test_the_recipe_of_a_log_replays_its_last_lines_and_follows_it(self):
+        with tempfile.NamedTemporaryFile("w") as log:
+            log.write("".join(f"line {n}\n" for n in range(20)))
+            log.flush()
+            ann = self.recipe("Follow a log", file=("/var/log/syslog", log.name))("/log")
+            self.assertEqual(ann.take(10), [f"line {n}" for n in range(10, 20)])
+            log.write("new\n")
+            log.flush()
+            self.assertEqual(ann.take(), ["new"])
+
+    def test_the_readme_names_only_options_that_exist(self):
+        printed = subprocess.run([BINARY, "--help"], capture_output=True, text=True, timeout=PATIENCE).stdout
+        known = set(re.findall(r"--[a-z-]+", printed))
+        # The left column of the table for users of websocketd has its options.
+        text = re.sub(r"(?m)^\| .*? \|(?= )", "", section(self.text, "### Coming from websocketd"))
+        text += self.text.partition("\n### Coming from websocketd\n")[0]
+        text += self.text.partition("\n### Coming from ScaleSocket 0.2\n")[2]
+        named = set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", text))
+        of_others = {"--experimental-websocket", "--line-buffered", "--unbuffered"}
+        self.assertEqual(named - known - of_others, set())
+
+    def test_each_dependency_is_in_the_table(self):
+        manifest = tomllib.loads((TOP / "Cargo.toml").read_text())
+        table = section(self.text, "### Dependencies")
+        self.assertEqual(set(re.findall(r"^\| `([\w-]+)`", table, re.MULTILINE)), set(manifest["dependencies"]))
 
     def test_make_demo_serves_the_chat(self):
         command = ["make", "--no-print-directory", "demo", "ADDR=localhost:0", "CARGO=true"]
