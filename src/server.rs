@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_tcp_nodelay;
@@ -24,7 +24,7 @@ use crate::sys::deadline::Deadline;
 use crate::sys::descriptors;
 use crate::sys::limits::{self, Maps};
 use crate::sys::orphans::Orphans;
-use crate::sys::process::{Exit, Processes, children_are_reaped_unseen};
+use crate::sys::process::{Exit, FirstExit, Processes, children_are_reaped_unseen};
 use crate::sys::reason;
 use crate::sys::signals::EndSignals;
 use crate::sys::threads::work;
@@ -158,7 +158,7 @@ pub fn run(config: Config) -> Result<RunResult, ServeError> {
         counters: Arc::default(),
         maps: Maps::all(),
         processes: Arc::default(),
-        first_exit: Arc::default(),
+        first_exit: Arc::new(FirstExit::new(Arc::clone(&changed))),
     };
     let (first_exit, processes) = (Arc::clone(&shared.first_exit), Arc::clone(&shared.processes));
     let service = service(config, shared, &changed, files, descriptors);
@@ -257,7 +257,7 @@ struct Server {
     changed: Arc<Bell>,
     ends_idle: bool,
     /// How the first program ended.
-    first_exit: Arc<OnceLock<Exit>>,
+    first_exit: Arc<FirstExit>,
     processes: Arc<Processes>,
 }
 
@@ -340,7 +340,7 @@ impl Server {
         } else if config.oneshot && connections.all_clients_gone() && no_programs() {
             Some(Cause::Oneshot)
         } else if config.exit_end {
-            self.first_exit.get().copied().map(Cause::Exit)
+            self.first_exit.get().map(Cause::Exit)
         } else {
             None
         }

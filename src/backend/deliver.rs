@@ -241,7 +241,7 @@ impl Delivery {
                 .write();
         }
         if malformed > 0 {
-            warn("message of the program discarded: its _to or _except is not valid")
+            warn("message discarded: its _to, _except or _room is not valid")
                 .number("messages", malformed)
                 .write();
         }

@@ -392,7 +392,7 @@ impl Reader {
         let line = if self.source.process.is_some() { line.field("exit", exit) } else { line };
         line.seconds("duration", self.started.elapsed()).number("messages", self.delivery.messages()).write();
         if self.source.process.is_some() {
-            let _ = self.shared.first_exit.set(exit);
+            self.shared.first_exit.note(exit);
         }
         self.count_unread();
         self.handle.over.store(true, Ordering::SeqCst);

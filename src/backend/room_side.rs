@@ -1,7 +1,6 @@
 //! The room as its backend sees it, and what all backends of a server share.
 
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use crate::framing::batch::Batch;
 use crate::framing::output::Decoded;
 use crate::log::Log;
 use crate::sys::limits::Maps;
-use crate::sys::process::{Exit, Processes};
+use crate::sys::process::{FirstExit, Processes};
 
 /// What all backends of a server share.
 #[derive(Clone)]
@@ -24,7 +23,7 @@ pub struct Shared {
     /// All processes that run.
     pub processes: Arc<Processes>,
     /// The exit of the first program that ended.
-    pub first_exit: Arc<OnceLock<Exit>>,
+    pub first_exit: Arc<FirstExit>,
 }
 
 /// How a backend ended, or that it could not be started.

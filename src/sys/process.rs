@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
+use super::bell::Bell;
 use super::deadline::Deadline;
 use super::kernel;
 use super::lock;
@@ -45,6 +46,30 @@ impl fmt::Display for Exit {
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
             Self::Unknown => write!(f, "ended, status unknown"),
         }
+    }
+}
+
+/// How the first program ended.
+#[derive(Debug, Default)]
+pub struct FirstExit {
+    exit: OnceLock<Exit>,
+    changed: Arc<Bell>,
+}
+
+impl FirstExit {
+    /// `changed` is rung for each exit.
+    pub fn new(changed: Arc<Bell>) -> Self {
+        Self { exit: OnceLock::new(), changed }
+    }
+
+    /// A program has ended. Its clients may still take their last messages.
+    pub fn note(&self, exit: Exit) {
+        let _ = self.exit.set(exit);
+        self.changed.ring();
+    }
+
+    pub fn get(&self) -> Option<Exit> {
+        self.exit.get().copied()
     }
 }
 

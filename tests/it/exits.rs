@@ -44,3 +44,18 @@ fn with_exitend_the_server_ends_with_its_first_program_and_its_status() {
         server.wait_for_line(&["shutting down", "the program has exited"]);
     }
 }
+
+#[test]
+fn exitend_does_not_wait_for_clients_that_leave_their_close_unanswered() {
+    let mut server = Server::with(&["--exitend"]).sh("read line; exit 7");
+    let mut other = server.join("/other");
+    let mut silent = server.join("/room");
+    silent.send_text("end");
+    // The silent one would be given up after 5 seconds; until then the server would go on.
+    other.expect_close(1001);
+    assert_eq!(server.await_exit().code(), Some(7));
+    let lines = server.log.all_lines();
+    let line = |parts: &[&str]| lines.iter().position(|line| parts.iter().all(|part| line.contains(part)));
+    let (down, left) = (line(&["shutting down"]), line(&["client left", "code=1011"]));
+    assert!(down.is_some() && left.is_some() && down < left, "{lines:#?}");
+}
