@@ -1,42 +1,41 @@
-//! What has come from a client before tungstenite reads it.
+//! Data from a client that tungstenite has not read yet.
 
 use std::io;
 use std::ops::Range;
 
 use super::pieces::{Need, Pieces};
 
-/// What tungstenite reads at a time, and holds for each client, in bytes; with musl's own it is 1008, which is
-/// one of its sizes.
+/// The size of tungstenite's buffer for each client, in bytes. With musl's header it is 1008, one of its size classes.
 pub(super) const READ_BUFFER: usize = 1000;
 
-/// What is read at a time of a client that sends much, in bytes.
+/// The size of the buffer for a busy client, in bytes.
 const AHEAD: usize = 64 * 1024;
 
-/// After so many small reads in a row a client no longer counts as one that sends much.
+/// After this many small reads in a row a client no longer counts as busy.
 const SMALL_READS: u32 = 16;
 
-/// From the socket to tungstenite: what was read ahead, and how its frames are passed on.
+/// Between the socket and tungstenite: buffers data and cuts large frames.
 #[derive(Debug)]
 pub(super) struct Inlet {
     pub(super) ahead: Ahead,
     pub(super) pieces: Pieces,
 }
 
-/// What there was for tungstenite.
+/// The result of [`Inlet::give`].
 #[derive(Debug)]
 pub(super) enum Given {
     Bytes(usize),
-    /// More has to come first, or something has to be done.
+    /// More data must arrive first, or something has to be done.
     Nothing(Option<Need>),
 }
 
 impl Inlet {
-    /// With what came behind the request; for frames of at most `limit` bytes.
+    /// `rest` is what arrived after the request; a frame has at most `limit` bytes.
     pub(super) fn new(rest: Vec<u8>, limit: usize) -> Self {
         Self { ahead: Ahead::new(rest), pieces: Pieces::new(limit) }
     }
 
-    /// Gives what is here.
+    /// Gives buffered data to tungstenite.
     pub(super) fn give(&mut self, into: &mut [u8]) -> Given {
         if self.ahead.is_empty() && !self.pieces.owes() {
             return Given::Nothing(None);
@@ -46,24 +45,24 @@ impl Inlet {
         if given > 0 { Given::Bytes(given) } else { Given::Nothing(self.pieces.need()) }
     }
 
-    /// Says how many of the bytes, which have come into tungstenite's own buffer, may stay there; the others are
+    /// Returns how many of these bytes, which were read into tungstenite's buffer, it may use unchanged. The others are
     /// kept for [`Inlet::give`].
-    pub(super) fn let_pass(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn pass_unchanged(&mut self, bytes: &[u8]) -> usize {
         let unchanged = self.pieces.unchanged(bytes);
         self.ahead.keep(&bytes[unchanged..]);
         unchanged
     }
 }
 
-/// What was read of a socket before it was asked for. tungstenite reads in steps of one size for good and
-/// holds a buffer of that size: a small one, because most clients are idle. This one is for those that are busy.
+/// Data that was read ahead. tungstenite always reads in steps of one size and holds a buffer of that size: a small one,
+/// because most clients are idle. This larger buffer is for busy clients.
 #[derive(Debug)]
 pub(super) struct Ahead {
-    /// Only a client that sends much has one.
+    /// Empty unless the client is busy.
     buffer: Vec<u8>,
-    /// Where in it the bytes are.
+    /// Where the data is in it.
     full: Range<usize>,
-    /// Reads in a row that brought no more than a small buffer holds.
+    /// Consecutive reads that would have fitted into the small buffer.
     small_reads: u32,
 }
 
@@ -72,7 +71,7 @@ impl Ahead {
         Self { full: 0..bytes.len(), buffer: bytes, small_reads: SMALL_READS }
     }
 
-    /// Whether the client sends much; a read that times out ends that.
+    /// Whether the client sends much. A read that times out ends this.
     pub(super) fn is_busy(&self) -> bool {
         self.small_reads < SMALL_READS
     }
@@ -81,17 +80,15 @@ impl Ahead {
         self.full.is_empty()
     }
 
-    /// What is here.
     fn bytes(&self) -> &[u8] {
         &self.buffer[self.full.clone()]
     }
 
-    /// So many of them have been given.
     fn take(&mut self, taken: usize) {
         self.full.start += taken;
     }
 
-    /// Keeps bytes, where nothing is.
+    /// Keeps bytes. It must be empty.
     fn keep(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.buffer = bytes.to_vec();
@@ -99,20 +96,20 @@ impl Ahead {
         }
     }
 
-    /// Has `read` fill a buffer, where nothing is: this one or, for a client that sends little, the caller's.
+    /// Lets `read` fill this buffer or, for a client that is not busy, the caller's. It must be empty.
     pub(super) fn fill(
         &mut self,
         into: &mut [u8],
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Came> {
+    ) -> io::Result<Filled> {
         if !self.is_busy() {
-            // Before the read, which may take hours.
+            // Freed before the read, which can take hours.
             (self.buffer, self.full) = (Vec::new(), 0..0);
             let read = read(into)?;
             if read >= READ_BUFFER {
                 self.small_reads = 0;
             }
-            return Ok(Came::Bytes(read));
+            return Ok(Filled::Bytes(read));
         }
         if self.buffer.len() < AHEAD {
             self.buffer = vec![0; AHEAD];
@@ -120,16 +117,16 @@ impl Ahead {
         let read = read(&mut self.buffer).inspect_err(|_| self.small_reads = SMALL_READS)?;
         self.small_reads = if read > READ_BUFFER { 0 } else { self.small_reads + 1 };
         self.full = 0..read;
-        Ok(Came::Ahead(read))
+        Ok(Filled::Ahead(read))
     }
 }
 
-/// Bytes that have come, and into which buffer.
+/// Into which buffer bytes were read, and how many.
 #[derive(Debug)]
-pub(super) enum Came {
+pub(super) enum Filled {
     /// The caller's.
     Bytes(usize),
-    /// What is read ahead.
+    /// The one of [`Ahead`].
     Ahead(usize),
 }
 
@@ -164,7 +161,7 @@ mod tests {
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         if ahead.is_empty()
-            && let Came::Bytes(read) = ahead.fill(into, read)?
+            && let Filled::Bytes(read) = ahead.fill(into, read)?
         {
             return Ok(read);
         }
@@ -195,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_is_held_for_those_who_send_much_and_by_nobody_who_waits_for_long() {
+    fn only_a_busy_client_has_a_buffer() {
         let mut into = [0; READ_BUFFER];
         let mut ahead = Ahead::new(b"behind the request".to_vec());
         give(&mut ahead, &mut into, |_| unreachable!("there is something")).expect("bytes");

@@ -1,4 +1,4 @@
-//! The careful end of a client (RFC 6455 §7): the close frame out, the answer in, then TCP.
+//! The end of a client (RFC 6455 §7): the close frames, then TCP.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
 use crate::sys::socket;
 
-/// How long what a client still sends is read and thrown away, and how much of it beside one message.
+/// How long, and how many bytes beyond one message, a client's remaining data is read and discarded.
 const LAST_READ: Duration = Duration::from_secs(2);
 const LAST_BYTES: usize = 1024 * 1024;
 
-/// How a client came to its end.
+/// Why a client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// A close frame came, with this code if it had one.
+    /// A close frame arrived, with this code if it had one.
     Closed(Option<u16>),
-    /// TCP ended without one, or the server's own close went unanswered.
+    /// TCP ended without a close frame, or the server's close was not answered.
     Gone,
-    /// Nothing came for too long, not even an answer to a ping.
+    /// No ping was answered.
     Silent,
-    /// Ended by the server in the middle of what cannot be read on: code and reason.
+    /// The server cannot read on: code and reason of its close.
     Broken(u16, &'static str),
 }
 
-/// The end of a client that has left its room: close frames, then TCP.
+/// Ends a client that has left its room.
 #[inline(never)]
-pub(super) fn see_out(service: &Service, client: &Arc<Client>, leave: Leave) {
+pub(super) fn end_client(service: &Service, client: &Arc<Client>, leave: Leave) {
     if client.is_open() {
         service.counters.one(match leave {
             Leave::Closed(_) => Count::ClosedByClient,
@@ -49,7 +49,7 @@ pub(super) fn see_out(service: &Service, client: &Arc<Client>, leave: Leave) {
             let frame = code.map_or_else(heads::close_without_code, |code| heads::close(code, ""));
             client.sink.close(&frame, CloseOrder::DropQueue)
         }
-        // It may have ended only its own direction.
+        // The client may have closed only its own direction.
         Leave::Gone => client.close(1002, "ended without a close frame", CloseOrder::DropQueue),
         Leave::Broken(code, reason) => client.close(code, reason, CloseOrder::DropQueue),
         Leave::Silent => return end(service, client, false),
@@ -57,14 +57,14 @@ pub(super) fn see_out(service: &Service, client: &Arc<Client>, leave: Leave) {
     finish(service, client);
 }
 
-/// The close frame has been queued: it is written out, then TCP ends.
+/// Writes the queued close frame, then ends TCP.
 pub(super) fn finish(service: &Service, client: &Arc<Client>) {
     let written = write_out(service, client);
     end(service, client, written);
 }
 
-/// Writes out what the sink still holds, its close frame included; gives up on a client whose kernel takes
-/// nothing for five seconds, or less in a shutdown. Says whether all is out.
+/// Writes what is still queued, including the close frame. Gives up if the client's kernel acknowledges nothing for five
+/// seconds, less during a shutdown. Returns whether everything was written.
 fn write_out(service: &Service, client: &Arc<Client>) -> bool {
     let started = Instant::now();
     let latest = client.close_deadline(started);
@@ -92,8 +92,8 @@ fn write_out(service: &Service, client: &Arc<Client>) -> bool {
     }
 }
 
-/// Ends TCP: gently where all is written out, so that the close frame arrives; with a reset otherwise. The rest of one
-/// message that was too large is read away too.
+/// Ends TCP. If everything was written, without a reset, so that the close frame arrives; the rest of a message that was
+/// too large is read and discarded. Otherwise with a reset.
 fn end(service: &Service, client: &Arc<Client>, written: bool) {
     if written {
         let bytes = LAST_BYTES.saturating_add(service.config.limits.message);

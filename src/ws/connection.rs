@@ -1,4 +1,4 @@
-//! One connection and what is logged of it.
+//! A connection, and what is logged about it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,7 +33,6 @@ impl Connection<'_> {
         self.peer.map_or_else(|| "unix:".to_owned(), |peer| peer.to_string())
     }
 
-    /// For responses.
     pub(super) fn http(&self) -> Peer<'_> {
         Peer {
             stream: self.stream,
@@ -46,8 +45,8 @@ impl Connection<'_> {
         self.service.log.at(level, message).field("address", self.address())
     }
 
-    /// A request that was answered. Refusals of a websocket are worth a look, the rest is for the curious. Queries
-    /// stay out of the log: there are tokens in them.
+    /// Logs a request and its response: a refused websocket as a warning, all else at debug level. Queries are not
+    /// logged, as they can contain tokens.
     pub(super) fn log_request(&self, head: &Head, reply: &Reply) {
         let refused = reply.status >= 400 && head.is_handshake();
         let (level, message) = if refused { (Level::Warn, "refused") } else { (Level::Debug, "request") };
@@ -60,7 +59,7 @@ impl Connection<'_> {
         if reply.status >= 400 { line.field("reason", reply.reason()) } else { line }.write();
     }
 
-    /// Counts and logs what is refused; `room` is empty where none is known.
+    /// Counts and logs a refusal. `room` is empty if unknown.
     pub(super) fn note_refusal(&self, head: Option<&Head>, room: &str, refusal: &Refusal) {
         self.service.counters.one(refusal.count);
         let line = self.line(Level::Warn, "refused").room(room);
@@ -71,28 +70,27 @@ impl Connection<'_> {
         line.number("status", refusal.status).field("reason", &refusal.reason).write();
     }
 
-    /// Nothing was asked.
     pub(super) fn log_silence(&self, reason: &str) {
         self.line(Level::Debug, "connection without a request").field("reason", reason).write();
     }
 
-    /// A response that did not reach its end.
+    /// Logs a response that was not sent to its end.
     pub(super) fn log_unsent(&self, head: &Head, error: &io::Error) {
         let level = if error.kind() == io::ErrorKind::TimedOut {
             self.service.counters.one(Count::ResponsesCut);
             Level::Info
         } else {
-            // The client has gone.
+            // The client has closed the connection.
             Level::Debug
         };
         self.line(level, "response cut off").field("path", head.path()).field("reason", error).write();
     }
 }
 
-/// A client has left its room. Payload counts, not frames: both directions alike.
+/// Logs that a client has left its room. Bytes are payload in both directions.
 pub(super) fn log_left(service: &Service, client: &Client, leave: Leave) {
     let (code, reason) = match (client.closed(), leave) {
-        // The server's own close, whether or not it was answered.
+        // The server has closed the connection; the client may or may not have answered.
         (Some((1000, reason)), _) if reason.is_empty() => (Some(1000), "program ended".into()),
         (Some((code, reason)), _) => (Some(code), reason),
         (None, Leave::Closed(code)) => (code, "closed by the client".into()),

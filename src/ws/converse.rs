@@ -1,5 +1,5 @@
-//! What a client does, once it is in: each message that it sends goes straight to the program, one blocking read
-//! after the other. What the program says never passes through here.
+//! The loop of a client that has joined its room: reads a message and passes it to the program. Output of the program
+//! does not pass through this thread.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -11,9 +11,9 @@ use super::stream::{Item, MessageStream};
 use crate::room::Member;
 use crate::service::Service;
 
-/// The loop of a client: a message in, a line to the program.
+/// Runs until the client leaves.
 ///
-/// Not inlined: it may run for days, and the stack above it decides how much memory an idle client takes.
+/// Not inlined: it can run for days, and the stack above it determines the memory of an idle client.
 #[inline(never)]
 pub(super) fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Leave {
     let client = member.client();
@@ -24,10 +24,10 @@ pub(super) fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Lea
         if stream.needs_renewal() {
             stream.renew();
         }
-        // What has come already is read without waiting.
+        // Messages that have already arrived are read first.
         if !stream.has_more() {
             if inbound.flush() == Waited::Yes {
-                clock.liveness.stood_still(Instant::now());
+                clock.liveness.restart(Instant::now());
             }
             if !stream.reader().is_busy() {
                 inbound.shrink();
@@ -36,7 +36,7 @@ pub(super) fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Lea
             if client.has_vanished() {
                 break Leave::Silent;
             }
-            if let Some(leave) = clock.look(service, member, stream.reader()) {
+            if let Some(leave) = clock.check(service, member, stream.reader()) {
                 break leave;
             }
         }
@@ -47,14 +47,14 @@ pub(super) fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Lea
         };
         clock.liveness.message(stream.heard());
         if !client.is_open() {
-            // The server has closed already: what comes now is not for the program.
-            inbound.ignore();
+            // The server has closed the connection: the program does not get this message.
+            inbound.count_ignored();
             continue;
         }
         client.received.messages.fetch_add(1, Ordering::Relaxed);
         client.received.bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
         if inbound.take(kind, &message, stream.has_more()) == Waited::Yes {
-            clock.liveness.stood_still(Instant::now());
+            clock.liveness.restart(Instant::now());
         }
     };
     let _ = inbound.flush();

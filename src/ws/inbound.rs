@@ -1,5 +1,5 @@
-//! A client's messages on their way to its program. Messages that came together go together: what one read
-//! of the socket brought is one write to the program.
+//! Passes the messages of a client to its program. Messages that arrive in one read of the socket become one write to
+//! the program.
 
 use std::time::{Duration, Instant};
 
@@ -17,38 +17,38 @@ use crate::sink::{Messages, Pushed};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::poll;
 
-/// Bytes that are put together before they are passed on, whatever else has come.
-const TOGETHER: usize = 16 * 1024;
+/// The largest batch of messages in bytes.
+const BATCH_BYTES: usize = 16 * 1024;
 
-/// A message of so many bytes is worth a write of its own, and is not copied.
-const ALONE: usize = 4 * 1024;
+/// A message of this many bytes is passed on alone, without a copy.
+const LARGE_MESSAGE: usize = 4 * 1024;
 
-/// So many messages are passed on, however few their bytes: where each ends takes memory too.
-const MAX_TOGETHER: usize = 4096;
+/// The largest number of messages in a batch: the end of each takes memory too.
+const MAX_BATCH: usize = 4096;
 
-/// Bytes of memory that a client keeps which is not busy.
-const KEPT: usize = 1024;
+/// The memory, in bytes, that a client keeps while it is not busy.
+const IDLE_MEMORY: usize = 1024;
 
-/// How long a client that has hung up is still waited for while the program takes none of its messages.
+/// How long the messages of a client that has hung up wait for a program that reads nothing.
 const HUNG_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 pub(super) struct Inbound<'a> {
     service: &'a Service,
     member: &'a Member,
-    /// Put together, not passed on yet: bytes, and where each message ends in them.
+    /// The batch: bytes, and where each message ends in them.
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    /// Bytes of messages that have not been counted yet.
+    /// Payload bytes that are not yet counted.
     payload: u64,
-    /// For the framing of one message.
+    /// A buffer for the framing of a message.
     scratch: Vec<u8>,
     hung_up: Option<Instant>,
 }
 
-/// Whether the connection's thread had to wait for the program.
+/// Whether the thread had to wait for the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "the client's clocks stood still"]
+#[must_use = "the client's clocks must be restarted"]
 pub(super) enum Waited {
     No,
     Yes,
@@ -67,10 +67,10 @@ impl<'a> Inbound<'a> {
         }
     }
 
-    /// Takes a message. It is passed on at once, unless `more` have come already and it can wait for them.
+    /// Takes a message. It is passed on at once, unless `more` have arrived and it fits into a batch with them.
     pub(super) fn take(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
-        // A large one is not copied to those before it: they go first.
-        let first = if message.len() >= TOGETHER { self.flush() } else { Waited::No };
+        // A large message is not copied to the batch, which goes first.
+        let first = if message.len() >= BATCH_BYTES { self.flush() } else { Waited::No };
         let then = self.take_next(kind, message, more);
         if first == Waited::Yes { first } else { then }
     }
@@ -91,7 +91,7 @@ impl<'a> Inbound<'a> {
             self.log_dropped(&format!("message dropped: not {}", framing.wants())).write();
             return Waited::No;
         };
-        if self.ends.is_empty() && (!more || message.len() >= ALONE) {
+        if self.ends.is_empty() && (!more || message.len() >= LARGE_MESSAGE) {
             let ends = [parts[0].len() + parts[1].len()];
             let pushed = pass(self.member, Messages::one(parts, &ends), &mut self.hung_up);
             return self.count(pushed, 1);
@@ -100,11 +100,11 @@ impl<'a> Inbound<'a> {
             self.bytes.extend_from_slice(part);
         }
         self.ends.push(self.bytes.len());
-        let waits = more && self.bytes.len() < TOGETHER && self.ends.len() < MAX_TOGETHER;
+        let waits = more && self.bytes.len() < BATCH_BYTES && self.ends.len() < MAX_BATCH;
         if waits { Waited::No } else { self.flush() }
     }
 
-    /// Passes on what is left.
+    /// Passes on the batch.
     pub(super) fn flush(&mut self) -> Waited {
         if self.ends.is_empty() {
             return Waited::No;
@@ -117,28 +117,28 @@ impl<'a> Inbound<'a> {
         self.count(pushed, all)
     }
 
-    /// Counts a message that comes after the server has closed this client: it is dropped.
-    pub(super) fn ignore(&self) {
+    /// Counts a message that is dropped because the server has closed the connection.
+    pub(super) fn count_ignored(&self) {
         self.service.counters.one(Count::MessagesReceived);
         self.service.counters.one(Count::DroppedClosed);
     }
 
-    /// Gives back the memory that a busy client took; nothing waits to be passed on.
+    /// Frees the memory of a client that was busy. The batch must be empty.
     pub(super) fn shrink(&mut self) {
         let ends = self.ends.capacity() * size_of::<usize>();
-        if self.bytes.capacity() + self.scratch.capacity() + ends > KEPT {
+        if self.bytes.capacity() + self.scratch.capacity() + ends > IDLE_MEMORY {
             (self.bytes, self.scratch, self.ends) = (Vec::new(), Vec::new(), Vec::new());
         }
     }
 
-    /// Counts so many messages as received: when it is known what became of them.
+    /// Counts messages as received, once their result is known.
     fn received(&mut self, messages: usize) {
         let counters = &self.service.counters;
         counters.add(Count::MessagesReceived, messages as u64);
         counters.add(Count::BytesIn, std::mem::take(&mut self.payload));
     }
 
-    /// Counts what became of so many messages.
+    /// Counts messages as passed on or dropped.
     fn count(&mut self, pushed: Pushed, messages: usize) -> Waited {
         self.received(messages);
         let counters = &self.service.counters;
@@ -160,12 +160,12 @@ impl<'a> Inbound<'a> {
 }
 
 fn pass(member: &Member, messages: Messages<'_>, hung_up: &mut Option<Instant>) -> Pushed {
-    member.input(messages, |moved| still_there(member.client(), hung_up, moved))
+    member.input(messages, |moved| is_waiting(member.client(), hung_up, moved))
 }
 
-/// Whether a client that waits for the program to read should go on waiting: not when it was reset or
-/// closed by us, and not for ever when it has hung up. `moved` is when the program last read something.
-pub(super) fn still_there(client: &Client, hung_up: &mut Option<Instant>, moved: Instant) -> bool {
+/// Whether a client's messages should go on waiting for the program to read: not if the connection was reset or closed
+/// by the server, and not without limit if the client has hung up. `moved` is when the program last read something.
+pub(super) fn is_waiting(client: &Client, hung_up: &mut Option<Instant>, moved: Instant) -> bool {
     let mut fds = [PollFd::new(&client.stream, PollFlags::RDHUP)];
     let broken = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
     if poll(&mut fds, Deadline::after(Duration::ZERO)).is_err() || fds[0].revents().intersects(broken) {

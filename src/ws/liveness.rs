@@ -1,5 +1,4 @@
-//! When to ping a client, when it is gone, when it has been idle for too long. [`Liveness`] decides, and is pure;
-//! [`Clock`] asks it between two reads and acts.
+//! Pings and time-outs of a client. [`Liveness`] decides and is pure; [`Clock`] calls it between two reads and acts.
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -19,17 +18,16 @@ use crate::sink::CloseOrder;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
 
-/// A client that sent much and then nothing for so long has its buffers taken away.
-const LULL: Duration = Duration::from_secs(1);
+/// A busy client that sends nothing for this long no longer counts as busy.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the clock says about a client.
+/// What to do about a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Wait on, at most this long; `None`: there is no time limit.
+    /// Wait, at most this long; `None`: without limit.
     Wait(Option<Duration>),
-    /// Send a ping.
     Ping,
-    /// It has not answered.
+    /// It has not answered the pings.
     Gone,
     /// It sent no message for too long.
     Idle,
@@ -42,7 +40,7 @@ pub(super) struct Liveness {
     idle: Option<Duration>,
     alive: Instant,
     message: Instant,
-    /// Pings since the last sign of life, and when the last of them was sent.
+    /// Pings since the client was last alive, and when the last was sent.
     pings: u32,
     pinged: Instant,
 }
@@ -52,36 +50,35 @@ impl Liveness {
         Self { ping: times.ping, idle: times.idle, alive: now, message: now, pings: 0, pinged: now }
     }
 
-    /// Bytes came, or its kernel took some, at this time; says whether that is news.
-    pub(super) fn lives(&mut self, at: Instant) -> bool {
-        let news = at > self.alive;
-        if news {
+    /// Bytes arrived, or its kernel acknowledged some, at this time. Returns whether that is later than before.
+    pub(super) fn note_alive(&mut self, at: Instant) -> bool {
+        let is_later = at > self.alive;
+        if is_later {
             self.alive = at;
             self.pings = 0;
         }
-        news
+        is_later
     }
 
-    /// A message came at this time. It may be read only now, after a time in which this thread waited.
+    /// A message arrived at this time. If this thread had to wait, it may be read later.
     pub(super) fn message(&mut self, at: Instant) {
         self.message = self.message.max(at);
     }
 
-    /// It was not read until now: its clocks begin anew.
-    pub(super) fn stood_still(&mut self, until: Instant) {
-        self.lives(until);
+    /// The server did not read from the client until now: starts its clocks again.
+    pub(super) fn restart(&mut self, until: Instant) {
+        self.note_alive(until);
         self.message(until);
     }
 
-    /// What is due.
     pub(super) fn judge(&mut self, now: Instant) -> Verdict {
         let left = |from: Instant, limit: Duration| limit.saturating_sub(now.saturating_duration_since(from));
         let idle = self.idle.map(|idle| left(self.message, idle));
         if idle.is_some_and(|left| left.is_zero()) {
             return Verdict::Idle;
         }
-        // Counted from the last ping, not from the last sign of life: if this process was stopped for some time,
-        // each ping is waited for all the same.
+        // Counted from the last ping: if this process was stopped for a while, the client still has time to answer
+        // each ping.
         let quiet_since = if self.pings == 0 { self.alive } else { self.pinged };
         let ping = self.ping.map(|ping| left(quiet_since, ping));
         if ping.is_some_and(|left| left.is_zero()) {
@@ -96,12 +93,12 @@ impl Liveness {
     }
 }
 
-/// When a client is to be pinged, is gone, or has been idle for too long.
+/// See the module's documentation.
 pub(super) struct Clock {
     pub(super) liveness: Liveness,
     uptake: Uptake,
-    /// A verdict was deferred once, to read what is in the socket first.
-    put_off: bool,
+    /// A decision was deferred once, to read first what is in the socket.
+    is_deferred: bool,
     /// The socket's receive time-out.
     timeout: Option<Duration>,
 }
@@ -110,34 +107,34 @@ impl Clock {
     pub(super) fn new(service: &Service) -> Self {
         let now = Instant::now();
         let liveness = Liveness::new(&service.config.times, now);
-        Self { liveness, uptake: Uptake::new(now), put_off: false, timeout: None }
+        Self { liveness, uptake: Uptake::new(now), is_deferred: false, timeout: None }
     }
 
-    /// Looks at the clock before a read and sets the read's time-out; pings where that is due.
-    pub(super) fn look(
+    /// Called before a read: pings or ends the client if that is due, and sets the time-out of the read.
+    pub(super) fn check(
         &mut self,
         service: &Service,
         member: &Member,
         stream: &mut SocketReader<'_>,
     ) -> Option<Leave> {
         let client = member.client();
-        self.liveness.lives(stream.heard());
+        self.liveness.note_alive(stream.heard());
         let wait = loop {
             let now = Instant::now();
             let verdict = self.liveness.judge(now);
             if let Verdict::Wait(wait) = verdict {
-                self.put_off = false;
+                self.is_deferred = false;
                 break wait;
             }
             if !client.is_open() {
-                // A close is on its way, and the reader of the room sees to its end.
-                self.liveness.stood_still(now);
+                // The server has closed the connection; the reader of the room completes that.
+                self.liveness.restart(now);
                 break Some(CLOSE_TIMEOUT);
             }
             if matches!(verdict, Verdict::Ping | Verdict::Gone) {
-                // Acknowledged data counts as a sign of life; an acknowledged ping alone does not.
+                // Acknowledged data shows that the client is alive; an acknowledged ping alone does not.
                 let takes = self.uptake.observe(client, now) > heads::ping().len() as u64;
-                if self.liveness.lives(if takes { now } else { client.sink.status().moved }) {
+                if self.liveness.note_alive(if takes { now } else { client.sink.status().moved }) {
                     continue;
                 }
             }
@@ -145,9 +142,9 @@ impl Clock {
                 member.watch(client.sink.ping(heads::ping()));
                 continue;
             }
-            // This process may have been stopped until now: what has come meanwhile is looked at first.
+            // This process may have been stopped until now: first read what has arrived.
             let unread = ready(client.stream.as_fd(), PollFlags::IN, Deadline::after(Duration::ZERO));
-            if unread.unwrap_or(false) && !std::mem::replace(&mut self.put_off, true) {
+            if unread.unwrap_or(false) && !std::mem::replace(&mut self.is_deferred, true) {
                 return None;
             }
             if verdict == Verdict::Gone {
@@ -157,17 +154,21 @@ impl Clock {
             let _ = client.close(1008, "idle for too long", CloseOrder::DropQueue);
             member.watch_close();
         };
-        stream.look_at(wait.and_then(|wait| Instant::now().checked_add(wait)));
-        let wait = if stream.is_busy() { Some(wait.map_or(LULL, |wait| wait.min(LULL))) } else { wait };
-        // A time-out that strikes early costs one more turn; only one that would strike late, or none
-        // where one is due, is worth a system call.
+        stream.interrupt_at(wait.and_then(|wait| Instant::now().checked_add(wait)));
+        let wait = if stream.is_busy() {
+            Some(wait.map_or(BUSY_TIMEOUT, |wait| wait.min(BUSY_TIMEOUT)))
+        } else {
+            wait
+        };
+        // A time-out that is too early costs only one more turn of the loop. So the system call is made only if the
+        // current one is too late, missing or much too early.
         let early_enough = match (self.timeout, wait) {
             (Some(set), Some(wait)) => set <= wait && set.saturating_mul(4) >= wait,
             (None, None) => true,
             _ => false,
         };
         if !early_enough {
-            // Rounded up: the kernel counts in ticks of up to 10 ms and would strike before its time.
+            // At least 1 ms, as 0 means no time-out.
             let set = wait.map(|wait| wait.max(Duration::from_millis(1)));
             if set_socket_timeout(&client.stream, Timeout::Recv, set).is_ok() {
                 self.timeout = wait;
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn two_pings_and_then_gone_unless_it_lives() {
+    fn a_client_is_gone_after_two_pings_without_an_answer() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut liveness = Liveness::new(&times(Some(20), None), start);
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(liveness.judge(at(20)), Verdict::Ping);
         assert_eq!(liveness.judge(at(20)), Verdict::Wait(Some(Duration::from_secs(20))));
         assert_eq!(liveness.judge(at(40)), Verdict::Ping);
-        liveness.lives(at(41));
+        liveness.note_alive(at(41));
         assert_eq!(liveness.judge(at(60)), Verdict::Wait(Some(Duration::from_secs(1))));
         assert_eq!(liveness.judge(at(61)), Verdict::Ping);
         assert_eq!(liveness.judge(at(81)), Verdict::Ping);
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn each_ping_is_waited_for_even_if_the_server_was_stopped_meanwhile() {
+    fn a_client_can_answer_each_ping_even_if_the_server_was_stopped() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut liveness = Liveness::new(&times(Some(5), None), start);
@@ -216,20 +217,20 @@ mod tests {
         assert_eq!(liveness.judge(at(200)), Verdict::Wait(Some(Duration::from_secs(5))));
         assert_eq!(liveness.judge(at(205)), Verdict::Gone);
         assert_eq!(liveness.judge(at(205)), Verdict::Gone, "until something is heard");
-        liveness.lives(at(205));
+        liveness.note_alive(at(205));
         assert_eq!(liveness.judge(at(205)), Verdict::Wait(Some(Duration::from_secs(5))));
     }
 
     #[test]
-    fn idle_counts_messages_only_and_stands_still_while_nobody_reads() {
+    fn only_messages_end_idle_time_and_it_restarts_after_a_wait() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut liveness = Liveness::new(&times(None, Some(30)), start);
-        liveness.lives(at(20));
+        liveness.note_alive(at(20));
         assert_eq!(liveness.judge(at(29)), Verdict::Wait(Some(Duration::from_secs(1))));
         liveness.message(at(29));
         assert_eq!(liveness.judge(at(58)), Verdict::Wait(Some(Duration::from_secs(1))));
-        liveness.stood_still(at(100));
+        liveness.restart(at(100));
         // This one had come with the one before, whose reader stood still.
         liveness.message(at(29));
         assert_eq!(liveness.judge(at(129)), Verdict::Wait(Some(Duration::from_secs(1))));

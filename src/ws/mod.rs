@@ -1,9 +1,10 @@
-//! Websocket connections: the thread of one, from its first byte to its careful close.
+//! Websocket connections: the thread of a connection, from the first byte to the close.
 //!
-//! - [`serve`]: requests, until one of them is an upgrade
+//! - [`serve`]: requests, until one is an upgrade
 //! - `upgrade`: checks, the room, the 101
-//! - `converse`: the loop of a client: a message in, a line to the program
-//! - `stream`, `inbound`, `liveness`: its messages, the way to the program, its clocks
+//! - `converse`: the loop of a client: passes each message to the program
+//! - `stream`, `socket_reader`, `ahead`, `pieces`: reading messages with bounded memory
+//! - `inbound`, `liveness`: passing messages to the program; pings and time-outs
 //! - `close`: the close frames, then TCP
 
 mod ahead;

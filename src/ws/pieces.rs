@@ -1,22 +1,22 @@
-//! Cuts large frames of a client into smaller ones on their way to tungstenite, which reserves memory for a
-//! frame's whole payload when it has read the frame's header. So memory follows what has come, not what a
-//! header announces. Pure; what a message is, and whether it is allowed, stays as it was.
+//! Cuts large frames of a client into fragments before tungstenite reads them. tungstenite allocates memory for the
+//! whole payload when it has read the header of a frame; this way, memory grows with the data that has arrived, not with
+//! what a header announces. Pure. Messages, and whether they are valid, do not change.
 //!
-//! It also keeps tungstenite's buffers below the size at which musl's allocator gives each a memory map of its
-//! own (131,052 bytes; below it, seven or more share one), because a system has few of those: see
-//! [`Maps`](crate::sys::limits::Maps). Only a large message that is put together from pieces takes more, and is
-//! asked for before.
+//! It also keeps tungstenite's buffers below the size at which musl's allocator gives each a memory map of its own
+//! (131,052 bytes; below that, seven or more share one), because the number of maps is limited: see
+//! [`Maps`](crate::sys::limits::Maps). Only a large message that is assembled from pieces takes more; for that, maps are
+//! reserved first.
 
 use std::ops::Range;
 
-/// The payload of a piece. A multiple of the masking key's length, so that the key fits each piece.
+/// The payload of a piece. A multiple of the length of the masking key, so that the key is valid for each piece.
 const PIECE: u64 = 32 * 1024;
 
-/// A message in one frame of up to this size passes as it is: no copy is made of it.
+/// A message in a single frame of up to this size passes unchanged, without a copy.
 const WHOLE: u64 = 120 * 1024;
 
-/// Bytes of a message in several frames that tungstenite can put together below musl's limit: the buffer for
-/// them doubles as it grows.
+/// The largest message that tungstenite can assemble from several frames below musl's limit: its buffer doubles as it
+/// grows.
 const LIGHT: u64 = 63 * 1024;
 
 /// The largest payload of a control frame (RFC 6455 §5.5).
@@ -31,7 +31,7 @@ const OPCODE: u8 = 0x0f;
 const CONTROLS: u8 = 0x08;
 const MASK: u8 = 0x80;
 
-/// The length of a frame's header, as far as the part that is there shows.
+/// The length of a frame's header, as far as this part shows it.
 pub(super) fn header_length(part: &[u8]) -> usize {
     let Some(&second) = part.get(1) else { return 2 };
     let mask = if second & MASK == 0 { 0 } else { 4 };
@@ -42,7 +42,7 @@ pub(super) fn header_length(part: &[u8]) -> usize {
     }
 }
 
-/// The payload's length that a whole header announces.
+/// The length of the payload, from a complete header.
 pub(super) fn payload_length(header: &[u8]) -> u64 {
     let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
     match header[1] & !MASK {
@@ -55,54 +55,53 @@ pub(super) fn payload_length(header: &[u8]) -> u64 {
 /// What has to be done before the next frame can pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
-    /// tungstenite has to be set up anew: its buffer would double instead of growing by what is needed.
+    /// tungstenite has to be renewed: its buffer would double instead of growing by the size of the frame.
     NewBuffer,
-    /// A large message is about to be put together: memory maps for it. See [`Pieces::grant`].
+    /// Memory maps have to be reserved for a large message. See [`Pieces::grant`].
     Maps,
 }
 
 /// What to do with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
-    /// It passes as it is.
+    /// Pass it unchanged.
     Pass,
-    /// It is cut into pieces.
+    /// Cut it into pieces.
     Cut,
-    /// A control frame that is too long: as much of it passes as shows that.
+    /// A control frame that is too long: pass enough for tungstenite to reject it.
     Truncate,
-    /// It waits.
     Wait(Need),
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    /// The largest frame that is allowed. A larger one passes as it is: tungstenite refuses it by its header.
+    /// The largest frame that is allowed. A larger one passes unchanged; tungstenite rejects it by its header.
     limit: u64,
     piece: u64,
     whole: u64,
     light: u64,
-    /// The header of the frame that begins, as far as it is here, or of the one that is being cut.
+    /// The header of the next frame, as far as it has arrived, or of the frame that is being cut.
     header: [u8; HEADER],
     have: usize,
-    /// A header to hand out, and the part of it that is still to go.
+    /// A header for tungstenite, and the part of it that was not given yet.
     out: [u8; HEADER],
     owed: Range<usize>,
-    /// The payload of the current piece, or frame, and how much of it is still to come.
+    /// The payload of the current piece or frame, and how much of it is missing.
     size: u64,
     left: u64,
-    /// How much of the frame lies behind this piece.
+    /// Payload of the frame after this piece.
     behind: u64,
-    /// A message has begun with a frame that is not its last.
+    /// Between the fragments of a message.
     inside: bool,
-    /// Bytes of the message that is put together, the current piece included.
+    /// Bytes of the message that is being assembled, including the current piece.
     together: u64,
-    /// The largest frame that tungstenite's buffer is known to hold without growing.
+    /// The largest frame that fits into tungstenite's buffer as it is.
     room: u64,
-    /// The largest message that has come in pieces since memory maps were granted. One as large may come whole: a
-    /// client that sends many such is spared the copies.
+    /// The largest message that arrived in pieces since memory maps were granted. Further ones of up to this size pass
+    /// unchanged, which saves copies.
     proven: u64,
-    /// Nothing has passed since tungstenite was set up.
+    /// Nothing has passed since tungstenite was renewed.
     fresh: bool,
     granted: bool,
     need: Option<Need>,
@@ -133,42 +132,41 @@ impl Pieces {
         }
     }
 
-    /// What has to be done before more can pass. Everything before has been handed out, and something more was
-    /// asked for.
+    /// What has to be done before more can pass.
     pub(super) fn need(&self) -> Option<Need> {
         self.need
     }
 
-    /// tungstenite has been set up anew, with a small buffer.
+    /// tungstenite was renewed and has a small buffer.
     pub(super) fn renew(&mut self) {
         (self.fresh, self.room) = (true, 0);
         self.need = self.need.filter(|&need| need != Need::NewBuffer);
     }
 
-    /// There are memory maps for a large message.
+    /// Memory maps for a large message were reserved.
     pub(super) fn grant(&mut self) {
         self.granted = true;
         self.need = self.need.filter(|&need| need != Need::Maps);
     }
 
-    /// They have been given back.
+    /// They were released.
     pub(super) fn revoke(&mut self) {
         (self.granted, self.proven) = (false, 0);
     }
 
-    /// Whether tungstenite may hold a buffer that is a memory map of its own.
+    /// Whether tungstenite may have a buffer with a memory map of its own.
     pub(super) fn is_large(&self) -> bool {
         let goes_on = self.inside || self.left > 0 || self.behind > 0 || !self.owed.is_empty();
         self.room > self.whole || self.together > self.light && goes_on
     }
 
-    /// Whether something can be handed out although nothing more has come.
+    /// Whether something can be given although no more data has arrived.
     pub(super) fn owes(&self) -> bool {
         !self.owed.is_empty() || self.behind == 0 && self.is_header_here()
     }
 
-    /// How many of these bytes, the next that have come, pass as they are. They count as handed out; the bytes
-    /// behind them have to go through [`Pieces::pass`].
+    /// Returns how many of the next bytes pass unchanged. They count as given; the bytes after them must go through
+    /// [`Pieces::pass`].
     pub(super) fn unchanged(&mut self, bytes: &[u8]) -> usize {
         if self.have > 0 || !self.owed.is_empty() {
             return 0;
@@ -191,8 +189,8 @@ impl Pieces {
         }
     }
 
-    /// Hands out what it can of `from`, the next bytes that have come: says how many it has taken, and how many
-    /// it has put into `into`. With nothing handed out and nothing needed, more has to come first.
+    /// Gives what it can of the next bytes, `from`. Returns how many it has taken, and how many it has written to `into`.
+    /// If it gives nothing and needs nothing, more data must arrive first.
     pub(super) fn pass(&mut self, from: &[u8], into: &mut [u8]) -> (usize, usize) {
         let (mut taken, mut given, mut wanted) = (0, 0, None);
         while given < into.len() && !(given > 0 && self.starts_long()) {
@@ -231,12 +229,11 @@ impl Pieces {
                 }
             }
         }
-        // Only to one who has read all that was handed out before.
+        // Only after tungstenite has read everything before.
         self.need = wanted.filter(|_| given == 0);
         (taken, given)
     }
 
-    /// Takes a byte of a header.
     fn take_byte(&mut self, from: &[u8], taken: &mut usize) -> bool {
         let Some(&byte) = from.first() else { return false };
         if self.left > 0 {
@@ -248,7 +245,7 @@ impl Pieces {
         true
     }
 
-    /// Notes that up to so many bytes of the current payload are handed out.
+    /// Counts up to `most` bytes of the current payload as given.
     fn payload(&mut self, most: usize) -> usize {
         let step = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
         self.left -= step as u64;
@@ -259,12 +256,12 @@ impl Pieces {
         self.have >= header_length(&self.header[..self.have])
     }
 
-    /// A long payload begins. A read ends here, so that tungstenite's buffer is empty when it makes room for it.
+    /// A long payload begins. The read ends here, so that tungstenite's buffer is empty when it grows.
     fn starts_long(&self) -> bool {
         self.left > self.piece && self.left == self.size && self.owed.is_empty()
     }
 
-    /// The header is here and the payload before it is out.
+    /// Begins the next frame: its header is complete and the payload before it was given.
     fn begin_from_header(&mut self) -> Option<Need> {
         let (header, length) = (self.header, self.have);
         match self.plan(&header[..length]) {
@@ -313,13 +310,13 @@ impl Pieces {
         }
     }
 
-    /// Whether so many bytes more make the message that is put together a large one.
+    /// Whether this many more bytes make the assembled message a large one.
     fn needs_maps(&self, more: u64) -> bool {
         let before = if self.inside { self.together } else { 0 };
         !self.granted && before + more > self.light
     }
 
-    /// A frame begins that passes as it is.
+    /// Begins a frame that passes unchanged.
     fn begin(&mut self, header: &[u8]) {
         let (first, length) = (header[0], payload_length(header));
         (self.size, self.left) = (length, length);
@@ -332,7 +329,7 @@ impl Pieces {
         self.fresh = false;
     }
 
-    /// A piece of a message begins, perhaps its last.
+    /// Counts a piece of a message, or its only frame.
     fn count(&mut self, length: u64, last: bool) {
         let goes_on = self.inside || !last;
         let before = if self.inside { self.together } else { 0 };
@@ -343,7 +340,7 @@ impl Pieces {
         self.inside = !last;
     }
 
-    /// The next piece of the frame that is being cut begins.
+    /// Begins the next piece of the frame that is being cut.
     fn next_piece(&mut self, is_first: bool) {
         let length = self.behind.min(self.piece);
         self.behind -= length;
@@ -351,7 +348,6 @@ impl Pieces {
         let original = self.header[0];
         let last = self.behind == 0 && original & FIN != 0;
         let opcode = if is_first { original & OPCODE } else { 0 };
-        // One that is all of its message is put together like the others.
         self.count(length, last);
         self.write_header(if last { FIN } else { 0 } | original & RESERVED | opcode);
         self.fresh = false;
@@ -360,7 +356,7 @@ impl Pieces {
         }
     }
 
-    /// Owes the header of a piece of `size` bytes, with the masking key of its frame.
+    /// Prepares the header of a piece of `size` bytes, with the masking key of the frame.
     fn write_header(&mut self, first: u8) {
         let masked = self.header[1] & MASK;
         let length = self.size.to_be_bytes();
@@ -385,7 +381,7 @@ mod tests {
     use tungstenite::protocol::{Message, Role, WebSocket, WebSocketConfig};
 
     use super::super::ahead::READ_BUFFER;
-    use super::super::ahead::{Came, Given, Inlet};
+    use super::super::ahead::{Filled, Given, Inlet};
     use super::*;
 
     /// A simple generator (xorshift64), so that each run is the same.
@@ -489,9 +485,9 @@ mod tests {
                     Given::Nothing(None) => {
                         let read = |into: &mut [u8]| Ok(Self::come(bytes, numbers, *most, into));
                         match inlet.ahead.fill(buffer, read)? {
-                            Came::Bytes(0) | Came::Ahead(0) => return Ok(0),
-                            Came::Ahead(_) => {}
-                            Came::Bytes(read) => match inlet.let_pass(&buffer[..read]) {
+                            Filled::Bytes(0) | Filled::Ahead(0) => return Ok(0),
+                            Filled::Ahead(_) => {}
+                            Filled::Bytes(read) => match inlet.pass_unchanged(&buffer[..read]) {
                                 0 => {}
                                 unchanged => return Ok(unchanged),
                             },
@@ -581,7 +577,7 @@ mod tests {
             bytes = &bytes[taken..];
             out.extend_from_slice(&into[..given]);
             if let Some(need) = pieces.need() {
-                assert_eq!(given, 0, "nobody has asked for what comes next");
+                assert_eq!(given, 0, "a read was cut although more was not requested");
                 needs.push(need);
                 pieces.renew();
                 pieces.grant();

@@ -1,4 +1,4 @@
-//! Answers to plain requests: the only file where HTTP meets rooms.
+//! Responses to plain requests, with data from the rooms where needed.
 
 use crate::config::{Metrics, Origin};
 use crate::counters::Count;
@@ -13,7 +13,6 @@ use crate::room::Facts;
 use crate::service::Service;
 use crate::site::{self, NoRoom};
 
-/// The answer to a plain request.
 #[inline(never)]
 pub(super) fn reply(service: &Service, head: &Head, what: &Plain) -> Reply {
     match what {
@@ -34,7 +33,7 @@ pub(super) fn reply(service: &Service, head: &Head, what: &Plain) -> Reply {
     }
 }
 
-/// The answer where a plain request finds nothing. One that was meant to be a websocket says why it is not.
+/// A 404, with a hint if the request was meant to open a websocket.
 fn nothing_here(service: &Service, head: &Head) -> Reply {
     let is_room = || service.files.is_none() && site::room(&service.config, head.path()).is_ok();
     if head.is_handshake() || is_room() {
@@ -48,7 +47,7 @@ fn room_facts(facts: Facts) -> RoomFacts {
     RoomFacts { name: facts.name, connections: facts.clients, metadata: facts.metadata }
 }
 
-/// A page that may connect may also read (CORS, Fetch standard).
+/// Allows pages that may connect to read the response (CORS, Fetch standard).
 fn allow_origin(service: &Service, head: &Head, reply: Reply) -> Reply {
     let allowed = &service.config.origin;
     if *allowed == Origin::Any {

@@ -1,4 +1,4 @@
-//! The thread of one connection: requests, until one of them is an upgrade or the connection ends.
+//! The thread of a connection: serves requests until one is an upgrade or the connection ends.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -23,13 +23,13 @@ use crate::slots::ConnectionSlot;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
 
-/// Serves one connection to its end. `peer` is missing on a unix socket.
+/// Serves a connection to its end. `peer` is `None` on a unix socket.
 pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAddr>, slot: &ConnectionSlot) {
     let connection = Connection { service, stream, peer, slot };
     let offers = Offers { api: service.config.api, metrics: service.config.metrics.is_some() };
     let mut rest = Vec::new();
     for number in 1..=MAX_REQUESTS {
-        // The first request has the handshake's time in all; a later one may come later.
+        // `--handshaketimeout` limits the wait for the first request, KEEP_ALIVE the wait for each further one.
         if number > 1
             && rest.is_empty()
             && !ready(stream.as_fd(), PollFlags::IN, Deadline::after(KEEP_ALIVE)).unwrap_or(false)
@@ -49,15 +49,15 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
         let reply = match route(&head, path, offers) {
             Ok(Route::Upgrade(request)) => {
                 let member = upgrade(&connection, &head, request);
-                // A client may stay for days and needs nothing of its request.
+                // The client can stay for days, and the request is no longer needed.
                 drop(head);
                 if let Some(member) = member {
                     let leave = converse(service, &member, rest);
                     let client = Arc::clone(member.client());
-                    // The room first: it must not wait for the closing handshake that follows.
+                    // Leaves the room, which must not wait for the closing handshake.
                     drop(member);
                     log_left(service, &client, leave);
-                    close::see_out(service, &client, leave);
+                    close::end_client(service, &client, leave);
                 }
                 return;
             }
@@ -75,11 +75,11 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
     }
 }
 
-/// What came is no request, or nothing came.
+/// Handles a head that could not be read.
 fn refuse_head(connection: &Connection<'_>, error: &HeadError, number: usize) {
     if let Some(refusal) = Refusal::of_head(error) {
         connection.note_refusal(None, "", &refusal);
-        // The peer may be gone.
+        // It fails if the peer is gone.
         let _ = answer_and_end(connection.http(), refusal.reply());
     } else if number == 1 || !matches!(error, HeadError::Closed | HeadError::Idle) {
         connection.log_silence(&error.to_string());

@@ -1,4 +1,4 @@
-//! What tungstenite reads from and writes to: the client's socket, and its sink.
+//! The stream that tungstenite uses: reads from the client's socket, writes to its sink.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::ahead::{Came, Given, Inlet};
+use super::ahead::{Filled, Given, Inlet};
 use super::pieces::{Need, header_length, payload_length};
 use crate::room::Member;
 use crate::sys::limits::{MapGuard, Maps};
@@ -17,83 +17,81 @@ const CLOSE: u8 = 0x08;
 /// The first byte of a pong's head: final, opcode 10 (RFC 6455 §5.2).
 const PONG: u8 = 0x8a;
 
-/// "Bad gateway": registered with IANA after RFC 6455, and unknown to tungstenite, which hands it over as 1002.
+/// "Bad gateway": registered with IANA after RFC 6455. tungstenite does not know it and reports 1002.
 const BAD_GATEWAY: u16 = 1014;
 
-/// Memory maps that large messages take: the one that is read, the one that is put together, and the line that is
-/// made of it.
+/// Memory maps of a large message: the frame that is read, the message that is assembled, and the line for the program.
 const BUFFER_MAPS: u64 = 3;
 
-/// Reads block, for as long as the socket's receive time-out says; writes never do.
+/// Reads wait at most for the receive time-out of the socket; writes never wait.
 pub(super) struct SocketReader<'a> {
     member: &'a Member,
     inlet: Inlet,
-    /// The memory maps of a large message. Without them it is not read on.
+    /// Where memory maps for large messages are reserved.
     maps: Arc<Maps>,
     large: Option<MapGuard>,
-    /// When bytes last came.
+    /// When bytes last arrived.
     heard: Instant,
-    /// When the clock has to be looked at, even if bytes keep coming and no message ends.
-    look_at: Option<Instant>,
-    walk: Walk,
+    /// When a read returns, even if bytes keep arriving and no message ends, so that the clock is checked.
+    interrupt_at: Option<Instant>,
+    frames: FrameTracker,
 }
 
 impl<'a> SocketReader<'a> {
-    /// A client's stream, with what came behind its request. `limit` is the largest frame that is allowed.
+    /// `rest` is what arrived after the request, `limit` the largest frame that is allowed.
     pub(super) fn new(member: &'a Member, rest: Vec<u8>, limit: usize, maps: &Arc<Maps>) -> Self {
-        let mut walk = Walk::default();
-        walk.go(&rest);
+        let mut frames = FrameTracker::default();
+        frames.track(&rest);
         let (inlet, maps) = (Inlet::new(rest, limit), Arc::clone(maps));
-        Self { member, inlet, maps, large: None, heard: Instant::now(), look_at: None, walk }
+        Self { member, inlet, maps, large: None, heard: Instant::now(), interrupt_at: None, frames }
     }
 
-    /// When bytes last came.
+    /// When bytes last arrived.
     pub(super) fn heard(&self) -> Instant {
         self.heard
     }
 
-    /// A read that comes after this, once, says that it would block.
-    pub(super) fn look_at(&mut self, at: Option<Instant>) {
-        self.look_at = at;
+    /// The first read after this time returns `WouldBlock`.
+    pub(super) fn interrupt_at(&mut self, at: Option<Instant>) {
+        self.interrupt_at = at;
     }
 
-    /// Whether a reader of so many messages and control frames holds no byte of another one.
+    /// Whether nothing has arrived after this number of messages and control frames.
     pub(super) fn is_read_out(&self, items: u64) -> bool {
-        self.walk.is_between_messages() && self.walk.items == items
+        self.frames.is_between_messages() && self.frames.items == items
     }
 
-    /// Whether more messages and control frames than that have come whole.
+    /// Whether more messages and control frames than this have arrived completely.
     pub(super) fn has_more(&self, items: u64) -> bool {
-        self.walk.items > items
+        self.frames.items > items
     }
 
-    /// The code of the client's close frame, which tungstenite has read as `code`.
+    /// The code of the client's close frame, for which tungstenite reports `code`.
     pub(super) fn close_code(&self, code: u16) -> u16 {
-        self.walk.closed_with.filter(|&sent| sent == BAD_GATEWAY).unwrap_or(code)
+        self.frames.closed_with.filter(|&sent| sent == BAD_GATEWAY).unwrap_or(code)
     }
 
-    /// Whether the client sends much, so that buffers are kept for it; a read that times out ends that.
+    /// Whether the client sends much, so that its buffers are kept. A read that times out ends this.
     pub(super) fn is_busy(&self) -> bool {
         self.inlet.ahead.is_busy()
     }
 
-    /// Whether no read brings anything before tungstenite, which holds nothing, has been set up anew.
+    /// Whether tungstenite has to be renewed before the next read.
     pub(super) fn needs_renewal(&self) -> bool {
         self.inlet.pieces.need() == Some(Need::NewBuffer)
     }
 
-    /// tungstenite has been set up anew.
+    /// tungstenite was renewed.
     pub(super) fn renewed(&mut self) {
         self.inlet.pieces.renew();
     }
 
-    /// Whether a read has failed for want of memory maps.
+    /// Whether a read has failed because there were no memory maps.
     pub(super) fn lacks_maps(&self) -> bool {
         self.inlet.pieces.need() == Some(Need::Maps)
     }
 
-    /// Gives back the memory maps of large messages, unless there may still be one. What was made of them must be
-    /// gone.
+    /// Releases the memory maps of large messages, unless tungstenite may still have one. The message must be dropped.
     pub(super) fn give_back_maps(&mut self) {
         if self.large.is_some() && !self.inlet.pieces.is_large() {
             self.large = None;
@@ -101,23 +99,23 @@ impl<'a> SocketReader<'a> {
         }
     }
 
-    fn is_to_look(&mut self) -> bool {
-        self.look_at.take_if(|at| self.heard >= *at).is_some()
+    fn is_interrupted(&mut self) -> bool {
+        self.interrupt_at.take_if(|at| self.heard >= *at).is_some()
     }
 
-    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<Came> {
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<Filled> {
         let was_busy = self.is_busy();
-        let Self { member, inlet, heard, walk, .. } = self;
+        let Self { member, inlet, heard, frames, .. } = self;
         let came = inlet.ahead.fill(buffer, |into| {
             loop {
                 match member.client().stream.read(into) {
-                    // A signal: any thread may be the one that takes it, and SO_RCVTIMEO forbids the
-                    // kernel to restart the call (signal(7)).
+                    // Any thread can receive a signal, and with SO_RCVTIMEO the kernel does not restart the
+                    // call (signal(7)).
                     Err(Errno::INTR) => {}
                     Ok(0) => return Ok(0),
                     Ok(read) => {
                         *heard = Instant::now();
-                        walk.go(&into[..read]);
+                        frames.track(&into[..read]);
                         return Ok(read);
                     }
                     Err(e) => return Err(e.into()),
@@ -125,9 +123,8 @@ impl<'a> SocketReader<'a> {
             }
         })?;
         if self.is_busy() && !was_busy {
-            // The read after this one must not wait for longer than a busy client is waited for, even if this
-            // message never ends.
-            self.look_at = Some(self.heard);
+            // The next read must have the time-out of a busy client, even if this message never ends.
+            self.interrupt_at = Some(self.heard);
         }
         Ok(came)
     }
@@ -136,7 +133,7 @@ impl<'a> SocketReader<'a> {
 impl Read for SocketReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if self.is_to_look() {
+            if self.is_interrupted() {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             match self.inlet.give(buffer) {
@@ -148,10 +145,10 @@ impl Read for SocketReader<'_> {
                     self.inlet.pieces.grant();
                 }
                 Given::Nothing(None) => match self.fill(buffer)? {
-                    Came::Bytes(0) | Came::Ahead(0) => return Ok(0),
-                    Came::Ahead(_) => {}
-                    Came::Bytes(read) => {
-                        let unchanged = self.inlet.let_pass(&buffer[..read]);
+                    Filled::Bytes(0) | Filled::Ahead(0) => return Ok(0),
+                    Filled::Ahead(_) => {}
+                    Filled::Bytes(read) => {
+                        let unchanged = self.inlet.pass_unchanged(&buffer[..read]);
                         if unchanged > 0 {
                             return Ok(unchanged);
                         }
@@ -163,8 +160,8 @@ impl Read for SocketReader<'_> {
 }
 
 impl Write for SocketReader<'_> {
-    /// All that tungstenite writes by itself are pongs, each whole (its answers to a close are never
-    /// flushed: a close is answered by `close`). They go ahead of queued data.
+    /// tungstenite writes only pongs, each in one call (its answer to a close is never flushed: `close` sends the
+    /// answer). They are sent before queued data.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.first() == Some(&PONG) {
             self.member.watch(self.member.client().sink.pong(bytes.to_vec()));
@@ -177,31 +174,30 @@ impl Write for SocketReader<'_> {
     }
 }
 
-/// Follows the frames of a stream by their heads (RFC 6455 §5.2), to know where messages end. It checks
-/// nothing: tungstenite does that.
+/// Follows the headers of frames (RFC 6455 §5.2), to know where messages end. It checks nothing; tungstenite does.
 #[derive(Debug, Default)]
-struct Walk {
+struct FrameTracker {
     head: [u8; 14],
-    /// Bytes of the head that are there.
+    /// Bytes of the head that have arrived.
     have: usize,
-    /// Bytes of the payload that are still to come.
+    /// Bytes of the payload that are missing.
     left: u64,
-    /// A message has begun with a frame that is not its last.
+    /// Between the fragments of a message.
     inside: bool,
-    /// Messages and control frames that have come whole.
+    /// Messages and control frames that have arrived completely.
     items: u64,
     /// The first two bytes of a close frame, unmasked.
     code: [u8; 2],
-    /// What they said in the first close frame that had any.
+    /// The code of the first close frame that had one.
     closed_with: Option<u16>,
 }
 
-impl Walk {
+impl FrameTracker {
     fn is_between_messages(&self) -> bool {
         self.have == 0 && !self.inside
     }
 
-    fn go(&mut self, mut bytes: &[u8]) {
+    fn track(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.have < self.head_length() {
                 self.head[self.have] = bytes[0];
@@ -233,8 +229,8 @@ impl Walk {
         }
     }
 
-    /// A part of a close frame's payload: its first two bytes are the code (RFC 6455 §5.5.1). Control frames
-    /// that are unmasked or long are errors that tungstenite sees.
+    /// Reads the code from a part of a close frame's payload: its first two bytes (RFC 6455 §5.5.1). tungstenite rejects
+    /// control frames that are unmasked or too long.
     fn note_code(&mut self, part: &[u8]) {
         let (at, mask) = (self.payload_length() - self.left, self.head_length().saturating_sub(4));
         for (index, byte) in (at..2).zip(part) {
@@ -243,7 +239,6 @@ impl Walk {
         }
     }
 
-    /// As far as the bytes that are there show.
     fn head_length(&self) -> usize {
         header_length(&self.head[..self.have])
     }
@@ -281,21 +276,21 @@ mod tests {
         let between = [true, false, false, false, true, true, true];
         let stream: Vec<Vec<u8>> = parts.iter().map(|&(first, length)| frame(first, length)).collect();
         for step in [1, 2, 3, 13, 4096, 100_000] {
-            let mut walk = Walk::default();
+            let mut frames = FrameTracker::default();
             let mut items = 0;
             for ((bytes, between), (first, _)) in stream.iter().zip(between).zip(parts) {
                 for chunk in bytes.chunks(step) {
-                    walk.go(chunk);
+                    frames.track(chunk);
                 }
                 items += u64::from(first & 0x80 != 0);
-                assert_eq!((walk.is_between_messages(), walk.items), (between, items), "steps of {step}");
+                assert_eq!((frames.is_between_messages(), frames.items), (between, items), "steps of {step}");
             }
-            let mut walk = Walk::default();
+            let mut frames = FrameTracker::default();
             let all = stream.concat();
             for chunk in all.chunks(step) {
-                walk.go(chunk);
+                frames.track(chunk);
             }
-            assert_eq!((walk.items, walk.is_between_messages()), (5, true));
+            assert_eq!((frames.items, frames.is_between_messages()), (5, true));
         }
     }
 
@@ -316,13 +311,13 @@ mod tests {
             (frame(0x88, 70_000), Some(0)),
         ] {
             for step in [1, 2, 3, 100] {
-                let mut walk = Walk::default();
+                let mut frames = FrameTracker::default();
                 for chunk in stream.chunks(step) {
-                    walk.go(chunk);
+                    frames.track(chunk);
                 }
-                assert_eq!(walk.closed_with.is_some(), code.is_some(), "steps of {step}");
+                assert_eq!(frames.closed_with.is_some(), code.is_some(), "steps of {step}");
                 if stream[1] & 0x80 != 0 {
-                    assert_eq!(walk.closed_with, code, "steps of {step}");
+                    assert_eq!(frames.closed_with, code, "steps of {step}");
                 }
             }
         }

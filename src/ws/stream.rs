@@ -1,4 +1,4 @@
-//! A client's messages, as tungstenite puts them together: how it is set up, set up anew, and what its errors mean.
+//! Reads the messages of a client with tungstenite: its configuration, its renewal and the meaning of its errors.
 
 use std::io;
 use std::time::Instant;
@@ -16,10 +16,10 @@ use crate::service::Service;
 /// The largest control frame, in bytes (RFC 6455 §5.5).
 const CONTROL_FRAME: usize = 125;
 
-/// A message of more bytes leaves a buffer behind that is not kept even for a client that sends much.
+/// After a larger message the buffer is not kept, even for a busy client.
 const MAX_KEPT_BUFFER: usize = 64 * 1024;
 
-/// Why a client is closed whose large message there is no memory map for.
+/// The close reason if there is no memory map for a large message.
 const NO_MAPS: &str = "out of memory maps, try again later";
 
 /// See the module's documentation.
@@ -29,11 +29,11 @@ pub(super) struct MessageStream<'a> {
     config: WebSocketConfig,
     /// Messages and control frames that were read.
     items: u64,
-    /// Bytes of the largest message since tungstenite was set up.
+    /// Bytes of the largest message since the last renewal.
     largest: usize,
 }
 
-/// What a read brought.
+/// The result of a read.
 pub(super) enum Item {
     Message(Kind, Bytes),
     /// A control frame, or a time-out.
@@ -42,11 +42,11 @@ pub(super) enum Item {
 }
 
 impl<'a> MessageStream<'a> {
-    /// With what came behind the request. Not inlined: the frame of the loop above it is to stay small.
+    /// `rest` is what arrived after the request. Not inlined, to keep the stack frame of the calling loop small.
     #[inline(never)]
     pub(super) fn new(service: &Service, member: &'a Member, rest: Vec<u8>) -> Self {
         let limit = service.config.limits.message;
-        // A control frame is no message: one may be larger than those may be.
+        // A control frame may be larger than the limit on messages.
         let largest_frame = limit.max(CONTROL_FRAME);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -58,15 +58,14 @@ impl<'a> MessageStream<'a> {
         Self { context, reader, config, items: 0, largest: 0 }
     }
 
-    /// Whether tungstenite has to be set up anew before the next read: it keeps its buffer as large as the largest
-    /// message made it, for good.
+    /// Whether tungstenite has to be renewed before the next read: its buffer never shrinks.
     pub(super) fn needs_renewal(&self) -> bool {
         let reader = &self.reader;
         let too_much = self.largest > MAX_KEPT_BUFFER || self.largest > READ_BUFFER && !reader.is_busy();
         too_much && reader.is_read_out(self.items) || reader.needs_renewal()
     }
 
-    /// Sets it up anew, with a small buffer. It holds nothing; a pong that it still owes goes first.
+    /// Replaces tungstenite's context by one with a small buffer, after a pending pong was sent. The old one is empty.
     #[inline(never)]
     pub(super) fn renew(&mut self) {
         let _ = self.context.flush(&mut self.reader);
@@ -75,22 +74,21 @@ impl<'a> MessageStream<'a> {
         self.largest = 0;
     }
 
-    /// Whether more messages have come whole: the next read does not wait.
+    /// Whether another message has arrived completely, so that the next read does not wait.
     pub(super) fn has_more(&self) -> bool {
         self.reader.has_more(self.items)
     }
 
-    /// Where the bytes come from.
     pub(super) fn reader(&mut self) -> &mut SocketReader<'a> {
         &mut self.reader
     }
 
-    /// When bytes last came.
+    /// When bytes last arrived.
     pub(super) fn heard(&self) -> Instant {
         self.reader.heard()
     }
 
-    /// Reads, waiting for as long as the socket's receive time-out says.
+    /// Reads; waits at most for the receive time-out of the socket.
     pub(super) fn read(&mut self) -> Item {
         let read = self.context.read(&mut self.reader);
         self.items += u64::from(read.is_ok());

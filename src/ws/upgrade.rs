@@ -1,10 +1,10 @@
-//! From a request for a room to a member of it: the checks before the 101, and the joining behind it.
+//! From a request for a room to a member of it: the checks before the 101, and the join after it.
 
 use std::sync::Arc;
 
 use super::close;
 use super::connection::Connection;
-use super::inbound::still_there;
+use super::inbound::is_waiting;
 use crate::clients::Client;
 use crate::counters::Count;
 use crate::framing::notices::Notices;
@@ -18,12 +18,12 @@ use crate::sink::CloseOrder;
 use crate::site::{self, Target};
 use crate::sys::threads::set_name;
 
-/// Bytes of a header field that are kept with a client for its join and leave messages.
+/// The longest header field, in bytes, that is kept for the join and leave messages of a client.
 const MAX_KEPT_FIELD: usize = 4096;
 
-/// A request for a room: checked, given a slot, switched over, joined.
+/// Checks a request for a room, reserves a slot, sends the 101 and joins the room.
 ///
-/// Not inlined, as what comes after it: the deepest of them decides how many pages of its stack each client keeps.
+/// Not inlined, as are the functions below: the deepest determines how many pages of stack each client keeps.
 #[inline(never)]
 pub(super) fn upgrade(connection: &Connection<'_>, head: &Head, request: UpgradeRequest) -> Option<Member> {
     match admit(connection, head) {
@@ -37,14 +37,14 @@ pub(super) fn upgrade(connection: &Connection<'_>, head: &Head, request: Upgrade
 
 #[inline(never)]
 fn refuse(connection: &Connection<'_>, head: &Head, refusal: &Refusal) {
-    // First of all: who reads the refusal may come again at once.
+    // First: a client that gets the refusal may try again at once.
     connection.slot.give_address_back();
     let room = site::room(&connection.service.config, head.path()).unwrap_or_default();
     connection.note_refusal(Some(head), room, refusal);
     let _ = plain::answer(connection.http(), head, refusal.reply(), true);
 }
 
-/// Everything that can refuse a request, in this order: its name, the gate, the room.
+/// All checks of a request, in this order: the room's name, the gate, the limits of rooms.
 #[inline(never)]
 fn admit(connection: &Connection<'_>, head: &Head) -> Result<(Target, RoomSlot), Refusal> {
     let Connection { service, peer, slot, .. } = *connection;
@@ -55,7 +55,7 @@ fn admit(connection: &Connection<'_>, head: &Head) -> Result<(Target, RoomSlot),
     Ok((target, slot))
 }
 
-/// The header fields that the notices of this client speak of. The client keeps them for as long as it stays.
+/// The header fields that the join and leave messages use. The client keeps them as long as it stays.
 fn headers(connection: &Connection<'_>, head: &Head, notices: &Notices) -> Vec<(String, String)> {
     let mut fields = cgi::fields(head, |name| notices.header_names().any(|wanted| wanted == name));
     fields.retain(|(name, value)| {
@@ -69,7 +69,7 @@ fn headers(connection: &Connection<'_>, head: &Head, notices: &Notices) -> Vec<(
     fields.into_iter().map(|(name, value)| (name, value.to_string_lossy().into_owned())).collect()
 }
 
-/// The 101, and the way into the room. From here on what fails is said in a close frame.
+/// Sends the 101 and joins the room. From here on a failure is reported in a close frame.
 fn join(
     connection: &Connection<'_>,
     head: &Head,
@@ -87,7 +87,7 @@ fn join(
             Vec::new()
         }
     };
-    let stay = |client: &Arc<Client>, moved| still_there(client, &mut hung_up, moved);
+    let stay = |client: &Arc<Client>, moved| is_waiting(client, &mut hung_up, moved);
     let (client, joined) = slot.join(client, &cgi, stay);
     match joined {
         Ok(member) => {
@@ -115,13 +115,12 @@ fn client(connection: &Connection<'_>, head: &Head, request: UpgradeRequest, tar
         Arc::clone(connection.stream),
         target.recipe.max_queue,
     );
-    // It leaves when the client is on the room's list, so that the client misses nothing that is said once it
-    // knows that it is in.
+    // It is sent when the client is in the room's list, so that a client that has the 101 misses no message.
     client.sink.queue_handshake(answer);
     Arc::new(client)
 }
 
-/// It is upgraded, and could not join.
+/// Closes a client that was upgraded and could not join.
 #[inline(never)]
 fn close(connection: &Connection<'_>, client: &Arc<Client>, e: &EntryError) {
     let service = connection.service;
