@@ -69,8 +69,8 @@ static LISTENING: &[Flag<Draft>] = &[
              /chat` the path `/chat/kitchen` is the room `kitchen`. Other paths are refused with 404.",
         ),
     flag("exitidle", SecondsOrOff(|draft| &mut draft.config.exit_idle)).default("0").text(
-        "Exit after this long without a connection; 0 is off. A program that still runs, with `--linger` for \
-         instance, counts as a connection. For systemd's socket activation and for inetd's `wait`.",
+        "Exit after this long without a connection; 0 is off. A program that still runs, or a room that `--linger` \
+         keeps, counts as a connection. For systemd's socket activation and for inetd's `wait`.",
     ),
 ];
 
