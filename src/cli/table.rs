@@ -184,8 +184,8 @@ static PROGRAM: &[Flag<Draft>] = &[
         .conflicts(&["connect"])
         .text(
             "Run no program; pass messages between clients. A message goes to the other clients of the room, with \
-             `all` to the sender too. It stays whole, text or binary. With `--json` or `--frame=json`, `_from` is \
-             added, and `_to` and `_except` are obeyed. Join and leave messages go to the other clients too.",
+             `all` to the sender too; so do join and leave messages. It stays whole, text or binary. With `--json` or \
+             `--frame=json`, `_from` is added, and `_to` and `_except` are obeyed.",
         ),
     flag("connect", Raw("ADDRESS", |draft, text| {
         addresses::destination(text).map(|destination| draft.connect = Some(destination))
