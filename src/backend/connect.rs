@@ -24,6 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is asked whether the connection is still wanted.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
+/// The first pause before a unix socket whose queue is full is tried again. It doubles up to [`ASK_AGAIN`].
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
 pub(super) fn start(
     destination: &Destination,
     shared: &Shared,
@@ -32,7 +35,7 @@ pub(super) fn start(
 ) -> Result<Started, StartError> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let stream = match destination {
-        Destination::Unix(path) => unix(path),
+        Destination::Unix(path) => unix(path, deadline, wanted),
         Destination::Tcp(address) => tcp(*address, deadline, wanted),
         Destination::Host(name, port) => resolve(name, *port)
             .and_then(|addresses| first(&addresses, |address| tcp(address, deadline, wanted))),
@@ -89,12 +92,20 @@ fn tcp(address: SocketAddr, deadline: Instant, wanted: &dyn Fn() -> bool) -> Res
     Ok(socket)
 }
 
-fn unix(path: &std::path::Path) -> Result<OwnedFd, String> {
+fn unix(path: &std::path::Path, deadline: Instant, wanted: &dyn Fn() -> bool) -> Result<OwnedFd, String> {
     let address = SocketAddrUnix::new(path).map_err(|e| reason(&e.into()))?;
     let socket = socket(AddressFamily::UNIX)?;
-    // Never in progress: it succeeds at once, or the backlog is full (EAGAIN).
-    rustix::net::connect(&socket, &address).map_err(|e| reason(&e.into()))?;
-    Ok(socket)
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => return Ok(socket),
+            // The queue of the listener is full (connect(2)). No event says when it is not.
+            Err(Errno::AGAIN) => go_on(deadline, wanted)?,
+            Err(e) => return Err(reason(&e.into())),
+        }
+        std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+        pause = (2 * pause).min(ASK_AGAIN);
+    }
 }
 
 fn socket(family: AddressFamily) -> Result<OwnedFd, String> {
@@ -113,13 +124,19 @@ fn wait(socket: &OwnedFd, deadline: Instant, wanted: &dyn Fn() -> bool) -> Resul
                 Ok(Err(e)) | Err(e) => Err(reason(&e.into())),
             };
         }
-        if !wanted() {
-            return Err("the server is shutting down".to_owned());
-        }
-        if Instant::now() >= deadline {
-            return Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()));
-        }
+        go_on(deadline, wanted)?;
     }
+}
+
+/// Whether it makes sense to wait any longer; if not, why.
+fn go_on(deadline: Instant, wanted: &dyn Fn() -> bool) -> Result<(), String> {
+    if !wanted() {
+        return Err("the server is shutting down".to_owned());
+    }
+    if Instant::now() >= deadline {
+        return Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -141,10 +158,39 @@ mod tests {
         assert_eq!(tcp(address, soon, &|| true).expect_err("closed"), "Connection refused");
         let path = std::env::temp_dir().join(format!("scalesocket-connect-{}", std::process::id()));
         let listener = UnixListener::bind(&path).expect("bind");
-        assert!(unix(&path).is_ok());
+        assert!(unix(&path, soon, &|| true).is_ok());
         drop(listener);
-        assert_eq!(unix(&path).expect_err("closed"), "Connection refused");
+        assert_eq!(unix(&path, soon, &|| true).expect_err("closed"), "Connection refused");
         std::fs::remove_file(&path).expect("its socket file");
-        assert_eq!(unix(&path).expect_err("gone"), "No such file or directory");
+        assert_eq!(unix(&path, soon, &|| true).expect_err("gone"), "No such file or directory");
+    }
+
+    #[test]
+    fn a_unix_socket_whose_queue_is_full_is_waited_for() {
+        let path = std::env::temp_dir().join(format!("scalesocket-full-{}", std::process::id()));
+        let listener = socket(AddressFamily::UNIX).expect("a socket");
+        let address = SocketAddrUnix::new(&path).expect("an address");
+        rustix::net::bind(&listener, &address).expect("bind");
+        rustix::net::listen(&listener, 0).expect("listen");
+        let now = Instant::now();
+        let mut queued = Vec::new();
+        let full = loop {
+            match unix(&path, now, &|| true) {
+                Ok(stream) => queued.push(stream),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(full, "no answer within 10 s");
+        let later = now + Duration::from_secs(60);
+        assert_eq!(unix(&path, later, &|| false).expect_err("unwanted"), "the server is shutting down");
+        let asked = std::cell::Cell::new(0);
+        let accept_one = || {
+            if asked.replace(asked.get() + 1) == 1 {
+                rustix::net::accept(&listener).expect("one that waits");
+            }
+            true
+        };
+        assert!(unix(&path, later, &accept_one).is_ok());
+        std::fs::remove_file(&path).expect("its socket file");
     }
 }
