@@ -50,10 +50,10 @@ impl fmt::Display for NoRoom {
                 f,
                 "The path names the room, such as {base}/kitchen; --defaultroom NAME gives {base}/ a room"
             ),
-            Self::Segments { base } => write!(
-                f,
-                "A room is one path segment, such as {base}/kitchen; does a proxy leave its prefix on? --base PATH takes it off"
+            Self::Segments { base } if base.is_empty() => f.write_str(
+                "A room is one path segment, such as /kitchen; does a proxy leave its prefix on? --base PATH takes it off",
             ),
+            Self::Segments { base } => write!(f, "A room is one path segment, such as {base}/kitchen"),
             Self::TooLong => write!(f, "The name of a room has at most {MAX_ROOM_NAME} bytes"),
             Self::Unclean => {
                 f.write_str("The name of a room has no control characters, spaces, quotes or backslashes")
@@ -88,7 +88,12 @@ pub fn check_name(name: &str) -> Result<(), NoRoom> {
 pub fn room<'p>(config: &'p Config, path: &'p str) -> Result<&'p str, NoRoom> {
     let base = &config.base;
     let Some(path) = below(base, path) else { return Err(NoRoom::OutsideBase(base.clone())) };
-    let name = path.strip_prefix('/').unwrap_or(path);
+    // An asterisk alone (RFC 9112 §3.2.4) is no path.
+    let name = match path.strip_prefix('/') {
+        Some(name) => name,
+        None if path.is_empty() => path,
+        None => return Err(NoRoom::Unclean),
+    };
     if name.is_empty() {
         return match &config.default_room {
             Some(name) => Ok(name),

@@ -66,11 +66,12 @@ pub fn start_backend(
         Ok((handle, reader))
     };
     let (handle, reader) = serve().map_err(StartError::Resources)?;
+    // First: a program that exits at once has its end logged by the reader.
+    shared.log.info(&format!("{kind} started")).room(&context.room).pid(pid).write();
     reader.spawn(&format!("read {}", context.room)).map_err(StartError::Resources)?;
     if pid.is_some() {
         shared.counters.one(Count::Started);
     }
-    shared.log.info(&format!("{kind} started")).room(&context.room).pid(pid).write();
     Ok(handle)
 }
 

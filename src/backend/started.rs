@@ -84,6 +84,14 @@ impl StartError {
     }
 
     /// The text for clients: nothing about the files and the limits of this machine.
+    /// The words for the log.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Self::NotConnected(_) => "connection not made",
+            _ => "program not started",
+        }
+    }
+
     pub fn public(&self) -> String {
         match self {
             Self::Spawn(..) | Self::Resources(_) => "cannot start the program".to_owned(),

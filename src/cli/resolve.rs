@@ -68,7 +68,7 @@ fn refuse(parsed: &Parsed<Draft>, framing: &Framing) -> Result<(), String> {
     let relay = parsed.gave("relay");
     let instead = if relay { Some("relay") } else { parsed.gave("connect").then_some("connect") };
     match (instead, &parsed.program) {
-        (None, None) => return Err("no program to serve".to_owned()),
+        (None, None) => return Err("no program to serve, and neither --relay nor --connect".to_owned()),
         (Some(option), Some(program)) => {
             return Err(format!("--{option} takes no program, and {} is given", program.display()));
         }
@@ -77,12 +77,14 @@ fn refuse(parsed: &Parsed<Draft>, framing: &Framing) -> Result<(), String> {
     let packets_out = matches!(framing.output, Output::Gwsocket | Output::Lsp);
     let own_ends_in = !matches!(framing.input, Input::Lines | Input::Nul);
     let null_both = parsed.draft.null == Null::Both && own_ends_in;
+    let server = config.recipe.share == Share::Server;
     let frame_of_relay = matches!(frame, None | Some(Frame::Json));
     for (is_so, names, when) in [
         (parsed.program.is_none(), &OF_PROGRAMS as &[&str], "without a program"),
         (relay, &OF_TALK, "with --relay"),
         (relay && config.recipe.share == Share::Client, &["share=client"], "with --relay"),
         (relay && !frame_of_relay, &["frame"], "with --relay, except --frame=json"),
+        (relay && frame.is_some() && server, &["share=server"], "with --relay and JSON"),
         (framing.input == Input::Gwsocket, &["joinmsg", "leavemsg"], "with gwsocket's packets"),
         (packets_out, &["delimiters", "null", "partial"], "with a frame that gives lengths"),
         (null_both, &["null=both"], "with a frame that defines what ends a message"),

@@ -24,7 +24,7 @@ pub enum ForeignOrigin {
 impl fmt::Display for ForeignOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Origin(origin) => write!(f, "origin refused; to let it in add --origin {origin}"),
+            Self::Origin(origin) => write!(f, "origin refused; --origin {origin} lets it in"),
             Self::Null => write!(f, "origin null refused; only --origin '*' lets it in"),
             Self::Unreadable => write!(f, "unreadable origin refused; only --origin '*' lets it in"),
         }
@@ -225,8 +225,8 @@ mod tests {
     #[test]
     fn a_refusal_names_the_option_that_would_mend_it() {
         for (origin, expected) in [
-            ("https://Evil.example", "origin refused; to let it in add --origin https://evil.example"),
-            ("http://[::2]:81", "origin refused; to let it in add --origin http://[::2]:81"),
+            ("https://Evil.example", "origin refused; --origin https://evil.example lets it in"),
+            ("http://[::2]:81", "origin refused; --origin http://[::2]:81 lets it in"),
             ("null", "origin null refused; only --origin '*' lets it in"),
             ("http://$(id)", "unreadable origin refused; only --origin '*' lets it in"),
             ("http://a;id", "unreadable origin refused; only --origin '*' lets it in"),

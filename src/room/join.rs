@@ -213,7 +213,7 @@ impl RoomSlot {
             Err(e) => {
                 room.shared.counters.one(Count::StartFailed);
                 table.reader_ends();
-                room.shared.log.error("program not started").room(&self.name.text).field("error", e).write();
+                room.shared.log.error(e.what()).room(&self.name.text).field("error", e).write();
             }
         }
         started

@@ -91,7 +91,10 @@ impl Connection<'_> {
 pub(super) fn log_left(service: &Service, client: &Client, leave: Leave) {
     let (code, reason) = match (client.closed(), leave) {
         // The server has closed the connection; the client may or may not have answered.
-        (Some((1000, reason)), _) if reason.is_empty() => (Some(1000), "program ended".into()),
+        (Some((1000, reason)), _) if reason.is_empty() => {
+            let is_program = service.config.recipe.program().is_some();
+            (Some(1000), if is_program { "program ended" } else { "connection ended" }.into())
+        }
         (Some((code, reason)), _) => (Some(code), reason),
         (None, Leave::Closed(code)) => (code, "closed by the client".into()),
         (None, Leave::Gone) => (None, "connection ended without a close frame".into()),

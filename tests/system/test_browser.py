@@ -186,7 +186,7 @@ class Pages(unittest.TestCase):
         self.assertTrue(self.connects(page, server.url()), "localhost, another port")
         foreign = self.browser.tab(f"http://foreign.test:{port}/health")
         self.assertFalse(self.connects(foreign, server.url()), "another host")
-        refused = server.wait_for(r"refused.*to let it in add (--origin) ([^\s\"]+)")
+        refused = server.wait_for(r"refused.*(--origin) ([^\s\"]+) lets it in")
         self.assertEqual(refused[2], f"http://foreign.test:{port}")
         for option in ("*", "foreign.test", refused[2]):
             opened = self.serve("--origin", option, "cat")
