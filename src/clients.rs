@@ -125,12 +125,6 @@ impl Client {
         }
     }
 
-    /// Its address without the port.
-    pub fn host(&self) -> &str {
-        let host = self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host);
-        host.trim_start_matches('[').trim_end_matches(']')
-    }
-
     /// Queues the close frame (RFC 6455 §7.4); the sink takes nothing more.
     pub fn close(&self, code: u16, reason: &str, ending: CloseOrder) -> WriteResult {
         // Locked while the frame is written: the client may answer it at once.

@@ -38,8 +38,8 @@ pub enum Backend {
     Tcp(Program, TcpOptions),
     /// A connection to this address; no program.
     Connect(Destination),
-    /// No program: what a client sends goes to the other clients, and with `to_sender` to itself, too.
-    Relay { to_sender: bool },
+    /// No program: what a client sends goes to the other clients.
+    Relay,
 }
 
 /// Which clients share a backend.
@@ -170,7 +170,7 @@ impl Recipe {
     pub fn program(&self) -> Option<&Program> {
         match &self.backend {
             Backend::Stdio(program) | Backend::Tcp(program, _) => Some(program),
-            Backend::Connect(_) | Backend::Relay { .. } => None,
+            Backend::Connect(_) | Backend::Relay => None,
         }
     }
 }

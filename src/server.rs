@@ -1,6 +1,5 @@
 //! One run of the server, from the first listener to the last reaped program.
 
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -45,50 +44,6 @@ const ORPHANS_CHECK: Duration = Duration::from_secs(1);
 /// How long programs have to be reaped after a second signal.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why the server could not start.
-#[derive(Debug)]
-pub enum ServeError {
-    /// There is nothing to listen on.
-    Listen(ListenError),
-    /// The static directory cannot be opened.
-    Files(std::path::PathBuf, io::Error),
-    /// The system denies a thread or a descriptor.
-    System(io::Error),
-    /// The server was started with SIGCHLD ignored.
-    ChildrenUnseen,
-    /// The signals that end the server cannot be handled.
-    Signals(io::Error),
-}
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(e) => e.fmt(f),
-            Self::Files(path, e) => write!(f, "cannot open the directory {}: {}", path.display(), reason(e)),
-            // What a thread is denied with (pthread_create(3)).
-            Self::System(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                f.write_str("cannot start a thread: too many processes (ulimit -u, pids.max)")
-            }
-            Self::System(e) => write!(f, "cannot start: {}", reason(e)),
-            Self::ChildrenUnseen => f.write_str(
-                "started with SIGCHLD ignored, so that the end of a program cannot be seen; \
-                 start it with SIGCHLD at its default",
-            ),
-            Self::Signals(e) => write!(f, "cannot handle signals: {}", reason(e)),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Listen(e) => Some(e),
-            Self::Files(_, e) | Self::System(e) | Self::Signals(e) => Some(e),
-            Self::ChildrenUnseen => None,
-        }
-    }
-}
-
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunResult {
@@ -112,21 +67,24 @@ enum Source {
 ///
 /// # Errors
 /// When the server cannot start; then nothing is left running.
-pub fn run(config: Config) -> Result<RunResult, ServeError> {
+pub fn run(config: Config) -> Result<RunResult, String> {
     if children_are_reaped_unseen() {
-        return Err(ServeError::ChildrenUnseen);
+        return Err("started with SIGCHLD ignored, so that the end of a program cannot be seen; \
+                    start it with SIGCHLD at its default"
+            .to_owned());
     }
+    let text = |e: ListenError| e.to_string();
     // First of all, and before any thread: descriptor 0 is moved, variables are removed.
     let (source, may_log, ends_idle) = match &config.listen {
         Listen::Inetd => {
-            let (inherited, may_log) = listen::inetd().map_err(ServeError::Listen)?;
+            let (inherited, may_log) = listen::inetd().map_err(text)?;
             (classify(vec![inherited]), may_log, true)
         }
         Listen::Addresses(addresses) => {
-            let inherited = listen::systemd().map_err(ServeError::Listen)?;
+            let inherited = listen::systemd().map_err(text)?;
             if inherited.is_empty() {
                 let bound: Result<Vec<_>, _> = addresses.iter().map(listen::bind).collect();
-                (Source::Listeners(bound.map_err(ServeError::Listen)?), true, false)
+                (Source::Listeners(bound.map_err(text)?), true, false)
             } else {
                 let source = classify(inherited);
                 let ends_idle = matches!(source, Source::Connection(_));
@@ -138,12 +96,16 @@ pub fn run(config: Config) -> Result<RunResult, ServeError> {
     let can_launch = could_be_more && launch::prepare();
     let descriptors = descriptors::prepare(can_launch);
     let files = match &config.static_dir {
-        Some(path) => Some(FileServer::open(path).map_err(|e| ServeError::Files(path.clone(), e))?),
+        Some(path) => Some(
+            FileServer::open(path)
+                .map_err(|e| format!("cannot open the directory {}: {}", path.display(), reason(&e)))?,
+        ),
         None => None,
     };
     let changed = Arc::new(Bell::default());
-    let signals = EndSignals::take(Arc::clone(&changed)).map_err(ServeError::Signals)?;
-    let log = Log::start(config.log, !may_log).map_err(ServeError::System)?;
+    let signals = EndSignals::take(Arc::clone(&changed))
+        .map_err(|e| format!("cannot handle signals: {}", reason(&e)))?;
+    let log = Log::start(config.log, !may_log).map_err(|e| cannot_start(&e))?;
     if could_be_more && !can_launch {
         log.warn("soft limit on open files stays as it is")
             .field("reason", "no /proc, and not started by an absolute path: programs could not get it back")
@@ -167,6 +129,15 @@ pub fn run(config: Config) -> Result<RunResult, ServeError> {
     let outcome = server.serve(source);
     log.flush();
     outcome
+}
+
+/// Why a thread or a descriptor was denied.
+fn cannot_start(error: &io::Error) -> String {
+    // See pthread_create(3).
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return "cannot start a thread: too many processes (ulimit -u, pids.max)".to_owned();
+    }
+    format!("cannot start: {}", reason(error))
 }
 
 /// An inherited connection is served alone; otherwise there are listeners.
@@ -262,7 +233,7 @@ struct Server {
 }
 
 impl Server {
-    fn serve(mut self, source: Source) -> Result<RunResult, ServeError> {
+    fn serve(mut self, source: Source) -> Result<RunResult, String> {
         match source {
             Source::Listeners(listeners) => {
                 for listener in listeners {
@@ -271,7 +242,7 @@ impl Server {
                         Ok(acceptor) => self.acceptors.push(acceptor),
                         Err(e) => {
                             self.shut_down(Cause::CannotStart);
-                            return Err(ServeError::System(e));
+                            return Err(cannot_start(&e));
                         }
                     }
                     announce(&self.service.log, &announced);
@@ -284,7 +255,7 @@ impl Server {
     }
 
     /// One accepted connection, as inetd's `nowait` hands it over.
-    fn serve_one(&self, socket: OwnedFd) -> Result<(), ServeError> {
+    fn serve_one(&self, socket: OwnedFd) -> Result<(), String> {
         let service = Arc::clone(&self.service);
         let peer = rustix::net::getpeername(&socket)
             .ok()
@@ -296,7 +267,7 @@ impl Server {
         let stream = Arc::new(Stream::Socket(socket));
         // There is always a slot for the only one.
         let Ok(slot) = service.connections.admit(&stream) else { return Ok(()) };
-        work("conn", 64 * 1024, move || serve(&service, &stream, peer, &slot)).map_err(ServeError::System)
+        work("conn", 64 * 1024, move || serve(&service, &stream, peer, &slot)).map_err(|e| cannot_start(&e))
     }
 
     /// Until there is a reason to end.

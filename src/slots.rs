@@ -86,11 +86,6 @@ impl Slots {
         Arc::new(Self { most, maps, state: Mutex::default(), cutoff: Cutoff::new(), changed })
     }
 
-    /// How many connections there may be.
-    pub fn most(&self) -> usize {
-        self.most
-    }
-
     pub fn maps(&self) -> &Arc<Maps> {
         &self.maps
     }

@@ -13,7 +13,7 @@ use super::log_pipe::LogPipe;
 use super::room_side::Shared;
 use super::started::{INPUT_BOUND, Source, StartContext, StartError, Started};
 use crate::recipe::Destination;
-use crate::sink::Stdin;
+use crate::sink::{Stdin, Stream};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
 use crate::sys::reason;
@@ -43,7 +43,7 @@ pub(super) fn start(
     let stream = stream.map_err(StartError::NotConnected)?;
     let output = stream.try_clone().map_err(StartError::Resources)?;
     Ok(Started {
-        input: Stdin::to_socket(stream, INPUT_BOUND),
+        input: Stdin::new(Stream::Socket(stream), INPUT_BOUND),
         source: Source {
             kind: "connection",
             output: Some(output),

@@ -90,31 +90,6 @@ pub(super) enum Action {
     ReapStuck,
 }
 
-/// At most so many actions follow one event.
-const MAX_ACTIONS: usize = 3;
-
-/// The actions that follow one event.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Actions([Option<Action>; MAX_ACTIONS]);
-
-impl Actions {
-    fn and(mut self, action: Action) -> Self {
-        if let Some(free) = self.0.iter_mut().find(|slot| slot.is_none()) {
-            *free = Some(action);
-        }
-        self
-    }
-}
-
-impl IntoIterator for Actions {
-    type Item = Action;
-    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Action>, MAX_ACTIONS>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter().flatten()
-    }
-}
-
 /// Where a backend is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -158,9 +133,9 @@ impl Ending {
         }
     }
 
-    pub(super) fn on(&mut self, event: Event, now: Instant) -> Actions {
+    pub(super) fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         use Action::{CloseMembers, EndInput, RefuseClients};
-        let none = Actions::default();
+        let none = Vec::new();
         let running = self.stage == Stage::Running;
         match event {
             Event::Stop => {
@@ -171,7 +146,7 @@ impl Ending {
                 self.cause = CloseCause::Shutdown;
                 if running && !std::mem::replace(&mut self.members_closed, true) {
                     self.steps.begin(now);
-                    return none.and(CloseMembers);
+                    return vec![CloseMembers];
                 }
                 none
             }
@@ -181,7 +156,7 @@ impl Ending {
                     // No matter what is still in the pipe, or which process still holds it.
                     *until = now;
                     self.killed = true;
-                    return none.and(Action::Signal(super::steps::KILL));
+                    return vec![Action::Signal(super::steps::KILL)];
                 }
                 none
             }
@@ -197,7 +172,7 @@ impl Ending {
                     // If it is about to exit, its status tells more.
                     self.silent = true;
                     self.steps.begin(now);
-                    none.and(RefuseClients).and(EndInput)
+                    vec![RefuseClients, EndInput]
                 }
                 AtEnd::Over => {
                     if event == Event::OutputFailed {
@@ -225,7 +200,7 @@ impl Ending {
         }
     }
 
-    fn notice_exit(&mut self, exit: Option<Exit>, now: Instant) -> Actions {
+    fn notice_exit(&mut self, exit: Option<Exit>, now: Instant) -> Vec<Action> {
         match (self.stage, exit) {
             (Stage::Running, Some(exit)) => self.exited(exit, now),
             (Stage::Running, None) => {
@@ -235,22 +210,22 @@ impl Ending {
                 if now - since >= HIDDEN_EXIT_TIMEOUT {
                     return self.give_up("the end of the program cannot be seen; is it traced?");
                 }
-                Actions::default()
+                Vec::new()
             }
             (Stage::Stuck, Some(_)) => {
                 self.stage = Stage::Over;
-                Actions::default().and(Action::ReapStuck)
+                vec![Action::ReapStuck]
             }
-            _ => Actions::default(),
+            _ => Vec::new(),
         }
     }
 
-    fn exited(&mut self, exit: Exit, now: Instant) -> Actions {
+    fn exited(&mut self, exit: Exit, now: Instant) -> Vec<Action> {
         self.hidden_exit = None;
         // Only the stall from here on is added to the time of draining.
         self.stalled_since = self.stalled_since.map(|_| now);
         self.stage = Stage::Draining(exit, now + DRAIN);
-        Actions::default().and(Action::RefuseClients)
+        vec![Action::RefuseClients]
     }
 
     /// While a client stalls the output, the time of draining stands still.
@@ -267,7 +242,7 @@ impl Ending {
         }
     }
 
-    fn tick(&mut self, now: Instant) -> Actions {
+    fn tick(&mut self, now: Instant) -> Vec<Action> {
         match self.stage {
             Stage::Running => match self.steps.due(now) {
                 Some(Due::Signal(signal)) => {
@@ -276,29 +251,29 @@ impl Ending {
                     }
                     match self.at_end {
                         AtEnd::Over if signal == super::steps::KILL => self.exited(Exit::Status(0), now),
-                        AtEnd::Over => Actions::default(),
-                        _ => Actions::default().and(Action::Signal(signal)),
+                        AtEnd::Over => Vec::new(),
+                        _ => vec![Action::Signal(signal)],
                     }
                 }
                 Some(Due::GiveUp) => self.give_up("program cannot be ended"),
-                None => Actions::default(),
+                None => Vec::new(),
             },
             Stage::Draining(exit, until) if until <= now && (self.stalled_since.is_none() || self.killed) => {
                 self.finish(exit)
             }
-            _ => Actions::default(),
+            _ => Vec::new(),
         }
     }
 
-    fn finish(&mut self, exit: Exit) -> Actions {
+    fn finish(&mut self, exit: Exit) -> Vec<Action> {
         self.stage = Stage::Over;
-        Actions::default().and(Action::Finish(exit))
+        vec![Action::Finish(exit)]
     }
 
-    fn give_up(&mut self, reason: &'static str) -> Actions {
+    fn give_up(&mut self, reason: &'static str) -> Vec<Action> {
         self.stage = Stage::Stuck;
         self.hidden_exit = None;
-        Actions::default().and(Action::GiveUp(reason))
+        vec![Action::GiveUp(reason)]
     }
 
     /// Sets why it ends, unless there is a reason already.

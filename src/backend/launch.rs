@@ -4,8 +4,6 @@
 
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -81,39 +79,9 @@ pub(super) fn command(program: &Program, limit: Option<Rlimit>) -> Command {
     command
 }
 
-/// A program that could not be executed.
-#[derive(Debug)]
-pub enum Error {
-    /// There is a word too few.
-    Words,
-    /// The limit cannot be set.
-    Limit(io::Error),
-    /// This one cannot be executed.
-    Execute(OsString, io::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Words => write!(f, "{NAME}: a limit, a file and a name are missing"),
-            Self::Limit(e) => write!(f, "cannot set the limit on open files: {}", reason(e)),
-            Self::Execute(name, e) => write!(f, "cannot start {}: {}", name.to_string_lossy(), reason(e)),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Limit(e) | Self::Execute(_, e) => Some(e),
-            Self::Words => None,
-        }
-    }
-}
-
 /// If the server executed its own file with these words, sets the limit and becomes the program: returns only if
 /// that fails, or if this is no such start. Standard streams, environment and process group are the program's.
-pub fn become_program(mut words: impl Iterator<Item = OsString>) -> Result<(), Error> {
+pub fn become_program(mut words: impl Iterator<Item = OsString>) -> Result<(), String> {
     if words.next().is_none_or(|name| name != NAME) {
         return Ok(());
     }
@@ -123,14 +91,16 @@ pub fn become_program(mut words: impl Iterator<Item = OsString>) -> Result<(), E
     }
 }
 
-fn execute(mut words: impl Iterator<Item = OsString>) -> Result<Infallible, Error> {
-    let mut word = || words.next().ok_or(Error::Words);
+fn execute(mut words: impl Iterator<Item = OsString>) -> Result<Infallible, String> {
+    let missing = || format!("{NAME}: a limit, a file and a name are missing");
+    let mut word = || words.next().ok_or_else(missing);
     let (soft, path, name) = (word()?, word()?, word()?);
-    let limit = with_soft(&soft, getrlimit(Resource::Nofile)).ok_or(Error::Words)?;
-    setrlimit(Resource::Nofile, limit).map_err(|e| Error::Limit(e.into()))?;
+    let limit = with_soft(&soft, getrlimit(Resource::Nofile)).ok_or_else(missing)?;
+    setrlimit(Resource::Nofile, limit)
+        .map_err(|e| format!("cannot set the limit on open files: {}", reason(&e.into())))?;
     // As at each start, std gives the program SIGPIPE at its default and no blocked signals.
     let error = Command::new(path).arg0(&name).args(words).exec();
-    Err(Error::Execute(name, error))
+    Err(format!("cannot start {}: {}", name.to_string_lossy(), reason(&error)))
 }
 
 /// `limit` with this soft limit; `None` if the word is not valid.
@@ -154,7 +124,7 @@ mod tests {
             assert!(words(others).is_ok(), "{others:?}");
         }
         for broken in [&[NAME] as &[&str], &[NAME, "5", "/bin/true"], &[NAME, "five", "/bin/true", "true"]] {
-            assert!(matches!(words(broken), Err(Error::Words)), "{broken:?}");
+            assert!(words(broken).is_err_and(|error| error.contains("missing")), "{broken:?}");
         }
     }
 }

@@ -86,6 +86,6 @@ fn start_kind(
         Backend::Stdio(program) => stdio::start(program, shared, context, wanted),
         Backend::Tcp(program, options) => tcp::start(program, options, shared, context, wanted),
         Backend::Connect(destination) => connect::start(destination, shared, context, wanted),
-        Backend::Relay { .. } => relay::start(shared, context),
+        Backend::Relay => relay::start(shared, context),
     }
 }

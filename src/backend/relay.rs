@@ -5,7 +5,7 @@ use super::ending::AtEnd;
 use super::log_pipe::LogPipe;
 use super::room_side::Shared;
 use super::started::{INPUT_BOUND, Source, StartContext, StartError, Started};
-use crate::sink::Stdin;
+use crate::sink::{Stdin, Stream};
 
 pub(super) fn start(shared: &Shared, context: &StartContext) -> Result<Started, StartError> {
     let (output, input) = std::io::pipe().map_err(StartError::Resources)?;
@@ -13,7 +13,7 @@ pub(super) fn start(shared: &Shared, context: &StartContext) -> Result<Started, 
         rustix::io::ioctl_fionbio(end.as_fd(), true).map_err(|e| StartError::Resources(e.into()))?;
     }
     Ok(Started {
-        input: Stdin::to_pipe(input.into(), INPUT_BOUND),
+        input: Stdin::new(Stream::Pipe(input.into()), INPUT_BOUND),
         source: Source {
             kind: "relay",
             output: Some(output.into()),

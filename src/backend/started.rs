@@ -100,14 +100,7 @@ impl StartError {
     }
 }
 
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Spawn(_, e) | Self::Resources(e) => Some(e),
-            Self::NotListening(_) | Self::NoPort | Self::NotConnected(_) => None,
-        }
-    }
-}
+impl std::error::Error for StartError {}
 
 /// A backend that runs: our ends of it, all in non-blocking mode.
 pub(super) struct Started {

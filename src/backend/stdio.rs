@@ -7,7 +7,7 @@ use super::spawn::{self, Wiring};
 use super::started::{INPUT_BOUND, Source, StartContext, StartError, Started};
 use super::tcp;
 use crate::recipe::Program;
-use crate::sink::Stdin;
+use crate::sink::{Stdin, Stream};
 
 pub(super) fn start(
     program: &Program,
@@ -23,7 +23,7 @@ pub(super) fn start(
     // For a program that must not be talked to at once.
     tcp::wait(&spawned.process, &mut log_pipe, program.delay, wanted)?;
     Ok(Started {
-        input: Stdin::to_pipe(stdin, INPUT_BOUND),
+        input: Stdin::new(Stream::Pipe(stdin), INPUT_BOUND),
         source: Source {
             kind: "program",
             output: Some(stdout),

@@ -15,7 +15,7 @@ use super::room_side::Shared;
 use super::spawn::{self, Wiring};
 use super::started::{INPUT_BOUND, Source, StartContext, StartError, Started};
 use crate::recipe::{Program, TcpOptions};
-use crate::sink::Stdin;
+use crate::sink::{Stdin, Stream};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::poll;
 use crate::sys::process::Process;
@@ -47,7 +47,7 @@ pub(super) fn start(
     let stream = connect(&process, &mut log_pipe, port, times, wanted)?;
     let output = stream.try_clone().map_err(StartError::Resources)?;
     Ok(Started {
-        input: Stdin::to_socket(stream, INPUT_BOUND),
+        input: Stdin::new(Stream::Socket(stream), INPUT_BOUND),
         source: Source {
             kind: "program",
             output: Some(output),

@@ -64,7 +64,7 @@ pub(super) enum Frame {
 impl Draft {
     pub(super) fn new() -> Self {
         let recipe = Recipe {
-            backend: Backend::Relay { to_sender: false },
+            backend: Backend::Relay,
             share: Share::Room,
             framing: Framing { output: Output::Chunks, input: Input::Raw, partial: None },
             incoming: Incoming::Pass,

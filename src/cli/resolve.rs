@@ -139,7 +139,7 @@ fn backend(parsed: &mut Parsed<Draft>, environment: &Environment) -> Result<Back
     let Some(name) = parsed.program.take() else {
         return Ok(match draft.connect.take() {
             Some(destination) => Backend::Connect(destination),
-            None => Backend::Relay { to_sender: draft.relay_to_sender },
+            None => Backend::Relay,
         });
     };
     let search = environment.get("PATH");
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn a_relay_and_an_address_take_the_place_of_a_program() {
         let relay = meant(&["--relay"]).recipe;
-        assert!(matches!(relay.backend, Backend::Relay { to_sender: false }) && relay.share == Share::Room);
+        assert!(matches!(relay.backend, Backend::Relay) && relay.share == Share::Room);
         let framing = |to_sender, json| Framing {
             output: Output::Relay { to_sender, json },
             input: Input::Relay { json },

@@ -13,18 +13,15 @@ pub enum Input {
     /// The message as it is.
     Raw,
     /// JSON objects, one a line, with the client's id in `_from`, and with `room` its room in `_room`.
-    Json {
-        room: bool,
-    },
+    Json { room: bool },
     /// JSON values, one a line, with nothing added.
     Jsonl,
+    /// gwsocket's packets.
     Gwsocket,
     /// Messages with a `Content-Length` header.
     Lsp,
     /// To the room's other clients; with `json`, as JSON objects with the client's id in `_from`.
-    Relay {
-        json: bool,
-    },
+    Relay { json: bool },
 }
 
 /// The client that sent a message.

@@ -8,11 +8,8 @@ use super::template::{Subject, Template};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notices {
     /// Templates, framed as clients' messages are.
-    Templates {
-        join: Option<Template>,
-        leave: Option<Template>,
-        input: Input,
-    },
+    Templates { join: Option<Template>, leave: Option<Template>, input: Input },
+    /// gwsocket's packets.
     Gwsocket,
 }
 
@@ -37,9 +34,7 @@ impl Notices {
     /// The notice that a client has come, as it is written.
     pub fn join(&self, subject: &Subject<'_>) -> Option<Vec<u8>> {
         match self {
-            Self::Templates { join, input, .. } => {
-                Some(input::notice(*input, subject.id, &join.as_ref()?.render(subject)))
-            }
+            Self::Templates { join, input, .. } => from_template(join.as_ref(), *input, subject),
             Self::Gwsocket => Some(gwsocket::open(subject.id, host(subject.address))),
         }
     }
@@ -47,12 +42,14 @@ impl Notices {
     /// The notice that it leaves.
     pub fn leave(&self, subject: &Subject<'_>) -> Option<Vec<u8>> {
         match self {
-            Self::Templates { leave, input, .. } => {
-                Some(input::notice(*input, subject.id, &leave.as_ref()?.render(subject)))
-            }
+            Self::Templates { leave, input, .. } => from_template(leave.as_ref(), *input, subject),
             Self::Gwsocket => Some(gwsocket::close(subject.id)),
         }
     }
+}
+
+fn from_template(template: Option<&Template>, input: Input, subject: &Subject<'_>) -> Option<Vec<u8>> {
+    Some(input::notice(input, subject.id, &template?.render(subject)))
 }
 
 /// An address without its port.

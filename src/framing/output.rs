@@ -26,16 +26,14 @@ pub enum Output {
     },
     /// What one read gives is a binary message.
     Chunks,
+    /// gwsocket's packets.
     Gwsocket,
     /// JSON values, one a line, of which no key is obeyed. A line that is not JSON is sent as it is.
     Jsonl,
     /// Messages with a `Content-Length` header.
     Lsp,
     /// Messages between clients; with `to_sender`, to the sender, too; with `json`, `_to` and `_except` are obeyed.
-    Relay {
-        to_sender: bool,
-        json: bool,
-    },
+    Relay { to_sender: bool, json: bool },
 }
 
 /// What was decoded besides the frames.

@@ -93,14 +93,7 @@ impl fmt::Display for HeadError {
     }
 }
 
-impl std::error::Error for HeadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for HeadError {}
 
 impl Head {
     /// Parses what has come so far: the head and its length in bytes, or `None` if more is needed.

@@ -90,14 +90,7 @@ fn why(address: &str, error: &io::Error) -> String {
     }
 }
 
-impl std::error::Error for ListenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Bind(_, e) => Some(e),
-            Self::NotASocket(_) | Self::InUse(_) | Self::Inherited(..) => None,
-        }
-    }
-}
+impl std::error::Error for ListenError {}
 
 impl Listener {
     pub fn announced(&self) -> &Announced {

@@ -243,7 +243,7 @@ mod tests {
             let (_, joined) = slot.join(client, &|| panic!("a bug in the start"), |_, _| true);
             let error = joined.err().expect("it cannot join");
             assert_eq!(error.to_string(), "cannot start the program", "client {id}");
-            assert_eq!((table.len(), table.backends()), (0, 0));
+            assert_eq!((table.name_count(), table.backends()), (0, 0));
         }
     }
 }

@@ -41,13 +41,8 @@ pub struct Waiting {
 
 impl Table {
     /// How many room names are in use.
-    pub fn len(&self) -> usize {
+    pub fn name_count(&self) -> usize {
         lock(&self.rooms).names.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// One room as it is now.

@@ -96,7 +96,7 @@ impl Table {
     pub fn new(recipe: Arc<Recipe>, shared: Arc<Shared>, bounds: Bounds, changed: Arc<Bell>) -> Arc<Self> {
         let ports = match &recipe.backend {
             Backend::Tcp(_, options) => Some(Ports::new(options.ports.clone())),
-            Backend::Stdio(_) | Backend::Connect(_) | Backend::Relay { .. } => None,
+            Backend::Stdio(_) | Backend::Connect(_) | Backend::Relay => None,
         };
         let past = Pasts::new(REMEMBERED.saturating_mul(recipe.max_queue));
         Arc::new(Self {

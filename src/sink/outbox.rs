@@ -242,11 +242,6 @@ impl Outbox {
         (owed.is_some() || !ask_only)
             .then(|| (state.writer.taken.cast_signed() - owed.unwrap_or(0).cast_signed(), owed.is_some()))
     }
-
-    /// Bytes that the kernel took so far.
-    pub fn taken(&self) -> u64 {
-        lock(&self.state).writer.taken
-    }
 }
 
 impl State {

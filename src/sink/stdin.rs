@@ -5,7 +5,6 @@
 
 use std::io::IoSlice;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -62,18 +61,9 @@ pub struct Pushed {
 }
 
 impl Stdin {
-    /// Over a stream socket in non-blocking mode. Another thread may read from it: so its end is a shutdown.
-    pub fn to_socket(fd: OwnedFd, bound: usize) -> Self {
-        Self::new(Stream::Socket(fd), bound)
-    }
-
-    /// Over a pipe. This holds the only lasting reference to it: when that goes, the program sees the end of its
-    /// input.
-    pub fn to_pipe(fd: OwnedFd, bound: usize) -> Self {
-        Self::new(Stream::Pipe(fd), bound)
-    }
-
-    fn new(stream: Stream, bound: usize) -> Self {
+    /// `stream` is in non-blocking mode. A socket may be read by another thread, so its end is a shutdown. Of a pipe
+    /// this holds the only lasting reference: dropping it is the end of the input.
+    pub fn new(stream: Stream, bound: usize) -> Self {
         Self {
             bound,
             state: Mutex::new(State {
@@ -362,7 +352,7 @@ mod tests {
     fn a_broken_pipe_refuses_and_wakes_those_who_wait() {
         let (reader, writer) = std::io::pipe().expect("pipe");
         rustix::io::ioctl_fionbio(&writer, true).expect("non-blocking");
-        let sink = Arc::new(Stdin::to_pipe(writer.into(), 1000));
+        let sink = Arc::new(Stdin::new(Stream::Pipe(writer.into()), 1000));
         while sink.push(&[0; 4096]) == WriteResult::Clear {}
         let waiter = std::thread::spawn({
             let sink = Arc::clone(&sink);
@@ -381,7 +371,7 @@ mod tests {
     fn those_who_wait_get_their_turn_in_the_order_of_coming() {
         let (mut reader, writer) = std::io::pipe().expect("pipe");
         rustix::io::ioctl_fionbio(&writer, true).expect("non-blocking");
-        let sink = Arc::new(Stdin::to_pipe(writer.into(), 1000));
+        let sink = Arc::new(Stdin::new(Stream::Pipe(writer.into()), 1000));
         let mut filled = 0;
         while sink.push(&[b'.'; 4096]) == WriteResult::Clear {
             filled += 4096;

@@ -66,7 +66,7 @@ fn metrics(service: &Service) -> Reply {
     let waiting = table.waiting();
     service.counters.set_read(passed, waiting.unread);
     let state = Gauges {
-        rooms: table.len(),
+        rooms: table.name_count(),
         programs: table.processes(),
         connections: service.connections.len(),
         queued: [waiting.clients, waiting.program],
