@@ -87,7 +87,7 @@ pub const FAMILIES: [Family; 13] = [
     ),
     (
         "scalesocket_messages",
-        "Messages delivered: from clients and read by a program, and from programs (each once, however many clients get it)",
+        "Messages of clients that a program has read, and messages of programs, each once however many clients get it",
         &[("from=\"client\"", Count::MessagesIn), ("from=\"program\"", Count::MessagesOut)],
     ),
     (

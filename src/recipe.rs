@@ -1,5 +1,5 @@
-//! How one room works: its backend, who shares it, the framing, and the bounds of a room. Plain data, already valid: the
-//! command line makes it, a room keeps it.
+//! How one room works: its backend, who shares it, the framing, and the bounds of a room. Plain data, already valid:
+//! the command line makes it, a room keeps it.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -409,8 +409,8 @@ impl Idle {
         Self { since: None, served: 0 }
     }
 
-    /// When `limit` will be over, if there is nothing to serve now. `served` counts the connections that have ended: one
-    /// may have come and gone since the last call.
+    /// When `limit` will be over, if there is nothing to serve now. `served` counts the connections that have ended:
+    /// one may have come and gone since the last call.
     fn deadline(&mut self, limit: Duration, quiet: bool, served: u64) -> Option<Deadline> {
         if !quiet || served != self.served {
             self.since = None;

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_in_which_the_server_was_stopped_is_not_held_against_anybody() {
+    fn a_time_in_which_the_server_was_stopped_does_not_count() {
         let start = Instant::now();
         let mut budget = HoldBudget::new(Duration::from_secs(2), start);
         assert_eq!(budget.left(start + Duration::from_secs(60), true), Duration::from_secs(1));

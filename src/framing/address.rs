@@ -120,8 +120,8 @@ impl Addresses {
 /// Memory for so many entries is kept from one batch to the next.
 pub(super) const KEPT: usize = 256;
 
-/// Which messages of a batch each client gets. A client costs the messages that it gets and those that are withheld from
-/// it, not the messages for others.
+/// Which messages of a batch each client gets. A client costs the messages that it gets and those that are withheld
+/// from it, not the messages for others.
 #[derive(Debug)]
 pub struct Shares<'a> {
     ends: &'a [usize],

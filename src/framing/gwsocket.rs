@@ -4,8 +4,8 @@
 //! u32 client | u32 type | u32 length | payload
 //! ```
 //!
-//! From the program: type 1 is text, 2 binary; client 0 is all clients. To the program: the same for messages, 16 when a
-//! client has joined (its address in 46 bytes, padded with NUL), 8 when it has left (no payload).
+//! From the program: type 1 is text, 2 binary; client 0 is all clients. To the program: the same for messages, 16 when
+//! a client has joined (its address in 46 bytes, padded with NUL), 8 when it has left (no payload).
 
 use super::broken::Broken;
 use super::heads::Kind;

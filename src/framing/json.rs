@@ -62,8 +62,8 @@ pub fn header(message: &[u8], room: bool) -> Header {
     if meta { Header::Meta } else { Header::Send { to, rooms, keep } }
 }
 
-/// Which clients a relayed message is for: of its keys, only `_to` and `_except` are obeyed. Without `_to`, `but` is left
-/// out. `None` if the values are not valid.
+/// Which clients a relayed message is for: of its keys, only `_to` and `_except` are obeyed. Without `_to`, `but` is
+/// left out. `None` if the values are not valid.
 pub fn relayed(message: &[u8], but: Option<u64>) -> Option<Address> {
     let mut recipients = Recipients::default();
     let scanned = members(message, |member| {
@@ -78,8 +78,8 @@ pub fn relayed(message: &[u8], but: Option<u64>) -> Option<Address> {
     }
 }
 
-/// Writes a client's message as one line, without the newline. Adds `_from`, and `_room` if there is one; leaves out the
-/// client's own `_from`, `_room`, `_join` and `_leave`; turns line breaks between tokens into spaces. Says no, and
+/// Writes a client's message as one line, without the newline. Adds `_from`, and `_room` if there is one; leaves out
+/// the client's own `_from`, `_room`, `_join` and `_leave`; turns line breaks between tokens into spaces. Says no, and
 /// writes nothing, if the message is not a JSON object.
 pub fn write_from(message: &[u8], id: u64, room: Option<&str>, out: &mut Vec<u8>) -> bool {
     let before = out.len();

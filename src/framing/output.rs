@@ -15,8 +15,9 @@ use super::{gwsocket, lsp, metadata, relay};
 /// How a backend's output is cut into messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Each item that ends in one of these bytes is a text message. `strip_cr` also removes a `\r` before the delimiter.
-    /// With `json`, the members of a JSON object may name the clients that it is for; with `room`, rooms, too.
+    /// Each item that ends in one of these bytes is a text message. `strip_cr` also removes a `\r` before the
+    /// delimiter. With `json`, the members of a JSON object may name the clients that it is for; with `room`, rooms,
+    /// too.
     Delimited {
         /// The set of bytes that end an item; at least one.
         delimiters: Vec<u8>,
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn json_messages_are_addressed_and_metadata_goes_to_nobody() {
+    fn json_messages_are_addressed_and_metadata_goes_to_no_client() {
         let output =
             Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: true, room: false };
         let mut decoder = Decoder::new(&output, 100);

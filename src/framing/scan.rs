@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// How deep a message may be nested. A client's message that is deeper is taken for an attack on the program's parser; a
-/// program's message that is deeper has a header that cannot be read.
+/// How deep a message may be nested. A client's message that is deeper is taken for an attack on the program's parser;
+/// a program's message that is deeper has a header that cannot be read.
 pub(super) const DEEPEST: usize = 128;
 
 /// Where a member of the outermost object is.

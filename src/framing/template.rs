@@ -1,7 +1,7 @@
 //! Join and leave messages: text with variables of the client. Pure.
 //!
-//! The variables are found once, at start, and only in the template. The values that a client sends are not searched for
-//! variables.
+//! The variables are found once, at start, and only in the template. The values that a client sends are not searched
+//! for variables.
 
 use std::fmt::Write as _;
 

@@ -17,8 +17,8 @@ const CHUNK: usize = 32 * 1024;
 
 /// See the module's documentation.
 ///
-/// A message with `_to` is not kept: ids are never reused, so no later client may see it. One with `_except` is kept for
-/// all later clients.
+/// A message with `_to` is not kept: ids are never reused, so no later client may see it. One with `_except` is kept
+/// for all later clients.
 #[derive(Debug)]
 pub(super) struct History {
     keep: Keep,

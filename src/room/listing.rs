@@ -21,13 +21,6 @@ pub struct Facts {
     pub metadata: Option<Arc<[u8]>>,
 }
 
-/// A room that is open or remembered, and how many clients have ever joined it.
-#[derive(Debug, Clone)]
-pub struct Joined {
-    pub name: Arc<str>,
-    pub clients: u64,
-}
-
 /// What waits in one room, or in all of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Waiting {
@@ -61,8 +54,8 @@ impl Table {
         })
     }
 
-    /// All rooms that are open or remembered.
-    pub fn joined(self: &Arc<Self>) -> impl Iterator<Item = Joined> + use<> {
+    /// All rooms that are open or remembered, and how many clients have ever joined each.
+    pub fn joined(self: &Arc<Self>) -> impl Iterator<Item = (Arc<str>, u64)> + use<> {
         let (table, mut last) = (Arc::clone(self), None::<RoomName>);
         std::iter::from_fn(move || {
             let next = {
@@ -71,9 +64,9 @@ impl Table {
                 let there = there.map(|name| (&name.text, name.joined.load(Ordering::SeqCst)));
                 // A name is in one of the two only.
                 let next = there.into_iter().chain(rooms.past.next(last.as_ref())).min();
-                next.map(|(name, clients)| Joined { name: Arc::clone(name), clients })
+                next.map(|(name, clients)| (Arc::clone(name), clients))
             }?;
-            last = Some(Arc::clone(&next.name));
+            last = Some(Arc::clone(&next.0));
             Some(next)
         })
     }

@@ -17,7 +17,7 @@ mod state;
 mod table;
 
 pub use self::entry_error::EntryError;
-pub use self::listing::{Facts, Joined, Waiting};
+pub use self::listing::{Facts, Waiting};
 pub use self::member::Member;
 pub use self::slot::RoomSlot;
 pub use self::table::{Bounds, Table};

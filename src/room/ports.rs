@@ -9,8 +9,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::sys::tcp::only_closed_connections;
 
-/// If no port can be bound, the kernel is asked about so many. For each it looks at all connections of the machine, which
-/// takes some milliseconds.
+/// If no port can be bound, the kernel is asked about so many. For each it looks at all connections of the machine,
+/// which takes some milliseconds.
 const LOOKS: usize = 8;
 
 /// How long the kernel is not asked again after no port was found.

@@ -14,9 +14,9 @@ use crate::framing::batch::Batch;
 const ENTRY: usize = 64;
 
 /// A buffer of our own starts with this capacity; each buffer right after another has twice its capacity, up to
-/// [`MAX_TAIL`]. So the memory stays in proportion to what waits. None is larger: musl's allocator puts 14 of these into
-/// one memory map, but a buffer of 131,052 bytes or more is a map of its own, and a process may have few of them: see
-/// [`Maps`](crate::sys::limits::Maps).
+/// [`MAX_TAIL`]. So the memory stays in proportion to what waits. None is larger: musl's allocator puts 14 of these
+/// into one memory map, but a buffer of 131,052 bytes or more is a map of its own, and a process may have few of them:
+/// see [`Maps`](crate::sys::limits::Maps).
 const MIN_TAIL: usize = 1024;
 const MAX_TAIL: usize = 64 * 1024;
 

@@ -72,7 +72,7 @@ fn metrics(service: &Service) -> Reply {
         queued: [waiting.clients, waiting.program],
     };
     let rooms = (service.config.metrics == Some(Metrics::Rooms)).then(|| Series {
-        joined: Box::new(table.joined().map(|room| (room.name, room.clients))),
+        joined: Box::new(table.joined()),
         open: Box::new(table.facts().map(|room| (room.name, room.clients as u64))),
     });
     metrics::reply(&service.counters, &state, rooms)
