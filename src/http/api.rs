@@ -1,4 +1,4 @@
-//! Rooms as JSON, for `--api`. Pure: the facts are handed in; reading creates nothing.
+//! Rooms as JSON, for `--api`. Pure. A request creates no room.
 
 use std::iter::once;
 use std::sync::Arc;
@@ -6,27 +6,25 @@ use std::sync::Arc;
 use super::body::Body;
 use super::respond::Reply;
 
-/// What can be asked.
+/// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     /// All rooms: `/api/rooms/`.
     Rooms,
     /// One room: `/api/<ROOM>/`.
     Room(String),
-    /// How many clients are in it: `/api/<ROOM>/connections`.
+    /// Its number of clients: `/api/<ROOM>/connections`.
     Connections(String),
     /// Its metadata: `/api/<ROOM>/metadata`.
     Metadata(String),
 }
 
-/// What is shown of a room. One that does not exist has no clients and no metadata.
+/// What is shown of a room. A room that does not exist has no clients and no metadata.
 #[derive(Debug, Clone, Default)]
 pub struct RoomFacts {
-    /// Its name.
     pub name: Arc<str>,
-    /// How many clients are in it.
     pub connections: usize,
-    /// Metadata that its program gave: JSON.
+    /// Metadata from its program: JSON.
     pub metadata: Option<Arc<[u8]>>,
 }
 
@@ -34,8 +32,7 @@ pub struct RoomFacts {
 pub type Rooms = Box<dyn Iterator<Item = RoomFacts>>;
 
 impl Ask {
-    /// What a path behind `/api` asks for; a slash at its end does not matter, and neither does a metric
-    /// that does not exist: that is the whole room.
+    /// What a path asks for. A slash at the end is ignored; an unknown metric means the whole room.
     pub fn parse(path: &str) -> Option<Self> {
         let path = path.strip_prefix("/api/")?;
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -50,7 +47,7 @@ impl Ask {
         }
     }
 
-    /// The room it is about; `None` is all of them.
+    /// The room; `None` for all.
     pub fn room(&self) -> Option<&str> {
         match self {
             Self::Rooms => None,
@@ -59,11 +56,11 @@ impl Ask {
     }
 }
 
-/// The answer. `rooms` are those asked about: all of them, or the one. A list is made while it is sent.
+/// The response for these rooms: all, or at most one. A list is computed while it is sent.
 pub fn reply(ask: &Ask, mut rooms: Rooms) -> Reply {
     let mut one = || {
-        let nobody = || RoomFacts { name: ask.room().unwrap_or_default().into(), ..RoomFacts::default() };
-        rooms.next().unwrap_or_else(nobody)
+        let empty = || RoomFacts { name: ask.room().unwrap_or_default().into(), ..RoomFacts::default() };
+        rooms.next().unwrap_or_else(empty)
     };
     let body = match ask {
         Ask::Rooms => list(rooms),
@@ -87,7 +84,7 @@ fn list(rooms: Rooms) -> Body {
 }
 
 fn object(room: &RoomFacts) -> Vec<u8> {
-    // A string always serialises.
+    // It cannot fail for a string.
     let name = serde_json::to_string(&*room.name).unwrap_or_default();
     let mut object = format!("{{\"connections\":{},\"metadata\":", room.connections).into_bytes();
     object.extend_from_slice(&room.metadata.as_deref().map_or_else(|| b"null".to_vec(), text));
@@ -95,7 +92,7 @@ fn object(room: &RoomFacts) -> Vec<u8> {
     object
 }
 
-/// What is no UTF-8 is replaced.
+/// JSON with invalid UTF-8 replaced.
 fn text(json: &[u8]) -> Vec<u8> {
     String::from_utf8_lossy(json).into_owned().into_bytes()
 }
@@ -141,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_json_and_a_room_that_is_not_there_has_nobody_in_it() {
+    fn bodies_are_json_and_a_missing_room_is_empty() {
         let rooms = [facts("a\"b", 2, Some("{\"_meta\":true,\"x\":1}")), facts("b", 0, None)];
         assert_eq!(
             body(&Ask::Rooms, &rooms),

@@ -1,15 +1,15 @@
 //! `host[:port]` as it stands in `Host`, in an absolute target and in `Origin` (RFC 3986 §3.2).
 //!
-//! Stricter than the grammar: no user, no sub-delimiters. So a host is safe in a log line and on a
-//! command line that is copied from one.
+//! Stricter than the grammar: no user, no sub-delimiters. So a host is safe in a log line and on a command line that is
+//! copied from it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The longest name that DNS knows (RFC 1035 §2.3.4), in bytes.
+/// The longest name in DNS (RFC 1035 §2.3.4), in bytes.
 const MAX_NAME: usize = 255;
 
-/// A host, comparable: names without regard to case, addresses as numbers.
+/// A host. Names are compared without case, addresses as numbers.
 #[derive(Debug, Clone)]
 pub enum Host {
     /// A name, in lower case.
@@ -33,7 +33,7 @@ impl Host {
         fits.then(|| Self::Name(text.to_ascii_lowercase()))
     }
 
-    /// Whether it is this machine, whatever the spelling.
+    /// Whether it is this machine, in any spelling.
     fn is_loopback(&self) -> bool {
         match self {
             Self::Name(name) => name == "localhost",
@@ -42,7 +42,7 @@ impl Host {
     }
 }
 
-/// `localhost`, 127.0.0.0/8 and `[::1]` are one host.
+/// `localhost`, 127.0.0.0/8 and `[::1]` are the same host.
 impl PartialEq for Host {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -66,12 +66,11 @@ impl fmt::Display for Host {
     }
 }
 
-/// A host and, if it was given, a port.
+/// A host and an optional port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
-    /// The host.
     pub host: Host,
-    /// The port; `None` when it was not given or is empty (`host:`, RFC 3986 §3.2.3).
+    /// `None` if it was not given or is empty (`host:`, RFC 3986 §3.2.3).
     pub port: Option<u16>,
 }
 
@@ -84,7 +83,7 @@ impl Authority {
             Some(colon) => (&text[..after_host + colon], &text[after_host + colon + 1..]),
             None => (text, ""),
         };
-        // `u16` would take a sign.
+        // `u16` would accept a sign.
         if !port.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }

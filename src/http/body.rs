@@ -1,4 +1,4 @@
-//! What follows a response's head: bytes, a part of a file, or pieces that are made as they are sent.
+//! The body of a response: bytes, a part of a file, or pieces that are computed while they are sent.
 
 use std::fmt;
 use std::io;
@@ -8,15 +8,12 @@ use rustix::io::Errno;
 
 use super::send::Sender;
 
-/// How much of a body is in memory at a time, in bytes.
+/// How much of a body is in memory at the same time, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// What follows a response's head.
 #[derive(Debug)]
 pub enum Body {
-    /// These bytes.
     Bytes(Vec<u8>),
-    /// A part of a file.
     File(FilePart),
     /// A body whose length is not known.
     Computed(Computed),
@@ -25,11 +22,8 @@ pub enum Body {
 /// A part of an open regular file.
 #[derive(Debug)]
 pub struct FilePart {
-    /// The file, open for reading.
     pub file: OwnedFd,
-    /// Where the part begins, in bytes.
     pub from: u64,
-    /// How long it is, in bytes.
     pub length: u64,
 }
 
@@ -49,12 +43,11 @@ impl fmt::Debug for Computed {
     }
 }
 
-/// How a response says where its body ends.
+/// How a response shows where its body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// So many bytes.
     Known(u64),
-    /// Each chunk says its own length, the last one is empty (RFC 9112 §7.1).
+    /// Chunks with their lengths; the last one is empty (RFC 9112 §7.1).
     Chunked,
     /// By the end of the connection: HTTP/1.0.
     UntilEnd,
@@ -73,7 +66,7 @@ impl Body {
         Self::Computed(Computed { first, rest: pieces })
     }
 
-    /// Its length, for a peer that knows chunks or not.
+    /// Its length, for a peer that may not know chunks (HTTP/1.0).
     pub fn length(&self, knows_chunks: bool) -> Length {
         match self {
             Self::Bytes(bytes) => Length::Known(bytes.len() as u64),
@@ -83,12 +76,12 @@ impl Body {
         }
     }
 
-    /// Sends a response: its head, then this. The beginning goes with the head, so that a small
-    /// answer is one packet and never waits for the peer to acknowledge its head (RFC 896).
+    /// Sends the head and this body. The beginning is sent with the head, so that a small response is one packet and does
+    /// not wait for the acknowledgement of its head (RFC 896).
     ///
     /// # Errors
-    /// `UnexpectedEof` when the file became shorter: the length was announced, so that only the
-    /// end of the connection can tell the peer (RFC 9112 §6.3).
+    /// `UnexpectedEof` if the file became shorter. The length was announced, so only the end of the connection shows this
+    /// to the peer (RFC 9112 §6.3).
     pub(super) fn send(self, sender: &mut Sender<'_>, mut head: Vec<u8>, length: Length) -> io::Result<()> {
         match self {
             Self::Bytes(bytes) => {
@@ -110,7 +103,7 @@ impl Computed {
             }
             buffer.extend_from_slice(&chunk);
             if chunked {
-                // An empty chunk, which is the last one, ends with an empty trailer.
+                // For the last chunk, which is empty, this is the empty trailer.
                 buffer.extend_from_slice(b"\r\n");
             }
             sender.send_all(&buffer)?;
@@ -129,7 +122,7 @@ impl Computed {
 }
 
 impl FilePart {
-    /// Not `sendfile`: on a blocking socket that waits for as long as the peer likes.
+    /// Not with `sendfile`: on a blocking socket it waits without limit for the peer.
     fn send(&self, sender: &mut Sender<'_>, head: Vec<u8>) -> io::Result<()> {
         let (mut at, mut left) = (self.from, self.length);
         let (mut start, mut buffer) = (head.len(), head);

@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStringExt as _;
 use super::head::Head;
 use crate::percent;
 
-/// The variables of a request that is an upgrade. `peer` is missing on a unix socket.
+/// The variables of an upgrade request. `peer` is `None` on a unix socket.
 ///
-/// `Proxy` is left out: programs take `HTTP_PROXY` for their own setting ("httpoxy", CVE-2016-5385).
+/// `Proxy` is left out: programs use `HTTP_PROXY` as their own setting ("httpoxy", CVE-2016-5385).
 pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Vec<(String, OsString)> {
     let host = head.host();
     let name = host.map(|host| host.host.to_string()).unwrap_or_default();
@@ -35,16 +35,14 @@ pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Vec<(String, OsString
     variables.extend(
         fields(head, |name| name != "PROXY").into_iter().map(|(name, value)| (format!("HTTP_{name}"), value)),
     );
-    // A variable cannot hold NUL: the program could not be started at all.
+    // With a NUL in a variable the program could not be started.
     variables.retain(|(_, value)| !value.as_encoded_bytes().contains(&0));
     variables
 }
 
-/// The header fields whose name is wanted, names in upper case with `_` for `-`. A field that comes more than once is
-/// a list.
+/// The header fields that are wanted, with names in upper case and `_` for `-`. Repeated fields become a list.
 ///
-/// Fields whose name holds `_` are left out: they would be taken for the one with `-` (a proxy that
-/// vouches for `X-User` cannot vouch for `X_User`).
+/// Fields with `_` in their name are left out: a client could send `X_User` past a proxy that sets `X-User`.
 pub fn fields(head: &Head, is_wanted: impl Fn(&str) -> bool) -> Vec<(String, OsString)> {
     let mut fields: Vec<(String, OsString)> = Vec::new();
     for (name, value) in head.fields().filter(|(name, _)| !name.contains('_')) {
@@ -54,7 +52,7 @@ pub fn fields(head: &Head, is_wanted: impl Fn(&str) -> bool) -> Vec<(String, OsS
         }
         let value = OsString::from_vec(value.to_vec());
         if let Some((_, known)) = fields.iter_mut().find(|(known, _)| *known == name) {
-            // RFC 9110 §5.3; cookies have their own sign.
+            // RFC 9110 §5.3; cookies are separated by semicolons.
             known.push(if name == "COOKIE" { "; " } else { ", " });
             known.push(value);
         } else {

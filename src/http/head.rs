@@ -1,4 +1,4 @@
-//! The head of a request: parsed, checked, owned. No I/O; [`super::receive`] does that.
+//! The head of a request, parsed and checked. Without I/O, which is in [`super::receive`].
 
 use std::fmt;
 use std::io;
@@ -7,48 +7,43 @@ use std::ops::Range;
 use super::authority::Authority;
 use crate::sys::reason;
 
-/// The largest head, in bytes, empty line included.
+/// The largest head, in bytes, including the empty line.
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// The most fields in a head.
+/// The largest number of fields in a head.
 pub const MAX_FIELDS: usize = 100;
 
-/// As many as a browser sends, and some more.
+/// A few more than a browser sends.
 const USUAL_FIELDS: usize = 24;
 
-/// The version of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// HTTP/1.0
     Http10,
-    /// HTTP/1.1
     Http11,
 }
 
-/// The head of a request that keeps the rules of RFC 9112.
+/// The head of a request that is valid by RFC 9112.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// All of it, as sent: what follows are ranges of it.
+    /// The whole head as sent; the fields below are ranges of it.
     bytes: Vec<u8>,
     method: Range<usize>,
     target: Range<usize>,
-    /// Where the path begins in the target; its end when an absolute target has none.
+    /// Where the path begins in the target.
     path_at: usize,
     version: Version,
-    /// Names and values.
     fields: Vec<(Range<usize>, Range<usize>)>,
     host: Option<Authority>,
     has_body: bool,
 }
 
-/// Why there is no head.
 #[derive(Debug)]
 pub enum HeadError {
-    /// The peer closed before it sent anything: the usual end of a connection.
+    /// The peer closed before it sent anything, the usual end of a connection.
     Closed,
     /// The peer closed in the middle.
     Truncated,
-    /// The deadline passed before anything came.
+    /// The deadline passed before anything arrived.
     Idle,
     /// The deadline passed in the middle.
     TimedOut,
@@ -56,16 +51,15 @@ pub enum HeadError {
     TooLarge,
     /// More than [`MAX_FIELDS`].
     TooManyFields,
-    /// Not HTTP, or against its rules; the reason is fit for the peer.
+    /// Not HTTP, or not valid; the reason is for the peer.
     Malformed(&'static str),
     /// Neither HTTP/1.0 nor HTTP/1.1.
     Version,
-    /// The system's.
     Io(io::Error),
 }
 
 impl HeadError {
-    /// The status to answer with; `None` when the peer is gone or nothing was asked.
+    /// The status of the response; `None` if the peer is gone or sent no request.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Closed | Self::Truncated | Self::Idle | Self::Io(_) => None,
@@ -96,11 +90,11 @@ impl fmt::Display for HeadError {
 impl std::error::Error for HeadError {}
 
 impl Head {
-    /// Parses what has come so far: the head and its length in bytes, or `None` if more is needed.
+    /// Parses what has arrived: the head and its length in bytes, or `None` if more is needed.
     #[inline(never)]
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeadError> {
         match Self::parse_with(bytes, &mut [httparse::EMPTY_HEADER; USUAL_FIELDS]) {
-            // On the heap: a connection's stack is small, and this is 3 KiB.
+            // On the heap: these are 3 KiB, and the stack of a connection is small.
             Err(HeadError::TooManyFields) => {
                 Self::parse_with(bytes, &mut vec![httparse::EMPTY_HEADER; MAX_FIELDS])
             }
@@ -139,25 +133,23 @@ impl Head {
             host: None,
             has_body: false,
         };
-        // An absolute target's host goes before the field's (RFC 9112 §3.2.2); the field must be
-        // right all the same.
+        // The host in an absolute target has precedence (RFC 9112 §3.2.2), but the field must be valid as well.
         let host = head.check_host()?;
         head.host = authority.or(host);
         head.has_body = head.check_body()?;
         Ok(Some((head, length)))
     }
 
-    /// A part that the parser has found to be text.
+    /// A part that the parser has accepted as text.
     fn text(&self, place: &Range<usize>) -> &str {
         std::str::from_utf8(&self.bytes[place.clone()]).unwrap_or_default()
     }
 
-    /// The method, as sent: methods have case.
+    /// As sent; methods are case-sensitive.
     pub fn method(&self) -> &str {
         self.text(&self.method)
     }
 
-    /// The target, as sent.
     pub fn target(&self) -> &str {
         self.text(&self.target)
     }
@@ -168,22 +160,21 @@ impl Head {
         if path.is_empty() { "/" } else { path }
     }
 
-    /// What is behind the first `?`, as sent, not decoded.
+    /// The part after the first `?`, as sent, not decoded.
     pub fn query(&self) -> Option<&str> {
         self.target()[self.path_at..].split_once('?').map(|(_, query)| query)
     }
 
-    /// The version.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// All fields in order: name as sent, value without the white space around it.
+    /// All fields in order: name as sent, value without surrounding white space.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields.iter().map(|(name, value)| (self.text(name), &self.bytes[value.clone()]))
     }
 
-    /// The values of a field, in order; names have no case.
+    /// The values of a field, in order. Case does not matter in names.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let same =
             move |other: &Range<usize>| self.bytes[other.clone()].eq_ignore_ascii_case(name.as_bytes());
@@ -195,7 +186,7 @@ impl Head {
         self.values(name).next()
     }
 
-    /// The value of a field that stands there exactly once, if it is ASCII.
+    /// The value of a field that is given exactly once, if it is ASCII.
     pub fn only<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         let mut values = self.values(name);
         let value = values.next()?;
@@ -203,20 +194,19 @@ impl Head {
         alone.then(|| std::str::from_utf8(value).ok()).flatten()
     }
 
-    /// Whether a list, over all fields of that name, holds a token; tokens have no case
-    /// (RFC 9110 §5.6.1, §7.6.1, §7.8).
+    /// Whether the lists in all fields of this name contain a token, without case (RFC 9110 §5.6.1, §7.6.1, §7.8).
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.values(name)
             .flat_map(|value| value.split(|&b| b == b','))
             .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// The host that was asked for; none in HTTP/1.0, and where `Host` is empty.
+    /// The requested host; `None` in HTTP/1.0 without `Host`, or if it is empty.
     pub fn host(&self) -> Option<&Authority> {
         self.host.as_ref()
     }
 
-    /// Whether a body follows. It is never read: answer and close.
+    /// Whether a body follows. It is never read: the connection closes after the response.
     pub fn has_body(&self) -> bool {
         self.has_body
     }
@@ -226,14 +216,13 @@ impl Head {
         self.version == Version::Http11 && self.has_token("upgrade", "websocket")
     }
 
-    /// Whether it asks for a websocket, or did so before a proxy took `Upgrade` away, which leaves the key.
+    /// Whether it asks for a websocket, or did before a proxy removed `Upgrade` and left the key.
     pub fn is_handshake(&self) -> bool {
         self.asks_upgrade() || self.field("sec-websocket-key").is_some()
     }
 
-    /// Whether the peer expects the connection to go on after the answer (RFC 9112 §9.3), and it
-    /// can: after a body that is not read, or frames sent ahead of a refused upgrade, there is no
-    /// telling where the next request begins.
+    /// Whether the peer wants to keep the connection open (RFC 9112 §9.3) and that is possible: after a body that is not
+    /// read, or frames sent before an upgrade was refused, the start of the next request is unknown.
     pub fn goes_on(&self) -> bool {
         let wished = match self.version {
             Version::Http11 => !self.has_token("connection", "close"),
@@ -260,8 +249,7 @@ impl Head {
         host.map(Some).ok_or(HeadError::Malformed("the Host field is not a host"))
     }
 
-    /// Whether a body follows (RFC 9112 §6.3). What could be read in two ways is refused: that is
-    /// how a request is smuggled past a proxy (§11.2).
+    /// Whether a body follows (RFC 9112 §6.3). Ambiguous lengths are refused: they allow request smuggling (§11.2).
     fn check_body(&self) -> Result<bool, HeadError> {
         let chunked = self.field("transfer-encoding").is_some();
         if chunked && self.version == Version::Http10 {
@@ -282,9 +270,9 @@ impl Head {
     }
 }
 
-/// Where a part of `whole` stands in it.
+/// The range of a part within `whole`.
 fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
-    // An empty one may be anywhere.
+    // An empty part may point anywhere.
     if part.is_empty() {
         return 0..0;
     }
@@ -294,11 +282,11 @@ fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
 
 /// A decimal number without sign, as HTTP writes lengths.
 fn digits(text: &[u8]) -> Option<u64> {
-    // `u64` would take a `+`.
+    // `u64` would accept a `+`.
     text.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
 
-/// The host in a target, if it is absolute, and where the path begins (RFC 9112 §3.2).
+/// The host in an absolute target, and where the path begins (RFC 9112 §3.2).
 fn split_target(method: &str, target: &str) -> Result<(Option<Authority>, usize), HeadError> {
     if target.starts_with('/') || target == "*" || method == "CONNECT" {
         return Ok((None, 0));
@@ -315,9 +303,9 @@ fn split_target(method: &str, target: &str) -> Result<(Option<Authority>, usize)
     }
 }
 
-/// What is wrong with a request, in words for the peer.
+/// What is wrong with a request, for the peer.
 fn explain(error: httparse::Error, bytes: &[u8]) -> HeadError {
-    // The first byte of a TLS record with a handshake in it (RFC 8446 §5.1).
+    // The first byte of a TLS handshake record (RFC 8446 §5.1).
     if bytes.first() == Some(&0x16) {
         return HeadError::Malformed("this is TLS, and this port speaks plain HTTP");
     }

@@ -1,4 +1,4 @@
-//! OpenMetrics text (version 1.0.0), for `--metrics`. Pure but for what the kernel says of this process.
+//! OpenMetrics text (version 1.0.0), for `--metrics`. Pure except for the metrics of the process.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -11,23 +11,20 @@ use super::respond::Reply;
 use crate::counters::{Counters, FAMILIES};
 use crate::sys::kernel;
 
-/// The content type that OpenMetrics demands.
+/// As OpenMetrics requires.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What is shown beside the counters.
+/// What is shown in addition to the counters.
 #[derive(Debug, Default)]
 pub struct Gauges {
-    /// Rooms that exist.
     pub rooms: usize,
-    /// Programs that run.
     pub programs: usize,
-    /// TCP connections that are open.
     pub connections: usize,
-    /// Bytes held by what waits for clients and for programs.
+    /// Bytes queued for clients and for programs.
     pub queued: [usize; 2],
 }
 
-/// A sample of a room: its name, and the value.
+/// A sample of a room: name and value.
 pub type OfRoom = (Arc<str>, u64);
 
 /// The samples of a series, computed while they are sent.
@@ -35,9 +32,8 @@ pub type Samples = Box<dyn Iterator<Item = OfRoom>>;
 
 /// The series that each room has.
 pub struct Series {
-    /// How many clients have joined it ever; of rooms that are gone only the last.
+    /// Clients that have ever joined the room; includes the most recent rooms that are gone.
     pub joined: Samples,
-    /// How many clients are in it.
     pub open: Samples,
 }
 
@@ -74,11 +70,11 @@ pub fn reply(counters: &Counters, state: &Gauges, rooms: Option<Series>) -> Repl
     Reply::new(200, CONTENT_TYPE, body).with("Cache-Control", "no-store")
 }
 
-/// The two series that ScaleSocket has, under the names that it gives them.
+/// The two series of ScaleSocket, with its names.
 const JOINED: &str = "scalesocket_websocket_connections";
 const OPEN: &str = "scalesocket_websocket_connections_open";
 
-/// A family with a sample for each room; nothing if there are no rooms.
+/// A family with a sample for each room; empty without rooms.
 fn family(
     name: &'static str,
     kind: &'static str,
@@ -103,18 +99,18 @@ fn head(text: &mut String, name: &str, kind: &str, help: &str) {
 
 /// A label's value (OpenMetrics, "Escaping").
 fn escaped(value: &str) -> Cow<'_, str> {
-    // No name of a room that a client may ask for needs it.
+    // Names that clients can request never need it.
     if !value.contains(['\\', '"', '\n']) {
         return value.into();
     }
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").into()
 }
 
-/// What every process is asked for, under the usual names.
+/// The metrics of the process, with their usual names.
 fn write_process(text: &mut String) {
     let stat = kernel::read("/proc/self/stat").unwrap_or_default();
-    // The second field is the name, in parentheses, and may hold anything (proc(5)).
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    // The second field is the name in parentheses, which can contain anything (proc(5)).
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
     let fields: Vec<u64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
     let ticks = field(14) + field(15);
@@ -124,7 +120,7 @@ fn write_process(text: &mut String) {
         "counter",
         "User and system CPU time of the server in seconds, without its programs",
     );
-    // USER_HZ is 100 on every Linux that this runs on.
+    // USER_HZ is 100 on all supported Linux systems.
     let _ = writeln!(text, "process_cpu_seconds_total {}.{:02}", ticks / 100, ticks % 100);
     let descriptors = open_descriptors();
     let resident = field(24) * rustix::param::page_size() as u64;
@@ -139,8 +135,8 @@ fn write_process(text: &mut String) {
     }
 }
 
-/// How many descriptors are open. Since Linux 6.2 the directory's size says it (proc_pid_fd(5)); to count its
-/// entries costs 10 ms of processor where there are 10,000.
+/// The number of open descriptors. Since Linux 6.2 it is the size of the directory (proc_pid_fd(5)); to count 10,000
+/// entries takes 10 ms of CPU time.
 fn open_descriptors() -> u64 {
     match rustix::fs::stat("/proc/self/fd") {
         Ok(stat) if stat.st_size > 0 => stat.st_size.cast_unsigned(),

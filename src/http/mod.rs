@@ -1,17 +1,17 @@
-//! HTTP: reading a request's head, deciding what it asks for, answering everything that is not an
-//! upgrade. Owns no thread and no state; the connection's thread calls it:
+//! HTTP: reads the head of a request, decides what it asks for, and answers everything that is not an upgrade. It has
+//! neither threads nor state; the thread of the connection calls it:
 //!
-//! - [`receive`]: one head from a socket, under a deadline and a size bound
-//! - [`head`]: a head that has been read, as data
+//! - [`receive`]: receives a head, with a deadline and a limit in size
+//! - [`head`]: a head as data
 //! - [`route`]: what a head asks for; pure
-//! - [`subprotocol`]: which subprotocol is spoken; pure
-//! - [`plain`]: answers a request that is not an upgrade and says whether the connection goes on
-//! - [`respond`]: a response, printed
-//! - [`send`]: its bytes, to a peer that may be slow
-//! - [`files`]: the files of one directory, for `--staticdir`
+//! - [`subprotocol`]: which subprotocol is chosen; pure
+//! - [`plain`]: answers a request that is not an upgrade
+//! - [`respond`]: a response, and how it is printed
+//! - [`send`]: sends it to a peer that may be slow
+//! - [`files`]: static files, for `--staticdir`
 //! - [`api`], [`metrics`]: rooms as JSON and counters as OpenMetrics text; pure
-//! - [`cgi`]: a request as variables of a program; pure
-//! - [`authority`], [`body`]: a host and its port; what follows a response's head
+//! - [`cgi`]: a request as environment variables; pure
+//! - [`authority`], [`body`]: a host and its port; the body of a response
 
 pub mod api;
 pub mod authority;

@@ -1,6 +1,6 @@
-//! Answers a request that is not an upgrade, and says whether the connection goes on.
+//! Answers a request that is not an upgrade, and decides whether the connection stays open.
 //!
-//! The loop around it, with its bounds on time and number, is the connection's thread.
+//! The thread of the connection calls this in a loop, limited in time and number.
 
 use std::io;
 use std::time::Duration;
@@ -8,32 +8,32 @@ use std::time::Duration;
 use super::body::Body;
 use super::files::FileServer;
 use super::head::{Head, Version};
-use super::respond::{Manner, Reply, refuse, send};
+use super::respond::{Reply, SendOptions, refuse, send};
 use super::route::{METHODS, Plain};
 use super::send::Peer;
 
 /// How long a connection waits for its next request.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How many requests a connection may have answered.
+/// The largest number of requests on a connection.
 pub const MAX_REQUESTS: usize = 1000;
 
-/// How long what a peer still sends after the last answer is read and thrown away.
+/// How long data that arrives after the last response is read and discarded.
 const LAST_READ: Duration = Duration::from_secs(2);
 
-/// And how much of it, in bytes.
+/// How much of it, in bytes.
 const LAST_BYTES: usize = 1024 * 1024;
 
-/// What to do with a connection after an answer.
+/// What to do with the connection after a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// The next request may come.
+    /// Wait for the next request.
     KeepAlive,
-    /// It has been ended: drop it.
+    /// Drop it: it was ended.
     Close,
 }
 
-/// The answer to a plain request about methods, health or a file.
+/// The response to a request about methods, health or a file.
 pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>, base: &str) -> Reply {
     match (plain, files) {
         (Plain::Options, _) => Reply::empty(204).with("Allow", METHODS),
@@ -45,25 +45,24 @@ pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>, base: &str)
     }
 }
 
-/// Answers a request. With `last` the connection ends after it, whatever the peer wishes: there
-/// were enough requests, or the server stops.
+/// Answers a request. With `last` the connection ends after it: it had enough requests, or the server shuts down.
 ///
 /// # Errors
-/// The system's, or `TimedOut` when the peer takes too little or the server ends: drop the connection.
+/// Of the system, or `TimedOut` if the peer takes too little or the server ends: drop the connection.
 #[inline(never)]
 pub fn answer(peer: Peer<'_>, head: &Head, reply: Reply, last: bool) -> io::Result<Next> {
     let goes_on = !last && head.goes_on();
-    let manner = Manner { version: head.version(), goes_on, without_body: head.method() == "HEAD" };
-    if send(peer, reply, manner)? {
+    let options = SendOptions { version: head.version(), goes_on, without_body: head.method() == "HEAD" };
+    if send(peer, reply, options)? {
         return Ok(Next::KeepAlive);
     }
     peer.stream.end_gently(LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
     Ok(Next::Close)
 }
 
-/// Answers where there is no head to go by, and ends the connection gently.
+/// Answers a request whose head could not be read, and ends the connection.
 pub fn answer_and_end(peer: Peer<'_>, reply: Reply) -> io::Result<()> {
-    send(peer, reply, Manner { version: Version::Http10, goes_on: false, without_body: false })?;
+    send(peer, reply, SendOptions { version: Version::Http10, goes_on: false, without_body: false })?;
     peer.stream.end_gently(LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
     Ok(())
 }
@@ -136,7 +135,7 @@ mod tests {
     const HOST: &str = "HTTP/1.1\r\nHost: h\r\n";
 
     #[test]
-    fn a_connection_goes_on_for_as_long_as_both_sides_wish() {
+    fn a_connection_stays_open_as_long_as_both_sides_want() {
         let get = |path: &str| format!("GET {path} {HOST}\r\n");
         let three = [get("/health"), get("/room"), get("/health/")].concat();
         let (text, served) = talk(three.as_bytes(), None, 100);
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_is_answered_although_nobody_reads_it() {
+    fn an_upload_is_answered_although_it_is_not_read() {
         let mut request = format!("POST / {HOST}Content-Length: 900000\r\n\r\n").into_bytes();
         request.resize(request.len() + 900_000, b'x');
         let (text, served) = talk(&request, None, 100);

@@ -1,7 +1,7 @@
-//! One request head from a stream, under a deadline and a size bound.
+//! Receives the head of a request, with a deadline and a limit in size.
 //!
-//! What came behind the head belongs to the caller: the next request, or websocket frames that
-//! were sent in the same packet as the upgrade.
+//! Data after the head is returned to the caller: it is the next request, or websocket frames in the same packet as the
+//! upgrade.
 
 use std::io;
 
@@ -9,14 +9,13 @@ use super::head::{Head, HeadError, MAX_HEAD};
 use crate::sink::Stream;
 use crate::sys::deadline::Deadline;
 
-/// How much is read at a time, in bytes. A usual head fits.
+/// How much is read at once, in bytes. A usual head fits.
 const CHUNK: usize = 1024;
 
-/// Empty lines before a request are tolerated (RFC 9112 §2.2), but not without end, in bytes.
+/// Bytes of empty lines that are accepted before a request (RFC 9112 §2.2).
 const MAX_EMPTY: usize = 16;
 
-/// Receives one head. `input` is what was read before, beyond the head before this one; returned
-/// is what was read beyond this one.
+/// Receives a head. `input` is what was read after the previous head; returns what was read after this one.
 ///
 /// A caller that allows a longer wait for the first byte than for the rest waits for the first
 /// byte with [`crate::sys::poll::ready`], unless there is `input`.
@@ -49,13 +48,13 @@ pub fn receive(stream: &Stream, input: Vec<u8>, deadline: Deadline) -> Result<(H
             Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(HeadError::TimedOut),
             Err(e) => return Err(HeadError::Io(e)),
         }
-        // Nothing new can be said before a line has ended, and one byte at a time must not cost
-        // a parse each. The first bytes tell what is no HTTP at all, TLS for one.
+        // Parse only when a line has ended, so that single bytes do not cost a parse each; and at the first bytes,
+        // which show other protocols such as TLS.
         parse = had == 0 || memchr::memchr(b'\n', &buffer[had..]).is_some();
     }
 }
 
-/// Takes empty lines off the front; says how many bytes that were.
+/// Removes empty lines at the start; returns their number of bytes.
 fn drop_empty_lines(buffer: &mut Vec<u8>) -> usize {
     let mut at = 0;
     loop {
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_and_half_a_request_are_told_apart() {
+    fn silence_and_half_a_request_are_different_errors() {
         let soon = || Deadline::after(Duration::ZERO);
         let (ours, mut theirs) = pair();
         assert!(matches!(receive(&ours, Vec::new(), soon()), Err(HeadError::Idle)));
@@ -153,7 +152,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_at_its_first_bytes() {
-        // The peer keeps the connection open and sends no line end: only the first bytes can tell.
+        // The peer keeps the connection open and sends no line end: only the first bytes show it.
         let (ours, mut theirs) = pair();
         theirs.write_all(b"\x16\x03\x01\x00\xa5").expect("write");
         assert!(matches!(receive(&ours, Vec::new(), far()), Err(HeadError::Malformed(_))));

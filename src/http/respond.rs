@@ -1,5 +1,4 @@
-//! A response: as data, printed, sent. Everything but the 101 goes through `tiny_http`, and
-//! [`print_head`] is the one function that corrects what it prints.
+//! A response: as data, printed, sent. All but the 101 are printed by `tiny_http`; [`print_head`] corrects its output.
 
 use std::io;
 use std::time::Duration;
@@ -10,19 +9,15 @@ use super::body::{Body, Length};
 use super::head::Version;
 use super::send::{Peer, Sender};
 
-/// A response, not yet printed.
 #[derive(Debug)]
 pub struct Reply {
-    /// The status.
     pub status: u16,
-    /// Fields beside `Date`, `Content-Length` and `Connection`, which come by themselves.
+    /// Without `Date`, `Content-Length` and `Connection`, which are added.
     pub fields: Vec<(&'static str, String)>,
-    /// What follows the head.
     pub body: Body,
 }
 
 impl Reply {
-    /// A response with a body.
     pub fn new(status: u16, content_type: &str, body: Body) -> Self {
         Self { status, fields: vec![("Content-Type", content_type.to_owned())], body }
     }
@@ -32,7 +27,7 @@ impl Reply {
         Self { status, fields: Vec::new(), body: Body::Bytes(Vec::new()) }
     }
 
-    /// The line of text that a refusal has as its body: the reason, for the log.
+    /// The text in the body of a refusal, for the log.
     pub fn reason(&self) -> &str {
         match &self.body {
             Body::Bytes(bytes) if self.status >= 400 => {
@@ -42,7 +37,6 @@ impl Reply {
         }
     }
 
-    /// The same with one more field.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
@@ -50,7 +44,7 @@ impl Reply {
     }
 }
 
-/// Same status, same fields, same bytes; two parts of files are never the same.
+/// Responses with parts of files are never equal.
 impl PartialEq for Reply {
     fn eq(&self, other: &Self) -> bool {
         let same_body = match (&self.body, &other.body) {
@@ -61,16 +55,16 @@ impl PartialEq for Reply {
     }
 }
 
-/// A response of one line of text: sentence case, no full stop.
+/// A response with a line of text: sentence case, no full stop.
 pub fn refuse(status: u16, text: &str) -> Reply {
     match status {
-        // What was full may be free at once.
+        // There may be room again at any time.
         503 => refuse_for(503, text, Duration::from_secs(1)),
         _ => plain_text(status, text),
     }
 }
 
-/// The same, and when to come again (RFC 9110 §10.2.3), in whole seconds.
+/// The same with `Retry-After` (RFC 9110 §10.2.3), in whole seconds.
 pub fn refuse_for(status: u16, text: &str, time: Duration) -> Reply {
     let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
     plain_text(status, text).with("Retry-After", seconds.max(1).to_string())
@@ -81,7 +75,7 @@ fn plain_text(status: u16, text: &str) -> Reply {
     Reply::new(status, "text/plain; charset=utf-8", body)
 }
 
-/// A whole response of known length for a peer whose request was not even read. The caller closes.
+/// A whole response for a peer whose request was not read. The caller closes the connection.
 pub fn print(reply: &Reply, more: &[(String, String)]) -> Vec<u8> {
     let mut bytes = print_head(reply, more, reply.body.length(true), false);
     if let Body::Bytes(body) = &reply.body {
@@ -90,8 +84,7 @@ pub fn print(reply: &Reply, more: &[(String, String)]) -> Vec<u8> {
     bytes
 }
 
-/// The answer to a handshake (RFC 6455 §4.2.2), with the subprotocol that was chosen, which is a token, and `more`
-/// fields; no extension.
+/// The response to a handshake (RFC 6455 §4.2.2), with the chosen subprotocol and `more` fields, without extensions.
 pub fn switching_protocols(accept: &str, protocol: Option<&str>, more: &[(String, String)]) -> Vec<u8> {
     let mut head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -109,22 +102,22 @@ pub fn switching_protocols(accept: &str, protocol: Option<&str>, more: &[(String
 
 /// How a response is sent.
 #[derive(Debug, Clone, Copy)]
-pub struct Manner {
+pub struct SendOptions {
     /// The version of the request.
     pub version: Version,
-    /// The connection goes on after it, if the end of the response shows without that.
+    /// The connection stays open, if the peer can see the end of the response without its close.
     pub goes_on: bool,
-    /// Its body is left out: HEAD.
+    /// For HEAD.
     pub without_body: bool,
 }
 
-/// Sends a response; says whether the connection goes on.
-pub fn send(peer: Peer<'_>, reply: Reply, manner: Manner) -> io::Result<bool> {
-    let length = reply.body.length(manner.version == Version::Http11);
-    let goes_on = manner.goes_on && length != Length::UntilEnd;
+/// Sends a response; returns whether the connection stays open.
+pub fn send(peer: Peer<'_>, reply: Reply, options: SendOptions) -> io::Result<bool> {
+    let length = reply.body.length(options.version == Version::Http11);
+    let goes_on = options.goes_on && length != Length::UntilEnd;
     let head = print_head(&reply, peer.more, length, goes_on);
     let mut sender = Sender::new(peer);
-    if manner.without_body {
+    if options.without_body {
         sender.send_all(&head)?;
     } else {
         reply.body.send(&mut sender, head, length)?;
@@ -132,9 +125,8 @@ pub fn send(peer: Peer<'_>, reply: Reply, manner: Manner) -> io::Result<bool> {
     Ok(goes_on)
 }
 
-/// The head of a response, empty line included. It says HTTP/1.1 to an HTTP/1.0 request too
-/// (RFC 9110 §2.5), so that `Connection` always says what happens. A field of `more` takes the place of the reply's
-/// own.
+/// The head of a response, including the empty line. It is HTTP/1.1 for an HTTP/1.0 request as well (RFC 9110 §2.5) and
+/// always has `Connection`. A field of `more` replaces the reply's own.
 fn print_head(reply: &Reply, more: &[(String, String)], length: Length, goes_on: bool) -> Vec<u8> {
     let own = reply.fields.iter().map(|(name, value)| (*name, value));
     let own = own.filter(|(name, _)| !more.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
@@ -153,14 +145,13 @@ fn print_head(reply: &Reply, more: &[(String, String)], length: Length, goes_on:
 
     let mut head = Vec::with_capacity(printed.len() + 64);
     for line in printed.split_inclusive(|&b| b == b'\n') {
-        // `Server` names a program that this is not; the length is the caller's to know, in 64
-        // bits on every machine; the empty line comes last.
+        // Without `Server`, which names tiny_http, and without its length and empty line, which are added below.
         if !line.starts_with(b"Server:") && !line.starts_with(b"Content-Length:") && line != b"\r\n" {
             head.extend_from_slice(line);
         }
     }
     match length {
-        // RFC 9110 §8.6: never in a 204; in a 304 it would be that of the 200.
+        // RFC 9110 §8.6: never in a 204; in a 304 it would be the length of the 200.
         _ if matches!(reply.status, 204 | 304) => {}
         Length::Known(bytes) => head.extend_from_slice(format!("Content-Length: {bytes}\r\n").as_bytes()),
         Length::Chunked => head.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
@@ -170,15 +161,15 @@ fn print_head(reply: &Reply, more: &[(String, String)], length: Length, goes_on:
     head.extend_from_slice(b"Connection: ");
     head.extend_from_slice(connection.as_bytes());
     if reply.status == 426 {
-        // RFC 9110 §15.5.22, §7.8: both fields.
+        // RFC 9110 §15.5.22, §7.8: it needs both fields.
         head.extend_from_slice(b", Upgrade\r\nUpgrade: websocket");
     }
     head.extend_from_slice(b"\r\n\r\n");
     head
 }
 
-/// A field as `tiny_http` has it. It passes CR and LF on, so that a value could add a field or end
-/// the head: they become spaces (RFC 9110 §5.5), and what is not ASCII a question mark.
+/// A field for `tiny_http`, which does not check values: a CR or LF could add a field or end the head. Control characters
+/// become spaces (RFC 9110 §5.5), other non-ASCII characters question marks.
 fn header(name: &str, value: &str) -> Option<Header> {
     let clean = |c: char| match c {
         c if c.is_ascii_control() => b' ',
@@ -210,8 +201,8 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().expect("socketpair");
         let ours = Stream::Socket(ours.into());
         let peer = Peer { stream: &ours, cutoff: &Cutoff::new(), more: &[] };
-        let manner = Manner { version: Version::Http11, goes_on: true, without_body };
-        assert!(send(peer, reply, manner).expect("sent"));
+        let options = SendOptions { version: Version::Http11, goes_on: true, without_body };
+        assert!(send(peer, reply, options).expect("sent"));
         drop(ours);
         let mut text = String::new();
         theirs.read_to_string(&mut text).expect("read");

@@ -1,4 +1,4 @@
-//! What a request asks for: a websocket, or something plain. Pure.
+//! What a request asks for: a websocket or a plain response. Pure.
 
 use std::fmt;
 
@@ -7,33 +7,30 @@ use super::head::Head;
 use super::subprotocol;
 use crate::site;
 
-/// The methods that are answered, for `Allow`.
+/// The allowed methods, for `Allow`.
 pub const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// A websocket.
     Upgrade(UpgradeRequest),
-    /// An answer.
     Plain(Plain),
 }
 
-/// A handshake that keeps the rules of RFC 6455 §4.2.1.
+/// A valid handshake (RFC 6455 §4.2.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpgradeRequest {
-    /// What is behind `?`, exactly as sent; empty if there is none.
+    /// The part after `?`, exactly as sent; empty if there is none.
     pub query: String,
-    /// The subprotocols that the client offers, in the order of its preference.
+    /// The subprotocols offered by the client, in its order of preference.
     pub protocols: Vec<String>,
     /// The value of `Sec-WebSocket-Accept` (RFC 6455 §4.2.2), for [`super::respond::switching_protocols`].
     pub accept: String,
 }
 
-/// What a request that is no upgrade asks for.
+/// What a request that is not an upgrade asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plain {
-    /// Which methods there are; load balancers ask it to see whether a server is up.
+    /// The allowed methods. Load balancers use this as a health check.
     Options,
     /// `/health`
     Health,
@@ -43,11 +40,11 @@ pub enum Plain {
     Api(Ask),
     /// Anything else: a file, where there are files.
     File,
-    /// Nothing: the path does not begin with `--base`.
+    /// The path does not begin with `--base`.
     OutsideBase,
 }
 
-/// What is served beside rooms and files.
+/// What is served in addition to rooms and files.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Offers {
     /// `--api`
@@ -56,7 +53,7 @@ pub struct Offers {
     pub metrics: bool,
 }
 
-/// Why a request is refused before its path matters.
+/// Why a request is refused, whatever its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadRequest {
     Method,
@@ -84,10 +81,7 @@ impl fmt::Display for BadRequest {
     }
 }
 
-/// Says what a request asks for. `path` is its path behind `--base`, if it begins with that.
-///
-/// # Errors
-/// Why it cannot be answered.
+/// Decides what a request asks for. `path` is its path after `--base`, if it begins with that.
 pub fn route(head: &Head, path: Option<&str>, offers: Offers) -> Result<Route, BadRequest> {
     if head.asks_upgrade() {
         return upgrade(head).map(Route::Upgrade);
@@ -125,7 +119,7 @@ fn upgrade(head: &Head) -> Result<UpgradeRequest, BadRequest> {
     if !site::is_clean(query) {
         return Err(BadRequest::Query);
     }
-    // No extension is ever accepted; not naming any says so.
+    // Extensions are never accepted, so none is named.
     Ok(UpgradeRequest {
         query: query.to_owned(),
         protocols,
@@ -133,8 +127,8 @@ fn upgrade(head: &Head) -> Result<UpgradeRequest, BadRequest> {
     })
 }
 
-/// Whether it is 16 bytes in base64 (RFC 6455 §4.1). The four bits that 22 digits have to spare
-/// may be anything: there are clients that make a key of random digits.
+/// Whether it is 16 bytes in base64 (RFC 6455 §4.1). The four unused bits of the 22 digits may have any value: some clients
+/// use random digits.
 fn is_key(key: &str) -> bool {
     let digit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
     key.strip_suffix("==").is_some_and(|digits| digits.len() == 22 && digits.bytes().all(digit))

@@ -1,4 +1,4 @@
-//! Sends one response, to a peer that may be slow, stalled or hostile, and until the server ends.
+//! Sends a response to a peer that may be slow, stalled or hostile, at most until the server ends.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd as _;
@@ -14,17 +14,17 @@ use crate::sys::progress::{MIN_RATE, Pace, Progress, RATE_WINDOW, STALL, TRY_AGA
 use crate::sys::socket::reset_on_close;
 use crate::sys::tcp::unacknowledged;
 
-/// Whom a response goes to.
+/// The receiver of a response.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer<'a> {
     pub stream: &'a Stream,
-    /// When every response must be over; set when the server shuts down.
+    /// When all responses must be finished; set when the server shuts down.
     pub cutoff: &'a Cutoff,
-    /// Header fields that each response has: name and value.
+    /// Header fields of all responses: name and value.
     pub more: &'a [(String, String)],
 }
 
-/// Sends the parts of one response, and watches how the peer takes all of it.
+/// Sends the parts of a response and checks how fast the peer takes it.
 pub(super) struct Sender<'a> {
     peer: Peer<'a>,
     progress: Progress,
@@ -37,8 +37,6 @@ impl<'a> Sender<'a> {
         Self { peer, progress: Progress::default(), accepted: 0 }
     }
 
-    /// Sends all of these bytes.
-    ///
     /// # Errors
     /// `TimedOut`, with the reason as its text, when the peer takes too little or the server ends; the
     /// system's otherwise.
@@ -46,7 +44,7 @@ impl<'a> Sender<'a> {
         let mut tried = self.accepted > 0;
         while !bytes.is_empty() {
             let cutoff = self.peer.cutoff.get().copied();
-            // A small answer, which goes out at once, goes out at any time.
+            // A small response that is sent at once is sent even after the cutoff.
             if tried && cutoff.is_some_and(|at| at <= Instant::now()) {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the server is shutting down"));
             }
@@ -61,7 +59,7 @@ impl<'a> Sender<'a> {
             if sent.is_none() {
                 let now = Instant::now();
                 self.progress.note(now, self.taken());
-                // Only one who makes us wait is judged, and never while our own disk is slow.
+                // Checked only while the peer makes us wait, not while our disk is slow.
                 self.judge(now)?;
                 let again = Deadline::at(now + TRY_AGAIN);
                 let until = cutoff.map_or(again, |at| again.min(Deadline::at(at)));
@@ -71,7 +69,7 @@ impl<'a> Sender<'a> {
         Ok(())
     }
 
-    /// Bytes that the peer has taken: its kernel has acknowledged them.
+    /// Bytes that the peer's kernel has acknowledged.
     fn taken(&self) -> u64 {
         self.accepted.saturating_sub(unacknowledged(self.peer.stream.as_fd()).unwrap_or(0))
     }
@@ -86,7 +84,7 @@ impl<'a> Sender<'a> {
                 format!("the client took less than {bytes} bytes in {window} s")
             }
         };
-        // What it has not taken until now must not stay in the kernel's memory for minutes more.
+        // Unsent data must not stay in the kernel's memory for minutes.
         reset_on_close(self.peer.stream.as_fd());
         Err(io::Error::new(io::ErrorKind::TimedOut, reason))
     }

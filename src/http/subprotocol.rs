@@ -1,17 +1,16 @@
-//! Which subprotocol the answer to a handshake names (RFC 6455 §1.9, §4.2.2). Pure.
+//! Chooses the subprotocol of a handshake (RFC 6455 §1.9, §4.2.2). Pure.
 //!
-//! The program is what speaks a subprotocol, so the server knows none of its own. But a client that offers some
-//! and gets none may end the connection: browsers do.
+//! The program implements the subprotocol, so the server knows none. But a client that offers some and gets none may end
+//! the connection, as browsers do.
 
 use super::head::Head;
 use crate::config::Subprotocols;
 
-/// A subprotocol of this beginning carries a client's credentials, as a page cannot set a header field. It says
-/// nothing of what is spoken.
+/// A subprotocol with this prefix contains credentials, because a page cannot set a header field.
 const CREDENTIALS: &str = "bearer.";
 
-/// What a client offers, in the order of its preference; `None` if that is no list of tokens. The field may come
-/// several times (RFC 6455 §11.3.4), and elements of a list may be empty, but not all of them (RFC 9110 §5.6.1).
+/// What a client offers, in its order of preference; `None` if it is not a list of tokens. The field may be repeated
+/// (RFC 6455 §11.3.4), and some but not all elements of a list may be empty (RFC 9110 §5.6.1).
 pub fn offered(head: &Head) -> Option<Vec<String>> {
     let mut names = Vec::new();
     for value in head.values("sec-websocket-protocol") {
@@ -27,7 +26,6 @@ pub fn offered(head: &Head) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// The one that is named, if any.
 pub fn choose<'a>(offered: &'a [String], allowed: &Subprotocols) -> Option<&'a str> {
     let chosen = match allowed {
         Subprotocols::Any => {
@@ -38,7 +36,7 @@ pub fn choose<'a>(offered: &'a [String], allowed: &Subprotocols) -> Option<&'a s
     chosen.map(String::as_str)
 }
 
-/// Whether it can be the name of a subprotocol: a token (RFC 9110 §5.6.2).
+/// Whether it is a token (RFC 9110 §5.6.2).
 pub fn is_token(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))

@@ -1,5 +1,5 @@
-//! Whether a peer takes the bytes that it is owed: it may neither stall nor take fewer than [`MIN_RATE`]. Pure: the
-//! caller says what time it is and how much the peer has taken.
+//! Whether a peer takes the bytes that are queued for it: detects a stall and a rate below [`MIN_RATE`]. Pure: the
+//! caller gives the time and the number of bytes taken.
 //!
 //! Bytes are taken when the peer's kernel has acknowledged them, not when they have left our queue. `poll` is no
 //! measure either: Linux reports a socket as writable only when a third of its buffer is free
@@ -15,22 +15,20 @@ pub const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// does not count against the peer.
 const MAX_GAP: Duration = Duration::from_secs(2);
 
-/// How long a peer may take nothing of what it is owed.
+/// How long a peer may take nothing.
 pub const STALL: Duration = Duration::from_secs(10);
 
-/// Bytes a second that a peer has to take, on the whole, of what it is owed. A slower one would hold a thread for
-/// hours.
+/// The lowest average rate of a peer, in bytes per second. A slower one would occupy a thread for hours.
 pub const MIN_RATE: u64 = 2 * 1024;
 
-/// The time over which [`Progress`] looks at the rate.
+/// The time over which [`Progress`] measures the rate.
 pub const RATE_WINDOW: Duration = Duration::from_secs(30);
 
-/// How much is taken in a window is known at so many moments: a rate is looked at over the window and at most one
-/// step more.
+/// The window is divided into this many steps: a rate covers the window and at most one step more.
 const STEPS: u32 = 30;
 
-/// How long the end of a stream may take in all, where it may stand still for `idle` and then wait as long for the
-/// answer: that, and the time in which `owed` bytes are taken at [`MIN_RATE`].
+/// The longest time for the end of a stream: twice `idle`, for a stall and for the answer, and the time that `owed` bytes
+/// take at [`MIN_RATE`].
 pub fn end_timeout(idle: Duration, owed: u64) -> Duration {
     2 * idle + Duration::from_secs(owed / MIN_RATE)
 }
@@ -49,7 +47,7 @@ pub enum Pace {
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// When it last took something, or began to be owed something.
+    /// When it last took something, or when bytes were first queued for it.
     moved: Option<Instant>,
     /// Times and the bytes taken by then, oldest first, at least a step apart. Only the first may be older than the
     /// window.
@@ -109,7 +107,7 @@ fn is_past_window(now: Instant, at: Instant) -> bool {
 mod tests {
     use super::*;
 
-    /// Two hours, in half seconds: how often a peer is looked at.
+    /// Two hours, in half seconds: how often a peer is checked.
     const END: u32 = 4 * 3600;
 
     /// How many bytes more a peer has taken at that half second.

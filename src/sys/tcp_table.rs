@@ -59,25 +59,30 @@ fn parse(text: &str) -> Option<Vec<Described>> {
 }
 
 fn line(line: &str) -> Option<Described> {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    let (local, peer) = (address(words.next()?)?, address(words.next()?)?);
-    let state = u8::from_str_radix(words.next()?, 16).ok()?;
-    let (sent, _) = words.next()?.split_once(':')?;
-    // Skips the timer and the number of retransmissions.
-    let mut words = words.skip(2);
-    let user = words.next()?.parse().ok()?;
-    // Skips the number of unanswered probes.
-    let inode = words.nth(1)?.parse().ok()?;
-    let unacknowledged = u32::from_str_radix(sent, 16).ok()?;
-    // The table does not show whether it accepts IPv4 as well: assume that it does.
-    Some(Described { state, local, peer, unacknowledged, user, inode, only_v6: false })
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    // The others: timer, retransmissions, unanswered probes.
+    let &[_, local, peer, state, queues, _, _, user, _, inode, ..] = &*words else { return None };
+    Some(Described {
+        state: u8::try_from(hex(state)?).ok()?,
+        local: address(local)?,
+        peer: address(peer)?,
+        unacknowledged: hex(queues.split_once(':')?.0)?,
+        user: user.parse().ok()?,
+        inode: inode.parse().ok()?,
+        // The table does not show whether it accepts IPv4 as well: assume that it does.
+        only_v6: false,
+    })
+}
+
+#[inline(never)]
+fn hex(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 16).ok()
 }
 
 /// An address in words of four bytes in native order, and a port.
 fn address(word: &str) -> Option<SocketAddr> {
     let (address, port) = word.split_once(':')?;
-    let word =
-        |at: usize| Some(u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok()?.to_ne_bytes());
+    let word = |at: usize| Some(hex(address.get(at * 8..at * 8 + 8)?)?.to_ne_bytes());
     let address: IpAddr = match address.len() {
         8 => Ipv4Addr::from(word(0)?).into(),
         32 => {
@@ -89,7 +94,7 @@ fn address(word: &str) -> Option<SocketAddr> {
         }
         _ => return None,
     };
-    Some((address.to_canonical(), u16::from_str_radix(port, 16).ok()?).into())
+    Some((address.to_canonical(), u16::try_from(hex(port)?).ok()?).into())
 }
 
 #[cfg(test)]
