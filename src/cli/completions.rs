@@ -1,5 +1,5 @@
-//! `--completions`: the table as a script for bash, zsh or fish. Each completes options, their
-//! values, then a program and its arguments.
+//! `--completions`: scripts for bash, zsh and fish. They complete options and their values, then a program and its
+//! arguments.
 
 use std::fmt::Write as _;
 
@@ -42,7 +42,7 @@ pub(super) fn bash<D>(table: &'static Table<D>) -> String {
         .replace("    @VALUES@\n", &values)
 }
 
-/// For zsh's `compinit`; also to be evaluated or sourced.
+/// For zsh's `compinit`; it can also be evaluated or sourced.
 pub(super) fn zsh<D>(table: &'static Table<D>) -> String {
     let mut specs = String::new();
     for flag in flags(table) {
@@ -110,7 +110,7 @@ pub(super) fn fish<D>(table: &'static Table<D>) -> String {
     out + &format!("complete -c scalesocket -x -a '(__fish_complete_subcommand -- {valued})'\n")
 }
 
-/// Its names as they are typed.
+/// Its names with dashes.
 fn dashed<D>(flag: &Flag<D>) -> impl Iterator<Item = String> + use<D> {
     let long = flag.names().map(|name| format!("--{name}"));
     flag.short.map(|short| format!("-{short}")).into_iter().chain(long)
@@ -120,8 +120,7 @@ fn takes_next_word<D>(flag: &Flag<D>) -> bool {
     flag.value.name().is_some() && !flag.equals_only
 }
 
-/// In single quotes, for all three shells: none of them interprets what is inside, except for
-/// a backslash in fish, and no summary has one.
+/// In single quotes, which all three shells take literally, except for a backslash in fish; no summary has one.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -1,4 +1,4 @@
-//! What the options are written to: a [`Config`], and what is only decided when all options are known.
+//! What the options set: a [`Config`], and values that depend on other options.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,18 +18,18 @@ use crate::recipe::{
     TcpOptions,
 };
 
-/// See the module's documentation. The start values of what has a default in the table are never used.
+/// See the module's documentation. Initial values are not used where the table has a default.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) config: Config,
     pub(super) addresses: Vec<Address>,
-    /// The program without what `PATH` and the environment tell of it.
+    /// Without its path and environment.
     pub(super) program: Program,
     pub(super) tcp: TcpOptions,
     pub(super) relay_to_sender: bool,
     pub(super) connect: Option<Destination>,
     pub(super) share: Option<Share>,
-    /// Names of the variables that the program gets.
+    /// Names of the environment variables for the program.
     pub(super) variables: Vec<String>,
     pub(super) delimiters: Vec<u8>,
     pub(super) null: Null,
@@ -42,17 +42,16 @@ pub(super) struct Draft {
     pub(super) print: Option<Print>,
 }
 
-/// Makes a text from the table.
 pub(super) type Print = fn(&'static Table<Draft>) -> String;
 
-/// Which messages end in a NUL byte.
+/// Which messages end with a NUL byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Null {
     Output,
     Both,
 }
 
-/// A framing that says more than where a message ends.
+/// A framing with more than delimiters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Frame {
     Json,

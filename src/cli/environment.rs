@@ -1,4 +1,4 @@
-//! The variables that the server was started with.
+//! The environment variables of the server.
 
 use std::ffi::{OsStr, OsString};
 
@@ -9,12 +9,11 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Takes them from `std::env::vars_os`, or from a test.
     pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         Self { variables: variables.into_iter().collect() }
     }
 
-    /// A variable's value. Of two with one name the first counts, as for getenv(3).
+    /// The value of a variable. If a name is repeated, the first counts, as in getenv(3).
     pub fn get(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
         let name = name.as_ref();
         self.variables.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_os_str())

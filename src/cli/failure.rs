@@ -1,20 +1,20 @@
-//! Why there is nothing to run.
+//! Why the server cannot start.
 
 use std::fmt;
 
 use super::help::SYNOPSIS;
 
-/// See the module's documentation. The text says what is wrong, with what, and what to do.
+/// The text says what is wrong and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The command line is wrong.
     Usage(String),
-    /// The command line is right, but the system does not have what it names.
+    /// The command line is correct, but the system lacks what it names.
     Start(String),
 }
 
 impl Failure {
-    /// The exit status: 2 for usage, 1 for what cannot start.
+    /// The exit status.
     pub fn status(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,

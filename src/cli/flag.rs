@@ -1,6 +1,4 @@
-//! One option of a command line. Everything that is known about it is in its entry in a table.
-//!
-//! `D` is what the options are written to, a [`super::draft::Draft`] for instance.
+//! An option of a command line: an entry in a table. `D` is what the options set, such as [`super::draft::Draft`].
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -9,7 +7,7 @@ use std::time::Duration;
 
 use super::values;
 
-/// The options of a program, in the order of help and man page.
+/// All options, in the order of help and man page.
 pub(super) type Table<D> = [Section<D>];
 
 /// Options under one heading.
@@ -33,17 +31,17 @@ pub(super) struct Flag<D> {
     /// The value when the option is given without one, where that is allowed.
     pub(super) bare: Option<&'static str>,
     pub(super) repeatable: bool,
-    /// Whether nothing after it is read.
+    /// Whether the parser stops after it.
     pub(super) stops: bool,
     /// The value when the option is not given.
     pub(super) default: Option<&'static str>,
-    /// For the reader: what holds without the option, where no value expresses it.
+    /// The default in words, if it is not a value.
     pub(super) otherwise: Option<&'static str>,
-    /// Options that cannot be given with it. One of the two says so.
+    /// Options that cannot be given with it. Listed for one of the two.
     pub(super) conflicts: &'static [&'static str],
-    /// Options without which it cannot be given.
+    /// Options that it requires.
     pub(super) needs: &'static [&'static str],
-    /// What it does: whole sentences, literals in backticks. The first sentence is the summary.
+    /// Complete sentences with literals in backticks. The first sentence is the summary.
     pub(super) text: &'static str,
 }
 
@@ -90,7 +88,6 @@ impl<D> Flag<D> {
         text(text: &'static str) = text;
     }
 
-    /// Its long names.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<D> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
     }
@@ -101,7 +98,7 @@ impl<D> Flag<D> {
         text.trim_end_matches('.').replace('`', "")
     }
 
-    /// Its text with conflicts and default, literals in backticks.
+    /// Its text with conflicts and default.
     pub(super) fn full_text(&self) -> String {
         let mut text = self.text.to_owned();
         if let [first, rest @ ..] = self.conflicts {
@@ -124,13 +121,13 @@ impl<D> Flag<D> {
     }
 }
 
-/// What an option takes, and where that is written. An error says what is wrong and what is allowed; the parser
-/// puts the option and the value in front of it.
+/// The value of an option, and where it is stored. Errors say what is wrong and what is allowed; the parser adds the
+/// option and the value.
 #[derive(Debug)]
 pub(super) enum Value<D> {
-    /// Nothing; the option is on or off.
+    /// No value: sets this to true.
     On(fn(&mut D) -> &mut bool),
-    /// Nothing; the option has an effect of its own. The function gets the option as it was typed.
+    /// No value: calls this with the option as it was typed.
     Switch(fn(&mut D, &str)),
     /// A time in seconds.
     Seconds(fn(&mut D) -> &mut Duration),
@@ -138,15 +135,15 @@ pub(super) enum Value<D> {
     Timeout(fn(&mut D) -> &mut Duration),
     /// A time in seconds; 0 is off.
     SecondsOrOff(fn(&mut D) -> &mut Option<Duration>),
-    /// A number of bytes, up to this one.
+    /// A number of bytes, up to this number.
     Bytes(u64, fn(&mut D) -> &mut usize),
     /// A number from 1.
     Count(fn(&mut D) -> &mut Option<usize>),
-    /// One of these words. The function says whether it knows the word.
+    /// One of these words. The function returns whether it knows the word.
     Words(&'static [&'static str], fn(&mut D, &str) -> bool),
-    /// UTF-8 text, by this name in the help.
+    /// UTF-8 text; in the help, it has this name.
     Text(&'static str, fn(&mut D, &str) -> Result<(), String>),
-    /// Text that may hold a path, so not always UTF-8.
+    /// Text that may contain a path, so it may not be UTF-8.
     Raw(&'static str, fn(&mut D, &OsStr) -> Result<(), String>),
     Directory(fn(&mut D) -> &mut Option<PathBuf>),
 }
@@ -166,7 +163,7 @@ macro_rules! words {
 pub(super) use words;
 
 impl<D> Value<D> {
-    /// The name of the value in the help; none where the option takes nothing.
+    /// The name of the value in the help; `None` if there is no value.
     pub(super) fn name(&self) -> Option<&'static str> {
         Some(match self {
             Self::On(_) | Self::Switch(_) => return None,
@@ -179,7 +176,7 @@ impl<D> Value<D> {
         })
     }
 
-    /// The words to choose from, if that is what it takes.
+    /// The words to choose from; empty for other values.
     pub(super) fn words(&self) -> &'static [&'static str] {
         if let Self::Words(words, _) = self { words } else { &[] }
     }
@@ -192,7 +189,7 @@ impl<D> Value<D> {
         }
     }
 
-    /// Writes a value to the draft.
+    /// Stores a value in the draft.
     pub(super) fn apply(&self, draft: &mut D, raw: &OsStr) -> Result<(), String> {
         match self {
             Self::Raw(_, set) => return set(draft, raw),
@@ -249,15 +246,15 @@ mod tests {
         let count = names.len();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), count, "a long name is there twice");
+        assert_eq!(names.len(), count, "a long name is repeated");
         let count = shorts.len();
         shorts.sort_unstable();
         shorts.dedup();
-        assert_eq!(shorts.len(), count, "a short name is there twice");
+        assert_eq!(shorts.len(), count, "a short name is repeated");
     }
 
     #[test]
-    fn every_word_and_every_default_is_taken_by_its_own_option() {
+    fn every_option_accepts_its_words_and_its_default() {
         for flag in flags(TABLE) {
             let set = |text: &str| flag.value.apply(&mut Draft::new(), OsStr::new(text));
             for word in flag.value.words() {

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use super::flag::{Flag, Table};
 
-/// How it is called, in one line.
 pub(super) const SYNOPSIS: &str = "scalesocket [OPTIONS] CMD [ARGS...]";
 
 const WIDTH: usize = 80;
@@ -12,7 +11,7 @@ const INDENT: usize = 8;
 /// Where the summaries of the short help begin.
 const COLUMN: usize = 27;
 
-/// All that is known of each option.
+/// `--help`: all about each option.
 pub(super) fn long<D>(table: &'static Table<D>) -> String {
     let mut out = format!("usage: {SYNOPSIS}\n\n");
     wrap(
@@ -38,7 +37,7 @@ pub(super) fn long<D>(table: &'static Table<D>) -> String {
     out
 }
 
-/// One line for each option.
+/// `-h`: one line for each option.
 pub(super) fn short<D>(table: &'static Table<D>) -> String {
     let mut out = format!("usage: {SYNOPSIS}\n");
     for section in table {
@@ -61,7 +60,7 @@ fn heading<D>(flag: &Flag<D>) -> String {
     text + &flag.value.placeholder().map(|value| around(flag, &value)).unwrap_or_default()
 }
 
-/// A value with what separates it from the option.
+/// A value with its separator from the option.
 fn around<D>(flag: &Flag<D>, value: &str) -> String {
     match (flag.equals_only, flag.bare) {
         (_, Some(_)) => format!("[={value}]"),
@@ -70,10 +69,10 @@ fn around<D>(flag: &Flag<D>, value: &str) -> String {
     }
 }
 
-/// Adds a paragraph, broken between words.
+/// Adds a paragraph with line breaks between words.
 fn wrap(out: &mut String, indent: usize, text: &str) {
     let mut column = 0;
-    for word in text.split_whitespace() {
+    for word in text.split_ascii_whitespace() {
         let width = word.chars().count();
         if column > 0 && column + 1 + width > WIDTH {
             out.push('\n');

@@ -1,8 +1,7 @@
-//! How an option is found by what was typed.
+//! Finds options by name.
 
 use super::flag::{Flag, Table};
 
-/// All options of a table.
 pub(super) fn flags<D>(table: &'static Table<D>) -> impl Iterator<Item = &'static Flag<D>> {
     table.iter().flat_map(|section| section.flags)
 }
@@ -17,20 +16,20 @@ pub(super) fn by_short<D>(table: &'static Table<D>, short: char) -> Option<&'sta
     flags(table).find(|flag| flag.short == Some(short))
 }
 
-/// The long name that was probably meant by an unknown one.
+/// The long name that an unknown name probably means.
 pub(super) fn nearest<D>(table: &'static Table<D>, typed: &str) -> Option<&'static str> {
     let typed = typed.trim_start_matches('-').to_ascii_lowercase();
     let names = || flags(table).flat_map(Flag::names);
-    // A beginning is a better guess than a word that looks alike.
+    // A prefix is a better guess than a similar word.
     if let Some(name) = names().find(|name| typed.len() >= 3 && name.starts_with(&typed)) {
         return Some(name);
     }
-    // One slip in three letters; more is another word.
+    // At most one error in three letters.
     let (distance, name) = names().map(|name| (edit_distance(&typed, name), name)).min()?;
     (distance <= name.len() / 3).then_some(name)
 }
 
-/// Letters to add, drop, change or swap with their neighbour to get from one word to the other.
+/// The number of letters to insert, delete, replace or swap with the next to turn one word into the other.
 fn edit_distance(from: &str, to: &str) -> usize {
     let from: Vec<char> = from.chars().collect();
     let to: Vec<char> = to.chars().collect();

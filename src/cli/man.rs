@@ -1,17 +1,16 @@
-//! `--man`: the man page. Its prose is `man.mdoc` beside this file, its options are the table's.
+//! `--man`: the man page, from the text in `man.mdoc` and the table of options.
 
 use std::fmt::Write as _;
 
 use super::flag::{Flag, Table};
 
-/// The page in mdoc(7), with one line in place of the options.
+/// The page in mdoc(7), with a placeholder for the options.
 const PAGE: &str = include_str!("man.mdoc");
 const OPTIONS: &str = "@OPTIONS@\n";
 
-/// Where lines of the source are broken.
+/// The longest line of text in the source.
 const WIDTH: usize = 76;
 
-/// The whole page.
 pub(super) fn render<D>(table: &'static Table<D>) -> String {
     let mut options = String::new();
     for section in table {
@@ -43,18 +42,18 @@ fn heading<D>(flag: &Flag<D>) -> String {
     }
 }
 
-/// Plain text with literals in backticks, as mdoc: each sentence and each macro on a line.
+/// Converts text with literals in backticks to mdoc, with a line for each sentence and each macro.
 fn paragraph(text: &str) -> String {
     let mut out = String::new();
     let mut line = String::new();
-    // Every other piece stood between backticks.
+    // Every second piece was between backticks.
     for (i, piece) in text.split('`').enumerate() {
         if i % 2 == 1 {
             flush(&mut out, &mut line);
             out += &literal(piece);
             continue;
         }
-        // Punctuation that follows a literal at once belongs on the macro's line.
+        // Punctuation directly after a literal belongs to the macro's line.
         let rest = if i == 0 { piece } else { piece.trim_start_matches(is_closing) };
         for mark in piece[..piece.len() - rest.len()].chars() {
             out.push(' ');
@@ -63,7 +62,7 @@ fn paragraph(text: &str) -> String {
         if i > 0 {
             out.push('\n');
         }
-        for word in rest.split_whitespace() {
+        for word in rest.split_ascii_whitespace() {
             if line.len() + word.len() > WIDTH {
                 flush(&mut out, &mut line);
             }
@@ -86,7 +85,7 @@ fn is_closing(c: char) -> bool {
 
 fn flush(out: &mut String, line: &mut String) {
     if !line.is_empty() {
-        // At the start of a line these are requests.
+        // At the start of a line these begin a request.
         if line.starts_with(['.', '\'']) {
             out.push_str("\\&");
         }
@@ -96,7 +95,7 @@ fn flush(out: &mut String, line: &mut String) {
     }
 }
 
-/// The macro for a literal, without the end of its line.
+/// The macro for a literal, without a newline.
 fn literal(text: &str) -> String {
     let option = text.strip_prefix('-').filter(|rest| {
         rest.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
@@ -109,7 +108,7 @@ fn literal(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\\' => escaped += "\\e",
-            // As they are, these become typographic in some output.
+            // Some output formats would replace these by typographic characters.
             '-' => escaped += "\\-",
             '"' => escaped += "\\(dq",
             '\'' => escaped += "\\(aq",
@@ -119,7 +118,7 @@ fn literal(text: &str) -> String {
             c => escaped.push(c),
         }
     }
-    // mdoc would interpret a word that is the name of a macro, or punctuation.
+    // mdoc would interpret the name of a macro and punctuation.
     let guard = if text.len() <= 3 { "\\&" } else { "" };
     if text.contains(' ') { format!(".Ql \"{guard}{escaped}\"") } else { format!(".Ql {guard}{escaped}") }
 }

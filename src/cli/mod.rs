@@ -1,7 +1,7 @@
-//! The command line: from words to a [`Config`], or to text for standard output.
+//! The command line: parses it into a [`Config`], or into text for standard output.
 //!
-//! [`table`] is the one list of options; parser, help, man page and completions are driven by it. Nothing here
-//! prints, exits or reads the process's own environment: the caller does.
+//! [`table`] is the list of options for parser, help, man page and completions. Nothing here prints, exits or reads the
+//! environment of the process; the caller does.
 
 mod addresses;
 mod completions;
@@ -28,16 +28,14 @@ use self::draft::Draft;
 use self::table::TABLE;
 use crate::config::Config;
 
-/// What the command line asks for.
 #[derive(Debug)]
 pub enum Action {
-    /// Serve.
     Run(Box<Config>),
     /// Print this on standard output and exit. Ends in a newline.
     Print(String),
 }
 
-/// What the words after the program's own name ask for.
+/// Parses the words after the name of the program.
 pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     environment: &Environment,
@@ -88,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_programs_own_words_begin_where_ours_end() {
+    fn arguments_of_the_program_are_not_options() {
         for (line, verbose, program, own) in [
             (&["cat"] as &[&str], 0, "cat", &[] as &[&str]),
             (&["cat", "a", "b"], 0, "cat", &["a", "b"]),
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_in_a_value_are_the_values_own() {
+    fn quotes_in_a_value_are_part_of_it() {
         let config = config(&["--joinmsg=\"#ID\"", "--leavemsg='", "cat"]);
         let template = |text| Some(Template::parse(text));
         let (join, leave) = (template("\"#ID\""), template("'"));
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_the_option_and_the_mend() {
+    fn an_error_names_the_option_and_the_correction() {
         for (line, parts) in [
             (&[] as &[&str], &["no program", "usage: scalesocket"] as &[&str]),
             (&["-v"], &["no program"]),
@@ -222,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_does_not_have_is_no_usage_error() {
+    fn a_missing_program_or_directory_is_not_a_usage_error() {
         for (line, part) in [
             (&["no-such-program-anywhere"] as &[&str], "not found in PATH"),
             (&["--", "-v", "x"], "cannot run -v: not found in PATH"),
@@ -236,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_printed_needs_no_program() {
+    fn help_version_man_page_and_completions_need_no_program() {
         for (line, beginning) in [
             (&["--help"] as &[&str], "usage: scalesocket [OPTIONS] CMD [ARGS...]\n\nServes"),
             (&["-h"], "usage: scalesocket"),

@@ -1,5 +1,4 @@
-//! From words to a draft, driven by a table: which words are options, which is the program, which are the
-//! program's own.
+//! Parses the words of a command line with a table: which are options, which is the program, which are its arguments.
 
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
@@ -9,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use super::flag::{Flag, Table};
 use super::lookup::{by_name, by_short, flags, nearest};
 
-/// What the words say, before the system is asked whether it has it.
+/// The parsed command line, before anything is checked with the system.
 #[derive(Debug)]
 pub(super) struct Parsed<D> {
     pub(super) draft: D,
@@ -21,13 +20,13 @@ pub(super) struct Parsed<D> {
 }
 
 impl<D> Parsed<D> {
-    /// Whether the option was given. Its default does not count.
+    /// Whether the option was given explicitly.
     pub(super) fn gave(&self, name: &str) -> bool {
         self.given.contains(&name)
     }
 }
 
-/// Reads the words after the program's own name.
+/// Parses the words after the name of the program.
 pub(super) fn parse<D>(
     table: &'static Table<D>,
     draft: D,
@@ -41,7 +40,7 @@ pub(super) fn parse<D>(
             parser.parsed.program = parser.parsed.program.take().or_else(|| parser.words.next());
             break;
         }
-        // A dash alone is a name for standard input by custom, not an option.
+        // A single dash is not an option; by convention it means standard input.
         if word.as_bytes().starts_with(b"-") && word != "-" {
             if parser.option(&word)? {
                 return Ok(parser.parsed);
@@ -80,8 +79,8 @@ fn check<D>(flag: &Flag<D>, parsed: &Parsed<D>) -> Result<(), String> {
     }
 }
 
-/// The words that are left. pico-args keeps the list. Its own splitting of `--option=value` does not fit: it strips
-/// quotes from the value and accepts neither an empty one (`--passenv=`) nor one that is not UTF-8.
+/// The remaining words. pico-args keeps the list; its parsing of `--option=value` is not used, as it strips quotes and
+/// accepts neither an empty value (`--passenv=`) nor one that is not UTF-8.
 #[derive(Clone)]
 struct Words(pico_args::Arguments);
 
@@ -100,8 +99,7 @@ struct Parser<D: 'static> {
 }
 
 impl<D> Parser<D> {
-    /// Applies the option, or the cluster of short ones, that a word is; takes its value from the words. Says
-    /// whether nothing more is to be read.
+    /// Applies an option, or a cluster of short options, with its value. Returns whether to stop parsing.
     fn option(&mut self, word: &OsStr) -> Result<bool, String> {
         let bytes = word.as_bytes();
         let (name, attached) = match bytes.iter().position(|&byte| byte == b'=') {
@@ -119,7 +117,7 @@ impl<D> Parser<D> {
         let cluster: Option<Vec<_>> =
             typed.chars().skip(1).map(|short| by_short(self.table, short)).collect();
         let Some(cluster) = cluster else { return Err(self.unknown(word, name)) };
-        // Programs have short options of the same names.
+        // The program may have the same short options.
         if let Some(program) = &self.parsed.program {
             let (word, program) = (word.display(), program.display());
             return Err(format!(
@@ -128,7 +126,7 @@ impl<D> Parser<D> {
                 self.meant_for_the_program(&word)
             ));
         }
-        // In a cluster it would not be clear which option a value belongs to.
+        // In a cluster it is not clear which option a value belongs to.
         let takes_value = attached.is_some() || cluster.iter().any(|flag| flag.value.name().is_some());
         if cluster.len() > 1 && takes_value {
             return Err(self.unknown(word, name));
@@ -156,7 +154,7 @@ impl<D> Parser<D> {
         })
     }
 
-    /// Applies one option. `typed` is how it was written, for errors.
+    /// Applies an option. `typed` is the option as typed, for errors.
     fn set(&mut self, flag: &Flag<D>, typed: &str, attached: Option<&OsStr>) -> Result<bool, String> {
         if self.parsed.gave(flag.name) && !flag.repeatable {
             return Err(format!("{typed} is given twice"));
@@ -175,12 +173,12 @@ impl<D> Parser<D> {
         Ok(flag.stops)
     }
 
-    /// The value of an option that has none attached.
+    /// The value of an option without an attached one.
     fn value(&mut self, flag: &Flag<D>, typed: &str, placeholder: &str) -> Result<OsString, String> {
         let equals_sign =
             |value| Err(format!("{typed} takes its value with an equals sign: {typed}={value}"));
         if let Some(bare) = flag.bare {
-            // Otherwise the word would be taken for the program.
+            // Otherwise the next word would become the program.
             let next = self.words.clone().next();
             let meant = next
                 .as_ref()
@@ -191,7 +189,7 @@ impl<D> Parser<D> {
         if flag.equals_only {
             return equals_sign(placeholder);
         }
-        // Any word is a value here, one with a dash in front too.
+        // Any word is accepted as a value, even with a leading dash.
         self.words.next().ok_or_else(|| format!("{typed} needs a value: {typed} {placeholder}"))
     }
 }

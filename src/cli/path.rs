@@ -1,4 +1,4 @@
-//! Looks a program up in `PATH`.
+//! Searches `PATH` for a program.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use super::failure::Failure;
 use super::program::why_not_permitted;
 
-/// Where programs are looked for when `PATH` is not set, as execvp(3) does.
+/// The search path if `PATH` is not set, as in execvp(3).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// The file to execute. Looked for once, here: at each start of the program it would cost an
-/// execve(2) for each directory of `PATH`.
+/// The file to execute. Searched once here: otherwise each start would call execve(2) for each directory of `PATH`.
 pub(super) fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Failure> {
     let refused = |reason: &str| Failure::Start(format!("cannot run {}: {reason}", name.display()));
     if name.is_empty() {
@@ -27,8 +26,8 @@ pub(super) fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf
     let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
     let mut nearly = None;
     for directory in std::env::split_paths(path) {
-        // An empty element is the current directory. The result must have a slash, or it would be
-        // looked up in `PATH` once more when it is executed.
+        // An empty element is the current directory. The result must contain a slash, or execution would search `PATH`
+        // again.
         let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
         let candidate = directory.join(name);
         if !candidate.is_file() {

@@ -1,5 +1,5 @@
-//! Whether the system would execute a file, as far as its beginning tells. Without this check the first client
-//! would find out, and with the wrong error: for a missing interpreter execve(2) says that the file does not exist.
+//! Checks whether the system can execute a file, as far as its beginning shows. Without this, the error would appear at the
+//! first client and be misleading: for a missing interpreter, execve(2) reports that the file does not exist.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -12,16 +12,16 @@ use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
 use crate::sys::reason;
 
-/// Bytes of a file that the kernel looks at (`BINPRM_BUF_SIZE`).
+/// Bytes of a file that the kernel reads (`BINPRM_BUF_SIZE`).
 const BEGINNING: usize = 256;
 
-/// Interpreters that run each other before the kernel gives up (`exec_binprm`).
+/// The largest number of nested interpreters (`exec_binprm`).
 const INTERPRETERS: usize = 5;
 
 /// Where registered formats are listed (Documentation/admin-guide/binfmt-misc.rst).
 const FORMATS: &str = "/proc/sys/fs/binfmt_misc";
 
-/// Executable formats of the kernel's own: ELF, and the flat one of small processors.
+/// The kernel's executable formats: ELF, and the flat format of small processors.
 const BINARIES: [&[u8]; 2] = [b"\x7fELF", b"bFLT"];
 
 /// Why a file may not be executed by this user.
@@ -30,7 +30,7 @@ pub(super) fn why_not_permitted(path: &Path) -> Option<String> {
         Err(error) => Some(reason(&error)),
         Ok(found) if found.is_dir() => Some("it is a directory".to_owned()),
         Ok(found) if !found.is_file() => Some("it is not a regular file".to_owned()),
-        // The system's own answer: execute bits, access lists, a mount without exec.
+        // The system checks execute bits, access lists and mounts without exec.
         Ok(found) => access(path, Access::EXEC_OK).err().map(|_| not_permitted(path, &found)),
     }
 }
@@ -46,14 +46,13 @@ fn not_permitted(path: &Path, file: &Metadata) -> String {
     }
 }
 
-/// Why a file that this user may execute cannot be, when that is certain. `search` is the `PATH` that it will
-/// have, if it will have one.
+/// Why a file that this user may execute certainly cannot be executed. `search` is the `PATH` that the program gets.
 pub(super) fn why_not_runnable(path: &Path, search: Option<&OsStr>) -> Option<String> {
     why_not(path, search, INTERPRETERS)
 }
 
 fn why_not(path: &Path, search: Option<&OsStr>, depth: usize) -> Option<String> {
-    // A file that may be executed but not read cannot be checked.
+    // A file that is executable but not readable cannot be checked.
     let beginning = beginning(path)?;
     if BINARIES.iter().any(|magic| beginning.starts_with(magic)) {
         return None;
@@ -81,7 +80,7 @@ fn beginning(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Why a script cannot be executed, from what follows `#!`. `all`: the file has nothing more.
+/// Why a script cannot be executed, from the bytes after `#!`. `all`: these are the whole file.
 fn why_not_script(behind: &[u8], all: bool, search: Option<&OsStr>, depth: usize) -> Option<String> {
     let (name, argument) = match interpreter(behind, all) {
         Ok(found) => found,
@@ -101,7 +100,7 @@ fn why_not_script(behind: &[u8], all: bool, search: Option<&OsStr>, depth: usize
     if let Some(reason) = reason {
         return Some(format!("interpreter {}: {reason}", path.display()));
     }
-    // env(1) looks for the real one. Its own options and variables are not checked.
+    // env(1) searches for the real interpreter. Its options and variables are not checked.
     let wanted = argument.filter(|wanted| {
         path.file_name() == Some(OsStr::new("env")) && !wanted.starts_with(b"-") && !wanted.contains(&b'=')
     })?;
@@ -109,7 +108,7 @@ fn why_not_script(behind: &[u8], all: bool, search: Option<&OsStr>, depth: usize
     let found = match search {
         _ if wanted.contains(&b'/') => Path::new(name).exists(),
         Some(search) => std::env::split_paths(search).any(|directory| directory.join(name).exists()),
-        // Without `PATH` it searches directories of its own.
+        // Without `PATH` it searches default directories.
         None => !wanted.ends_with(b"\r"),
     };
     (!found).then(|| not_found(wanted))
@@ -140,8 +139,8 @@ fn interpreter(behind: &[u8], all: bool) -> Result<(&[u8], Option<&[u8]>), &'sta
     Ok((name, first.zip(last).map(|(first, last)| &rest[first..=last])))
 }
 
-/// Whether a format is registered that the file may have: for a text, one with its extension; for anything
-/// else, any. If the list cannot be read, any format may be registered.
+/// Whether a format is registered that the file may have: for a text, one with its extension; otherwise, any. If the list
+/// is not readable, any format may be registered.
 fn is_registered(formats: &Path, path: &Path, text: bool) -> bool {
     let Ok(status) = std::fs::read_to_string(formats.join("status")) else { return !text };
     let Ok(entries) = std::fs::read_dir(formats) else { return !text };
@@ -250,12 +249,12 @@ mod tests {
             assert_eq!(why_not_runnable(&script, Some(search)), None, "{content:?}");
         }
         let script = scratch.file("script", "#!/usr/bin/env nosuch\n");
-        assert_eq!(why_not_runnable(&script, None), None, "env looks elsewhere then");
+        assert_eq!(why_not_runnable(&script, None), None, "env searches default directories");
         assert_eq!(why_not_runnable(&std::env::current_exe().expect("own path"), None), None);
     }
 
     #[test]
-    fn formats_that_somebody_has_registered_pass() {
+    fn registered_formats_are_accepted() {
         let formats = Scratch::new("formats");
         let (text, other) = (Path::new("/x/game.lua"), Path::new("/x/game.exe"));
         let is = |path: &Path, text: bool| is_registered(&formats.0, path, text);

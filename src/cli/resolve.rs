@@ -1,4 +1,4 @@
-//! What depends on several options, on the environment or on the file system: finishes a `Config`.
+//! Completes a `Config` with what depends on several options, the environment or the file system.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -20,10 +20,10 @@ use crate::site::RESERVED;
 use crate::sys::reason;
 
 /// Options that describe a program.
-const OF_PROGRAMS: [&str; 8] =
+const PROGRAM_OPTIONS: [&str; 8] =
     ["tcp", "delay", "connecttimeout", "passenv", "cgienv", "stderr", "stopsignal", "exitend"];
-/// Options that describe how messages and their senders are presented to a program or an address.
-const OF_TALK: [&str; 10] = [
+/// Options for the messages and notices to a program or an address.
+const MESSAGE_OPTIONS: [&str; 10] = [
     "binary",
     "delimiters",
     "null",
@@ -36,7 +36,6 @@ const OF_TALK: [&str; 10] = [
     "maxline",
 ];
 
-/// The configuration of a run.
 pub(super) fn config(mut parsed: Parsed<Draft>, environment: &Environment) -> Result<Config, Failure> {
     let draft = &mut parsed.draft;
     let share = if draft.connect.is_some() { Share::Client } else { Share::Room };
@@ -62,7 +61,7 @@ pub(super) fn config(mut parsed: Parsed<Draft>, environment: &Environment) -> Re
     Ok(draft.config)
 }
 
-/// What cannot be served because of two options together, beside the conflicts in the table.
+/// Refuses combinations of options, in addition to the conflicts in the table.
 fn refuse(parsed: &Parsed<Draft>, framing: &Framing) -> Result<(), String> {
     let Draft { config, frame, .. } = &parsed.draft;
     let relay = parsed.gave("relay");
@@ -79,9 +78,9 @@ fn refuse(parsed: &Parsed<Draft>, framing: &Framing) -> Result<(), String> {
     let null_both = parsed.draft.null == Null::Both && own_ends_in;
     let server = config.recipe.share == Share::Server;
     let frame_of_relay = matches!(frame, None | Some(Frame::Json));
-    for (is_so, names, when) in [
-        (parsed.program.is_none(), &OF_PROGRAMS as &[&str], "without a program"),
-        (relay, &OF_TALK, "with --relay"),
+    for (applies, names, when) in [
+        (parsed.program.is_none(), &PROGRAM_OPTIONS as &[&str], "without a program"),
+        (relay, &MESSAGE_OPTIONS, "with --relay"),
         (relay && config.recipe.share == Share::Client, &["share=client"], "with --relay"),
         (relay && !frame_of_relay, &["frame"], "with --relay, except --frame=json"),
         (relay && frame.is_some() && server, &["share=server"], "with --relay and JSON"),
@@ -89,7 +88,7 @@ fn refuse(parsed: &Parsed<Draft>, framing: &Framing) -> Result<(), String> {
         (packets_out, &["delimiters", "null", "partial"], "with a frame that gives lengths"),
         (null_both, &["null=both"], "with a frame that defines what ends a message"),
     ] {
-        if let Some(name) = names.iter().find(|name| is_so && parsed.gave(option(name))) {
+        if let Some(name) = names.iter().find(|name| applies && parsed.gave(option(name))) {
             return Err(format!("--{name} means nothing {when}"));
         }
     }
@@ -101,12 +100,12 @@ fn refuse(parsed: &Parsed<Draft>, framing: &Framing) -> Result<(), String> {
     }
 }
 
-/// The option that an entry such as `share=client` is about.
+/// The option in an entry such as `share=client`.
 fn option(entry: &str) -> &str {
     entry.split_once('=').map_or(entry, |(option, _)| option)
 }
 
-/// What is accepted and has no effect.
+/// Warnings for options that have no effect.
 fn warnings(parsed: &Parsed<Draft>, framing: &Framing, environment: &Environment) -> Vec<String> {
     let config = &parsed.draft.config;
     let recipe = &config.recipe;
@@ -125,7 +124,7 @@ fn warnings(parsed: &Parsed<Draft>, framing: &Framing, environment: &Environment
         (activated, "addr", "when sockets are passed in LISTEN_FDS"),
     ]
     .into_iter()
-    .filter(|&(is_so, name, _)| is_so && parsed.gave(option(name)))
+    .filter(|&(applies, name, _)| applies && parsed.gave(option(name)))
     .map(|(_, name, when)| format!("--{name} has no effect {when}"))
     .collect();
     let rooms = config.rooms.iter().flatten().filter(|name| RESERVED.contains(&name.as_str()));
@@ -199,7 +198,7 @@ fn framing(parsed: &Parsed<Draft>) -> Framing {
     Framing { output, input, partial: draft.config.recipe.framing.partial }
 }
 
-/// With `--json` there are notices even if none was asked for.
+/// With `--json` there are default join and leave messages.
 fn notices(parsed: &Parsed<Draft>, input: Input) -> Notices {
     let draft = &parsed.draft;
     let json = parsed.gave("json");
@@ -486,9 +485,9 @@ mod tests {
             let wanted = Framing { output: output.clone(), input, partial: None };
             assert_eq!(config.recipe.framing, wanted, "{words:?}");
         }
-        let told = meant(&["--json", "--leavemsg=gone", "cat"]);
+        let with_leave = meant(&["--json", "--leavemsg=gone", "cat"]);
         let join = "{\"t\":\"Join\",\"_from\":#ID}";
-        assert_eq!(told.recipe.notices, notices(Some(join), Some("gone"), Input::Json { room: false }));
+        assert_eq!(with_leave.recipe.notices, notices(Some(join), Some("gone"), Input::Json { room: false }));
         assert_eq!(
             meant(&["--frame", "cat"]).recipe.notices,
             notices(None, None, Input::Json { room: false })

@@ -1,6 +1,4 @@
-//! The one list of options: an option is added, changed or removed here and nowhere else.
-//!
-//! Parser, help, man page and completions follow; `man/scalesocket.1` is rendered with
+//! The list of all options, for parser, help, man page and completions. After a change, render the man page with
 //! `cargo run -- --man > man/scalesocket.1`.
 
 use super::draft::{Draft, Frame, Null};
@@ -10,13 +8,13 @@ use super::{addresses, completions, help, man, values};
 use crate::config::{Level, LogFormat, Metrics};
 use crate::recipe::{Incoming, Share, Slow, Stderr};
 
-/// What `--passenv` passes when it is not given.
+/// The default of `--passenv`.
 const VARIABLES: &str = "PATH,LD_LIBRARY_PATH,DYLD_LIBRARY_PATH";
 
-/// Largest `--maxmessage` and `--maxline`: 1 GiB.
+/// The largest `--maxmessage` and `--maxline`: 1 GiB.
 const MAX_MESSAGE: u64 = 1 << 30;
 
-/// Largest `--maxqueue`: 1 TiB. More is a typing error.
+/// The largest `--maxqueue`: 1 TiB. More is probably a typing error.
 const MAX_QUEUE: u64 = 1 << 40;
 
 const fn flag(name: &'static str, value: Value<Draft>) -> Flag<Draft> {

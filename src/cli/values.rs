@@ -1,5 +1,4 @@
-//! Values of options: from text to what it says. Pure; an error says what is wrong and what is
-//! allowed, without naming the option, which the parser does.
+//! Parses the values of options. Pure. Errors say what is wrong and what is allowed; the parser adds the option.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use crate::http::subprotocol::is_token;
 use crate::recipe::Keep;
 use crate::site;
 
-/// Longest time that can be asked for: a year.
+/// The longest time: a year.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Signals by name, without `SIG`.
@@ -39,7 +38,7 @@ pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
         })
 }
 
-/// Header fields that the server writes itself, or that end or frame a response.
+/// Header fields that the server sets itself.
 const OWN_FIELDS: [&str; 15] = [
     "accept-ranges",
     "allow",
@@ -74,7 +73,7 @@ pub(super) fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The beginning of all paths, without the slash at its end.
+/// The prefix of all paths, without the slash at its end.
 pub(super) fn base(text: &str) -> Result<&str, String> {
     let base = text.strip_suffix('/').unwrap_or(text);
     let bad = |c: char| !c.is_ascii_graphic() || "\"\\?#".contains(c);
@@ -109,7 +108,7 @@ pub(super) fn room(text: &str) -> Result<String, String> {
 /// Names of rooms.
 pub(super) fn rooms(text: &str) -> Result<Vec<String>, String> {
     let names: Vec<String> = text.split(',').map(str::to_owned).collect();
-    // A reserved name is allowed here and does no harm.
+    // Reserved names are harmless here.
     let bad = |name: &String| {
         let valid = site::check_name(name);
         name.is_empty() || name.contains('/') || !matches!(valid, Ok(()) | Err(site::NoRoom::Reserved))
@@ -122,7 +121,7 @@ pub(super) fn rooms(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Which messages are kept, and how many.
+/// The value of `--cache`.
 pub(super) fn cache(text: &str) -> Result<Keep, String> {
     let (kind, size) = text.split_once(':').unwrap_or(("all", text));
     let size = size.parse().ok().filter(|size| (1..=65_536).contains(size));
@@ -158,14 +157,14 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "allowed is a whole number, at least 1".to_owned())
 }
 
-/// Digits only: `parse` alone would also take a plus sign.
+/// A number of digits only; `parse` would also accept a plus sign.
 pub(super) fn whole(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// A time in seconds, decimals allowed.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    // In whole numbers: the floating point of std is 20 KB of the binary for this alone.
+    // With integers: std's floating point would add 20 KB to the binary.
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let nanos = format!("{:0<9}", fraction.get(..fraction.len().min(9)).unwrap_or_default());
@@ -181,14 +180,13 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
         })
 }
 
-/// The same, but it must be longer than nothing.
+/// The same, but more than 0.
 pub(super) fn positive_seconds(text: &str) -> Result<Duration, String> {
     let time = seconds(text)?;
     if time.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(time) }
 }
 
-/// A set of bytes that end an item: characters as they are, and escapes, since a shell makes it
-/// hard to type a newline.
+/// A set of bytes: characters, and escapes for those that are hard to type in a shell.
 pub(super) fn delimiters(text: &str) -> Result<Vec<u8>, String> {
     const ESCAPES: &str = r"allowed are \n, \r, \t, \0, \\ and \xNN";
     let mut set = Vec::new();
@@ -215,7 +213,7 @@ pub(super) fn delimiters(text: &str) -> Result<Vec<u8>, String> {
                 None => return Err(format!("a lone backslash at the end; {ESCAPES}")),
             },
             c if c.is_ascii() => c as u8,
-            // Its bytes would each be a delimiter and cut other letters in two.
+            // Each of its bytes would be a delimiter and split other characters.
             c => return Err(format!("{c} is more than one byte; delimiters are single bytes")),
         };
         if !set.contains(&byte) {
@@ -225,7 +223,7 @@ pub(super) fn delimiters(text: &str) -> Result<Vec<u8>, String> {
     if set.is_empty() { Err("give at least one character".to_owned()) } else { Ok(set) }
 }
 
-/// A comma list of names of variables; the empty list is empty.
+/// A comma-separated list of variables, which may be empty.
 pub(super) fn variables(text: &str) -> Result<Vec<String>, String> {
     if text.is_empty() {
         return Ok(Vec::new());
@@ -244,7 +242,7 @@ pub(super) fn variables(text: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// A comma list of names of subprotocols; the empty list is empty.
+/// A comma-separated list of subprotocols, which may be empty.
 pub(super) fn protocols(text: &str) -> Result<Subprotocols, String> {
     let names: Vec<String> = text.split(',').map(str::to_owned).collect();
     if text.is_empty() {
@@ -267,7 +265,7 @@ pub(super) fn signal(text: &str) -> Result<i32, String> {
         .find(|(known, _)| *known == name)
         .map(|&(_, signal)| signal)
         .or_else(|| {
-            // Real-time signals have no name, and without a name no safe way to be sent.
+            // Without real-time signals, which rustix cannot send safely.
             let number = i32::try_from(whole(text)?).ok()?;
             Signal::from_named_raw(number).filter(|&signal| signal != Signal::STOP)
         })

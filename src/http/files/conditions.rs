@@ -1,47 +1,44 @@
-//! What of a file a request wants: conditions and ranges (RFC 9110 §13 and §14). Pure.
+//! Conditional requests and ranges (RFC 9110 §13 and §14). Pure.
 
 use std::time::SystemTime;
 
 use crate::http::head::Head;
 
-/// What names one state of a file.
+/// The validators of a file.
 #[derive(Debug)]
 pub(super) struct Validators {
-    /// The strong entity tag, quotes included.
+    /// The strong entity tag, with quotes.
     pub(super) tag: String,
-    /// The time of the last change, in whole seconds.
+    /// The time of modification, in whole seconds.
     pub(super) modified: SystemTime,
 }
 
-/// What the conditions come to.
+/// The result of the conditions.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     /// 200, 206 or 416.
     Send(Selected),
-    /// 304: the client has it.
+    /// 304.
     NotModified,
-    /// 412: it is not the one that the client means.
+    /// 412.
     Failed,
 }
 
-/// What is to be sent.
+/// The part to send.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Selected {
-    /// All of it.
     Whole,
-    /// At least one byte of it.
+    /// Of at least one byte.
     Part {
-        /// Where the part begins, in bytes.
         from: u64,
-        /// How long it is, in bytes.
         length: u64,
     },
-    /// A range that the file does not have.
+    /// The range is outside of the file.
     Nothing,
 }
 
-/// Weighs the conditions, in the order of RFC 9110 §13.2.2, and then the range.
-pub(super) fn verdict(head: &Head, validators: &Validators, size: u64) -> Condition {
+/// Evaluates the conditions in the order of RFC 9110 §13.2.2, then the range.
+pub(super) fn evaluate(head: &Head, validators: &Validators, size: u64) -> Condition {
     if head.field("if-match").is_some() {
         if !any_tag(head, "if-match", |weak, tag| !weak && tag == validators.tag) {
             return Condition::Failed;
@@ -56,35 +53,35 @@ pub(super) fn verdict(head: &Head, validators: &Validators, size: u64) -> Condit
     } else if date(head, "if-modified-since").is_some_and(|date| validators.modified <= date) {
         return Condition::NotModified;
     }
-    // A range is for GET alone (§14.2).
+    // Ranges are only for GET (§14.2).
     if head.method() != "GET" || !same_as_before(head, validators) {
         return Condition::Send(Selected::Whole);
     }
-    // Two fields are several ranges.
+    // Repeated fields are several ranges.
     let range = head.only("range").map_or(Selected::Whole, |range| select(range, size));
     Condition::Send(range)
 }
 
-/// `If-Range` (§13.1.5): the rest of a file is of use only with the beginning of the same file.
+/// `If-Range` (§13.1.5): a range is useful only if the file has not changed.
 fn same_as_before(head: &Head, validators: &Validators) -> bool {
     if head.field("if-range").is_none() {
         return true;
     }
     match head.only("if-range") {
         Some(value) if value.starts_with('"') => value == validators.tag,
-        // A date must be exact; a weak tag is neither and never matches.
+        // A date must match exactly; a weak tag never matches.
         Some(value) => httpdate::parse_http_date(value).is_ok_and(|date| date == validators.modified),
         None => false,
     }
 }
 
-/// A date; one that cannot be read is as if absent (§13.1.3).
+/// The date in a field; an invalid date is ignored (§13.1.3).
 fn date(head: &Head, name: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(head.only(name)?).ok()
 }
 
-/// Whether any entity tag of a list is as wanted; `*` is any (§13.1.1, §8.8.3). The predicate
-/// gets whether the tag is weak, and the tag with its quotes.
+/// Whether any entity tag in a list matches; `*` always does (§13.1.1, §8.8.3). The predicate gets whether the tag is weak,
+/// and the tag with its quotes.
 fn any_tag(head: &Head, name: &str, wanted: impl Fn(bool, &str) -> bool) -> bool {
     head.values(name).filter_map(|value| std::str::from_utf8(value).ok()).any(|value| {
         if value == "*" {
@@ -94,7 +91,7 @@ fn any_tag(head: &Head, name: &str, wanted: impl Fn(bool, &str) -> bool) -> bool
         loop {
             rest = rest.trim_start_matches([' ', '\t', ',']);
             let (weak, tag) = rest.strip_prefix("W/").map_or((false, rest), |tag| (true, tag));
-            // A comma may stand inside the quotes. What is no tag ends the list.
+            // The quotes may contain a comma. Anything that is not a tag ends the list.
             let Some(end) = tag.strip_prefix('"').and_then(|tag| tag.find('"')) else { return false };
             let (tag, behind) = tag.split_at(end + 2);
             if wanted(weak, tag) {
@@ -105,8 +102,8 @@ fn any_tag(head: &Head, name: &str, wanted: impl Fn(bool, &str) -> bool) -> bool
     })
 }
 
-/// One range of bytes (§14.1.2). What is not understood is ignored, as §14.2 has it, and so are
-/// several ranges: an answer in many parts costs more than it saves.
+/// A range of bytes (§14.1.2). Unknown ranges are ignored (§14.2), and so are several ranges: a multipart response costs
+/// more than it saves.
 fn select(range: &str, size: u64) -> Selected {
     let Some((unit, range)) = range.split_once('=') else { return Selected::Whole };
     let Some((first, last)) = range.trim_ascii().split_once('-') else { return Selected::Whole };
@@ -114,13 +111,13 @@ fn select(range: &str, size: u64) -> Selected {
     if !unit.eq_ignore_ascii_case("bytes") || !is_number(first) || !is_number(last) {
         return Selected::Whole;
     }
-    // All digits: it can only be too large for 64 bits, and no file is as large as that.
+    // These are digits, so parsing fails only above 64 bits, and no file is that large.
     let number = |text: &str| text.parse().unwrap_or(u64::MAX);
     let (from, end) = match (first, last) {
         ("", "") => return Selected::Whole,
         ("", last) => match number(last) {
             0 => return Selected::Nothing,
-            // No range can say "nothing of nothing"; the whole can.
+            // A range cannot express the empty part of an empty file.
             _ if size == 0 => return Selected::Whole,
             last => (size.saturating_sub(last), size),
         },
@@ -145,7 +142,7 @@ mod tests {
         let text = format!("{method} / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         let (head, _) = Head::parse(text.as_bytes()).expect(fields).expect("complete");
         let modified = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        verdict(&head, &Validators { tag: "\"a,b\"".into(), modified }, 10)
+        evaluate(&head, &Validators { tag: "\"a,b\"".into(), modified }, 10)
     }
 
     const WHOLE: Condition = Condition::Send(Selected::Whole);
@@ -171,7 +168,7 @@ mod tests {
             ("If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT\r\n", Condition::NotModified),
             ("If-Modified-Since: yesterday\r\n", WHOLE),
             ("If-Modified-Since: \r\n", WHOLE),
-            // A tag is worth more than a date.
+            // A tag has precedence over a date.
             ("If-None-Match: \"x\"\r\nIf-Modified-Since: {NOW}\r\n", WHOLE),
             ("If-Match: \"a,b\"\r\n", WHOLE),
             ("If-Match: *\r\n", WHOLE),

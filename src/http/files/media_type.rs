@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Endings in lower case. Text says its charset; JSON has none (RFC 8259 §11), XML tells its own.
+/// By extension in lower case. Text has a charset; JSON has none (RFC 8259 §11), XML files declare theirs.
 const TYPES: [(&str, &str); 34] = [
     ("html", "text/html; charset=utf-8"),
     ("htm", "text/html; charset=utf-8"),
@@ -40,7 +40,6 @@ const TYPES: [(&str, &str); 34] = [
     ("tar", "application/x-tar"),
 ];
 
-/// The type; bytes of no particular kind where the name tells nothing.
 pub(super) fn of(name: &Path) -> &'static str {
     let ending = name.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let known = TYPES.iter().find(|(known, _)| ending.eq_ignore_ascii_case(known));

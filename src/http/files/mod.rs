@@ -1,7 +1,7 @@
-//! `--staticdir`: files of one directory, and nothing else.
+//! `--staticdir`: serves the files of a directory.
 //!
-//! No listings, no dotfiles, no way out by `..`, by encoding or by a symbolic link: `path` says
-//! which names are asked for at all, `open` lets the kernel see to the rest.
+//! No listings, no dotfiles, and no way out by `..`, encoding or symbolic links: `path` checks the names, and `open` lets
+//! the kernel enforce the rest.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -25,23 +25,21 @@ mod path;
 #[cfg(test)]
 pub(crate) mod testing;
 
-/// What a directory answers with.
 const INDEX: &str = "index.html";
 
-/// Serves the files of one directory.
 #[derive(Debug)]
 pub struct FileServer {
     root: OwnedFd,
 }
 
 impl FileServer {
-    /// Opens the directory, once: what is renamed or mounted over it later changes nothing.
+    /// Opens the directory once, so that a later rename or mount does not matter.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { root: rustix::fs::open(directory, flags, Mode::empty())? })
     }
 
-    /// The answer to a GET or HEAD whose path begins with `base`.
+    /// The response to a GET or HEAD whose path begins with `base`.
     pub fn reply(&self, head: &Head, base: &str) -> Reply {
         let path = head.path().strip_prefix(base).unwrap_or_default();
         if path.is_empty() {
@@ -57,16 +55,16 @@ impl FileServer {
             name.push(INDEX);
         }
         match self.find(&name) {
-            Ok(Decoded::File(file)) => file.reply(head, media_type::of(&name)),
-            Ok(Decoded::Directory) if !wanted.is_directory() => {
+            Ok(Found::File(file)) => file.reply(head, media_type::of(&name)),
+            Ok(Found::Directory) if !wanted.is_directory() => {
                 to_directory(&[base, &wanted.encoded()].concat(), head.query())
             }
-            Ok(Decoded::Directory | Decoded::Other) => refuse(404, "Not found"),
+            Ok(Found::Directory | Found::Other) => refuse(404, "Not found"),
             Err(error) => refuse_for(error),
         }
     }
 
-    fn find(&self, name: &Path) -> Result<Decoded, Errno> {
+    fn find(&self, name: &Path) -> Result<Found, Errno> {
         let entry = Entry::find(&self.root, name)?;
         Ok(match entry.kind() {
             FileType::RegularFile => {
@@ -74,23 +72,22 @@ impl FileServer {
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
                 #[allow(clippy::unnecessary_cast, reason = "32 bits on machines of 32 bits")]
                 let validators = validators(size, stat.st_mtime, stat.st_mtime_nsec as u64);
-                Decoded::File(OpenFile { file: entry.open()?, size, validators })
+                Found::File(OpenFile { file: entry.open()?, size, validators })
             }
-            FileType::Directory => Decoded::Directory,
-            _ => Decoded::Other,
+            FileType::Directory => Found::Directory,
+            _ => Found::Other,
         })
     }
 }
 
-/// What stands at a path.
-enum Decoded {
+enum Found {
     File(OpenFile),
     Directory,
-    /// A pipe, a socket, a device: nothing to serve.
+    /// A pipe, a socket or a device, which is not served.
     Other,
 }
 
-/// A regular file, open, and what names this state of it.
+/// An open regular file, with the validators of its current state.
 struct OpenFile {
     file: OwnedFd,
     /// In bytes.
@@ -105,7 +102,7 @@ impl OpenFile {
             let body = Body::File(FilePart { file, from: 0, length: size });
             Reply::new(status, media_type, body).with("Accept-Ranges", "bytes")
         };
-        let reply = match conditions::verdict(head, &validators, size) {
+        let reply = match conditions::evaluate(head, &validators, size) {
             Condition::NotModified => Reply::empty(304),
             Condition::Failed => return refuse(412, "The file is not the one that was asked for"),
             Condition::Send(Selected::Whole) => whole(200),
@@ -125,21 +122,21 @@ impl OpenFile {
         reply
             .with("Last-Modified", httpdate::fmt_http_date(validators.modified))
             .with("ETag", validators.tag)
-            // A browser that guesses types could take a harmless file for a script.
+            // A browser that guesses types could run a harmless file as a script.
             .with("X-Content-Type-Options", "nosniff")
     }
 }
 
-/// Names the state of a file: its size, and its time to the nanosecond.
+/// From size and time of modification, to the nanosecond.
 fn validators(size: u64, seconds: i64, nanoseconds: u64) -> Validators {
-    // An HTTP date has no fractions, cannot be before 1970 (httpdate would panic), and one later
-    // than now may not be sent (RFC 9110 §8.8.2.1).
+    // An HTTP date has no fractions, must not be before 1970 (httpdate panics) and not in the future
+    // (RFC 9110 §8.8.2.1).
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let modified = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(now));
     Validators { tag: format!("\"{size:x}-{seconds:x}.{nanoseconds:x}\""), modified }
 }
 
-/// Sends the client to the same path with a slash, so that a page's relative links work.
+/// Redirects to the same path with a slash, so that relative links in the page work.
 fn to_directory(path: &str, query: Option<&str>) -> Reply {
     let location = match query {
         Some(query) => format!("{path}/?{}", path::encode(query)),
@@ -148,7 +145,7 @@ fn to_directory(path: &str, query: Option<&str>) -> Reply {
     refuse(301, "Moved permanently").with("Location", location)
 }
 
-/// What does not exist, and what leads outside, look the same.
+/// A missing file and a path that leads outside get the same response.
 fn refuse_for(error: Errno) -> Reply {
     match error {
         Errno::ACCESS => refuse(403, "Forbidden"),
@@ -169,7 +166,7 @@ mod tests {
     use super::testing::Directory;
     use super::*;
 
-    /// A directory with a bit of everything in it; beside it, a file that nobody may see.
+    /// A directory with all kinds of files; outside of it, a file that must not be served.
     fn site() -> (Directory, FileServer) {
         let directory = Directory::new();
         directory.write("secret", b"secret");

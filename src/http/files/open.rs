@@ -1,5 +1,5 @@
-//! Finds a file beneath a directory, where no symbolic link leads out, and opens it. Decoded first, opened for reading
-//! when it is known to be a file: to open a pipe or a device for reading already does something to it.
+//! Finds and opens a file beneath a directory; symbolic links cannot lead out of it. The file is located first and opened
+//! for reading once it is known to be a regular file: to open a pipe or a device can have side effects.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -7,29 +7,28 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-/// Tries to resolve a path while directories of it are being renamed (`EAGAIN`, openat2(2)).
+/// Attempts to resolve a path while its directories are being renamed (`EAGAIN`, openat2(2)).
 const TRIES: usize = 8;
 
-/// A location in the file system, without opening anything (open(2)).
-const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+/// Locates a file without opening it (open(2)).
+const LOCATE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
-/// Reading only; not waiting for the other end of a pipe, should the path lead to one by now.
+/// Opens for reading, without waiting for the other end if the path has become a pipe.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// What stands at a path.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     root: &'a OwnedFd,
     path: &'a Path,
-    /// Its location, not open for reading.
+    /// Not open for reading.
     place: OwnedFd,
     pub(super) stat: Stat,
 }
 
 impl<'a> Entry<'a> {
-    /// Whatever is at `path`, beneath `root`. Links are followed for as long as they are relative and stay beneath.
+    /// Finds `path` beneath `root`. Symbolic links are followed if they are relative and stay beneath it.
     pub(super) fn find(root: &'a OwnedFd, path: &'a Path) -> Result<Self, Errno> {
-        let place = beneath(root, path, LOOK)?;
+        let place = beneath(root, path, LOCATE)?;
         let stat = rustix::fs::fstat(&place)?;
         Ok(Self { root, path, place, stat })
     }
@@ -38,11 +37,11 @@ impl<'a> Entry<'a> {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
-    /// The same, open for reading.
+    /// Opens it for reading.
     pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
         let place = format!("/proc/self/fd/{}", self.place.as_raw_fd());
         match rustix::fs::open(place, READ, Mode::empty()) {
-            // No /proc, in a chroot for one.
+            // No /proc, as in a chroot.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::PERM) => self.open_by_path(),
             result => self.checked(result?),
         }
@@ -52,7 +51,7 @@ impl<'a> Entry<'a> {
         self.checked(beneath(self.root, self.path, READ)?)
     }
 
-    /// Something else may stand at the path by now.
+    /// Checks that it is still the same file.
     fn checked(&self, file: OwnedFd) -> Result<OwnedFd, Errno> {
         let stat = rustix::fs::fstat(&file)?;
         let same = (stat.st_dev, stat.st_ino) == (self.stat.st_dev, self.stat.st_ino);
@@ -61,7 +60,6 @@ impl<'a> Entry<'a> {
 }
 
 fn beneath(root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    // An empty path would be no file; the caller asks for the directory itself by a name in it.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..TRIES {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
@@ -74,18 +72,18 @@ fn beneath(root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno>
     Err(Errno::AGAIN)
 }
 
-/// The same without `openat2`: name by name, following no link at all.
+/// The same without `openat2`: name by name, without following any link.
 fn step_by_step(root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let mut names = path.iter().peekable();
     let mut directory: Option<OwnedFd> = None;
     while let Some(name) = names.next() {
         let at: BorrowedFd<'_> = directory.as_ref().map_or(root.as_fd(), |fd| fd.as_fd());
         let last = names.peek().is_none();
-        // `PATH` needs no right to list the directory, as `openat2` needs none.
-        let flags = if last { flags } else { LOOK | OFlags::DIRECTORY };
+        // With `PATH`, as with `openat2`, no permission to list the directory is needed.
+        let flags = if last { flags } else { LOCATE | OFlags::DIRECTORY };
         let next = rustix::fs::openat(at, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
         if last {
-            // A link itself can be looked at.
+            // With `PATH`, a link itself can be opened.
             let is_link = FileType::from_raw_mode(rustix::fs::fstat(&next)?.st_mode) == FileType::Symlink;
             return if is_link { Err(Errno::LOOP) } else { Ok(next) };
         }
@@ -124,8 +122,8 @@ mod tests {
                 let (one, other) = (beneath(&root, path, flags), step_by_step(&root, path, flags));
                 (one.map(drop).err(), other.map(drop).err())
             };
-            let (look, read) = (by(LOOK), by(READ));
-            assert_eq!((look.0.is_some(), look.1.is_some()), (read.0.is_some(), read.1.is_some()));
+            let (locate, read) = (by(LOCATE), by(READ));
+            assert_eq!((locate.0.is_some(), locate.1.is_some()), (read.0.is_some(), read.1.is_some()));
             read
         };
         for path in ["sub", "sub/deep", "sub/deep/file"] {

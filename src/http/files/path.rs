@@ -1,4 +1,4 @@
-//! Which file a request's path asks for: decoded once, then only plain names. Pure.
+//! Which file the path of a request names. Pure.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -6,24 +6,23 @@ use std::path::PathBuf;
 
 use crate::percent;
 
-/// The names along a path, decoded; none is empty, begins with a dot or holds `/` or NUL.
+/// The decoded names of a path; none is empty, begins with a dot or contains `/` or NUL.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     names: Vec<Vec<u8>>,
     directory: bool,
 }
 
-/// Why a path asks for nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Bad {
-    /// Not percent-encoding, or a NUL.
+    /// Invalid percent-encoding, or a NUL.
     Malformed,
-    /// `.`, `..`, a dotfile, an empty name, a `/` in a name: there is no such file, by definition.
+    /// `.`, `..`, a dotfile, an empty name or a `/` in a name: never served.
     Hidden,
 }
 
 impl Wanted {
-    /// Reads a path as it was sent.
+    /// Parses a path as it was sent.
     pub(super) fn parse(path: &str) -> Result<Self, Bad> {
         let path = path.strip_prefix('/').ok_or(Bad::Hidden)?;
         if path.is_empty() {
@@ -33,7 +32,7 @@ impl Wanted {
             Some(path) => (path, true),
             None => (path, false),
         };
-        // No name may be empty: `//host` in a redirect would be another host (RFC 3986 §4.2).
+        // With an empty name, a redirect to `//host` would lead to another host (RFC 3986 §4.2).
         let names: Vec<Vec<u8>> = path.split('/').map(decode).collect::<Result<_, _>>()?;
         if names.iter().any(|name| name.is_empty() || name[0] == b'.' || name.contains(&b'/')) {
             return Err(Bad::Hidden);
@@ -46,19 +45,19 @@ impl Wanted {
         self.directory
     }
 
-    /// The file, relative to the directory that is served; empty for that directory itself.
+    /// The path relative to the served directory; empty for the directory itself.
     pub(super) fn path(&self) -> PathBuf {
         self.names.iter().map(|name| OsStr::from_bytes(name)).collect()
     }
 
-    /// The same as a path in a URL, without a slash at its end.
+    /// The path in a URL, without a slash at its end.
     pub(super) fn encoded(&self) -> String {
         let names = self.names.iter().map(|name| percent::encode(name));
         names.fold(String::new(), |path, name| path + "/" + &name)
     }
 }
 
-/// A query as it may stand in a URL; what is encoded already stays (RFC 3986 §2.1, §3.4).
+/// Encodes a query for a URL; what is encoded already stays (RFC 3986 §2.1, §3.4).
 pub(super) fn encode(query: &str) -> String {
     percent::encode_except(query.as_bytes(), |byte| byte.is_ascii_graphic())
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A directory that nobody else uses.
+/// A new, unique directory.
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
