@@ -39,7 +39,7 @@ fn value(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> u64 {
     value.to_string().parse().expect("a whole number")
 }
 
-/// What became of the messages of clients.
+/// The counts of client messages.
 #[derive(Debug, PartialEq, Eq)]
 struct Account {
     received: u64,
@@ -144,7 +144,7 @@ fn length_of(number: usize) -> usize {
 }
 
 #[test]
-fn messages_of_clients_are_read_by_programs_or_counted_as_dropped_however_programs_end() {
+fn every_client_message_is_read_by_the_program_or_counted_as_dropped() {
     let text = |number: usize| frame::text(&format!("{number} {}", "x".repeat(length_of(number))));
     let json = |number: usize| match number % 7 {
         6 => frame::text("no JSON"),
@@ -178,7 +178,7 @@ fn messages_of_clients_are_read_by_programs_or_counted_as_dropped_however_progra
 }
 
 #[test]
-fn what_clients_send_and_close_behind_is_received_to_the_message() {
+fn messages_before_a_close_frame_are_all_received() {
     let scratch = Scratch::new();
     let server = Server::with(&LIFE).testprog(&["account", &scratch.name(""), "line"]);
     let text = |number: usize| frame::text(&format!("{number}"));
@@ -238,7 +238,7 @@ fn leave_unread(messages: usize, length: usize) {
 }
 
 #[test]
-fn the_time_that_a_program_has_for_its_input_changes_no_account() {
+fn inputgrace_does_not_change_the_counts() {
     let scratch = Scratch::new();
     let server = Server::with(&["--metrics", "--ping=0", "--inputgrace=0.1", "--grace=0.1"]).testprog(&[
         "account",
@@ -261,7 +261,7 @@ fn the_time_that_a_program_has_for_its_input_changes_no_account() {
 }
 
 #[test]
-fn with_a_program_over_tcp_nothing_is_missing_in_the_account_either() {
+fn every_message_is_counted_with_a_program_over_tcp() {
     // What it has read of what its socket holds is only known to itself.
     let ports = ports::option(ports::free(8), 8);
     let script = format!(
@@ -294,7 +294,7 @@ fn field(line: &str, key: &str) -> usize {
 }
 
 #[test]
-fn with_drop_each_client_gets_what_was_said_to_it_or_it_is_counted() {
+fn with_drop_every_message_to_a_client_is_received_or_counted() {
     const PEERS: usize = 4;
     const LINES: usize = 25_000;
     let options = ["--metrics", "--ping=0", "--slow=drop", "--maxqueue=256k", "--serverframe=json"];
@@ -345,7 +345,7 @@ fn with_drop_each_client_gets_what_was_said_to_it_or_it_is_counted() {
         assert_eq!(got + dropped, said, "client {}: {got} came and {dropped} were dropped", index + 1);
         all_dropped += dropped as u64;
     }
-    assert!(all_dropped > 0, "somebody was too slow");
+    assert!(all_dropped > 0, "no client was too slow");
     let slow = [("reason", "slow client")];
     assert_eq!(value(&scrape(&server), "scalesocket_messages_dropped_total", &slow), all_dropped);
 }

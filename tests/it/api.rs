@@ -25,7 +25,7 @@ fn rooms(server: &Server) -> Value {
 }
 
 #[test]
-fn rooms_are_told_with_their_clients_and_metadata_as_they_come_and_go() {
+fn the_api_shows_rooms_with_clients_and_metadata() {
     let server = Server::with(&["--api", "--serverframe=json"]).cat();
     assert_eq!(server.ask("GET", "/api/rooms/", "").text(), "[]");
     let mut first = server.member("/one");
@@ -68,7 +68,7 @@ fn rooms_are_told_with_their_clients_and_metadata_as_they_come_and_go() {
 }
 
 #[test]
-fn whatever_a_program_says_of_its_room_the_list_of_all_rooms_stays_small_and_readable() {
+fn hostile_metadata_leaves_the_list_of_rooms_small_and_valid() {
     let server = Server::with(&["--api", "--metrics", "--serverframe=json"]).cat();
     let mut hostile = server.member("/hostile");
     let mut honest = server.member("/honest");

@@ -13,7 +13,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn what_was_asked_for_is_printed_on_standard_output_with_status_0() {
+fn help_and_version_are_printed_on_standard_output_with_status_0() {
     for (arguments, beginning) in [
         (&["--help"] as &[&str], "usage: scalesocket"),
         (&["-h"], "usage: scalesocket"),
@@ -33,7 +33,7 @@ fn what_was_asked_for_is_printed_on_standard_output_with_status_0() {
 }
 
 #[test]
-fn a_wrong_command_line_is_status_2_with_the_mend_on_standard_error() {
+fn a_wrong_command_line_exits_with_status_2_and_a_correction() {
     for (arguments, parts) in [
         (&[] as &[&str], &["no program", "usage:"] as &[&str]),
         (&["--bianry", "cat"], &["unknown option --bianry", "did you mean --binary?"]),
@@ -110,7 +110,7 @@ fn a_script_that_cannot_run_is_refused_at_the_start() {
 }
 
 #[test]
-fn a_program_that_others_may_execute_is_told_so() {
+fn a_program_that_this_user_may_not_execute_is_an_error() {
     let scratch = Scratch::new();
     let script = scratch.script("script", "cat");
     let binary = scratch.name("scalesocket");

@@ -9,7 +9,7 @@ use crate::support::{Event, Scratch, Server};
 const RSV1: u8 = 0x40;
 
 #[test]
-fn a_programs_end_is_told_by_the_close_code() {
+fn the_close_code_shows_how_the_program_ended() {
     for (script, code, reason) in [
         ("echo bye", 1000, ""),
         ("echo bye; exit 3", 1011, "exit status 3"),
@@ -32,7 +32,7 @@ fn all_that_a_program_said_comes_before_its_close() {
 }
 
 #[test]
-fn who_breaks_the_protocol_is_closed_with_its_code_and_what_was_complete_is_passed_on() {
+fn a_protocol_error_closes_with_its_code_after_complete_messages_were_passed_on() {
     let server = Server::with(&["--leavemsg", "left", "--maxmessage", "200"]).cat();
     let mut watcher = server.join("/room");
     let part = masked(frame::TEXT, b"part");
@@ -146,7 +146,7 @@ fn what_comes_after_a_close_frame_is_not_for_the_program() {
 }
 
 #[test]
-fn a_client_that_goes_without_a_close_frame_is_told_what_it_did() {
+fn a_client_that_ends_without_a_close_frame_gets_1002() {
     let server = Server::cat();
     let mut client = server.join("/room");
     client.expect_alive();

@@ -91,7 +91,7 @@ fn bytes_pass_unchanged_in_both_directions() {
 }
 
 #[test]
-fn a_client_whose_connection_cannot_be_made_is_told_why() {
+fn a_client_whose_connection_fails_gets_1011_with_the_reason() {
     let closed = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address");
     let server = connect(&closed.to_string(), &[]);
     let mut client = server.join("/room");
@@ -129,7 +129,7 @@ fn watched() -> (String, Receiver<Vec<u8>>) {
     let address = service(move |mut stream| {
         let mut said = Vec::new();
         stream.read_to_end(&mut said).expect("the end");
-        tell.send(said).expect("somebody waits");
+        tell.send(said).expect("the test waits");
         // Kept open: the other direction ends when we are done with it, not before.
         let _ = stream.read(&mut [0]);
     });
@@ -154,7 +154,7 @@ fn the_service_has_its_last_word_after_the_client_has_left() {
         let mut said = Vec::new();
         stream.read_to_end(&mut said).expect("the end");
         let late = stream.write_all(b"late\n").and_then(|()| stream.shutdown(Shutdown::Both));
-        tell.send(late.is_ok()).expect("somebody waits");
+        tell.send(late.is_ok()).expect("the test waits");
     });
     let server = connect(&address, &[]);
     server.join("/room").leave();

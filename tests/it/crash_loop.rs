@@ -9,7 +9,7 @@ fn fails_until(scratch: &Scratch) -> String {
     format!("test -e {} || exit 3; read -r seconds; sleep \"$seconds\"; exit 3", scratch.name("mended"))
 }
 
-/// What becomes of one who wants to come in.
+/// The result of an attempt to join.
 #[derive(Debug, PartialEq, Eq)]
 enum Met {
     /// A program that failed.
@@ -109,7 +109,7 @@ fn clients_that_come_again_at_once_cost_few_starts_and_few_lines_of_log() {
 }
 
 #[test]
-fn a_program_that_ends_well_at_once_is_started_as_often_as_somebody_comes() {
+fn a_program_that_exits_at_once_with_status_0_is_not_slowed_down() {
     let server = Server::sh("echo hello");
     for _ in 0..30 {
         let mut client = server.join("/room");

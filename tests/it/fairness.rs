@@ -29,7 +29,7 @@ fn what_several_clients_send_at_once_to_a_slow_program_is_all_read() {
 }
 
 #[test]
-fn one_client_that_floods_makes_the_others_wait_for_a_message_of_its_own_each_and_not_for_all() {
+fn other_clients_wait_for_one_message_of_a_flooding_client() {
     const POLITE: usize = 20;
     const ROUNDS: usize = 3;
     const LENGTH: usize = 200;
@@ -137,7 +137,7 @@ const MOST_HELD: f64 = 0.35;
 const LOOK: Duration = Duration::from_secs(5);
 
 #[test]
-fn clients_that_stall_in_turn_hold_a_room_for_a_small_part_of_the_time() {
+fn clients_that_stall_in_turn_delay_a_room_little() {
     let scratch = Scratch::new();
     let server = paced_room(&scratch);
     let done = AtomicBool::new(false);
@@ -167,7 +167,7 @@ fn clients_that_stall_in_turn_hold_a_room_for_a_small_part_of_the_time() {
 }
 
 #[test]
-fn a_client_that_takes_half_of_its_queue_again_and_again_holds_a_room_for_a_small_part_of_the_time() {
+fn a_client_that_repeatedly_takes_half_of_its_queue_delays_a_room_little() {
     let scratch = Scratch::new();
     let server = paced_room(&scratch);
     let done = AtomicBool::new(false);

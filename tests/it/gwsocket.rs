@@ -89,7 +89,7 @@ fn text_stays_text_and_binary_binary_both_ways_whatever_the_size() {
 }
 
 #[test]
-fn client_0_is_everybody_and_any_other_that_one_alone() {
+fn client_0_means_all_and_other_ids_one_client() {
     let server = Server::with(&["--frame=gwsocket"]).testprog(&["packets"]);
     let mut first = server.join("/room");
     first.expect_text("open 1 127.0.0.1");
@@ -121,7 +121,7 @@ fn client_0_is_everybody_and_any_other_that_one_alone() {
 }
 
 #[test]
-fn a_packet_is_the_same_in_however_many_parts_it_comes() {
+fn a_packet_may_arrive_in_parts() {
     let mut output = Vec::new();
     for number in 0..60u32 {
         let payload = format!("{number}\n{}", "x".repeat(number as usize % 7));
@@ -148,7 +148,7 @@ fn a_packet_is_the_same_in_however_many_parts_it_comes() {
 }
 
 #[test]
-fn a_broken_framing_ends_that_program_with_1011_and_nobody_else() {
+fn a_broken_framing_ends_only_that_program_with_1011() {
     for (bad, reason) in [
         (packet(0, 3, b"x"), "unknown type 0x3"),
         (packet(0, 0, b""), "unknown type 0x0"),
@@ -201,7 +201,7 @@ fn a_packet_as_large_as_allowed_passes_and_one_that_never_ends_is_never_sent() {
 }
 
 #[test]
-fn text_that_is_not_utf8_is_mended_and_counted_and_binary_is_left_alone() {
+fn invalid_utf8_in_text_is_replaced_and_counted_and_binary_is_unchanged() {
     let scratch = Scratch::new();
     let output = [
         packet(0, TEXT, b"a\xffb"),

@@ -136,7 +136,7 @@ fn a_client_whose_socket_is_full_gets_its_101_and_all_that_follows_as_it_reads()
 }
 
 #[test]
-fn what_waits_for_a_client_whose_socket_is_full_is_bounded_too() {
+fn the_queue_of_a_client_whose_socket_is_full_is_bounded() {
     const LINES: usize = 4_000;
     const LENGTH: usize = 1000;
     /// `--maxqueue`, and what one read of a program's output may add.

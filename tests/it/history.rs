@@ -81,7 +81,7 @@ fn of_tagged_ones_the_last_are_replayed() {
 }
 
 #[test]
-fn a_private_message_is_replayed_to_nobody_and_one_for_all_but_some_to_everybody() {
+fn private_messages_are_not_replayed_and_messages_for_all_but_some_are() {
     for (option, tag) in [("--cache=all:9", ""), ("--cache=tagged:9", r#","_cache":true"#)] {
         let server = mirror(&[option, "--serverframe=json"]);
         let mut first = server.join("/room");
@@ -226,13 +226,13 @@ fn history_goes_with_the_program_unless_it_is_to_persist() {
             client.leave();
             wait_until("the program has ended", || server.children().is_empty());
         }
-        // Nobody else's.
+        // For no other client.
         server.join("/other").expect_text("start");
     }
 }
 
 #[test]
-fn what_persists_is_bounded_like_any_history_and_private_still() {
+fn a_persistent_history_is_bounded_and_without_private_messages() {
     let server = mirror(&["--cache=2", "--cachepersist", "--serverframe=json"]);
     for round in 0..3 {
         let mut client = server.join("/room");

@@ -17,7 +17,7 @@ fn health_says_ok_in_json() {
         assert_eq!((response.status, response.text()), (200, r#"{"status":"ok"}"#), "{target}");
         assert_eq!(response.field("content-type"), Some("application/json"));
         assert!(response.field("date").is_some_and(|date| date.ends_with(" GMT")));
-        assert_eq!(response.field("server"), None, "nobody else's name");
+        assert_eq!(response.field("server"), None, "the response names another server");
     }
 }
 
@@ -70,7 +70,7 @@ fn requests_in_one_packet_are_answered_in_their_order() {
 }
 
 #[test]
-fn a_connection_closes_when_it_is_told_to() {
+fn a_connection_closes_when_the_request_says_so() {
     let server = Server::cat();
     let mut raw = server.raw();
     let response = raw.ask("GET", "/health", "Connection: close\r\n");
@@ -109,7 +109,7 @@ fn other_methods_are_405_and_say_which_are_not() {
 }
 
 #[test]
-fn options_says_which_methods_there_are_as_load_balancers_ask() {
+fn options_returns_the_allowed_methods() {
     let server = Server::with(&["--api", "--metrics"]).cat();
     for target in ["/", "/health", "*", "/room", "/api/rooms/", "/metrics"] {
         let mut raw = server.raw();
@@ -302,7 +302,7 @@ fn what_is_no_http_is_400() {
 }
 
 #[test]
-fn a_head_that_is_too_large_is_431_and_one_as_large_as_may_be_is_not() {
+fn a_head_above_the_limit_is_431_and_one_at_the_limit_is_accepted() {
     let server = Server::cat();
     let field = |length: usize| format!("X: {}\r\n", "x".repeat(length));
     let many = |number: usize| "X: x\r\n".repeat(number);
@@ -401,7 +401,7 @@ fn origin_names_who_may_connect_instead() {
 }
 
 #[test]
-fn an_answer_that_nobody_takes_does_not_hold_others_up() {
+fn a_response_that_is_not_read_does_not_delay_others() {
     let server = Server::cat();
     let mut deaf = server.raw();
     let request = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);

@@ -51,7 +51,7 @@ fn a_program_that_still_reads_when_the_server_ends_is_left_alone() {
 }
 
 #[test]
-fn a_program_that_reads_nothing_more_is_told_to_stop_after_its_input_grace() {
+fn a_program_that_stops_reading_gets_the_stop_signal_after_its_input_grace() {
     for (options, least) in [(&[] as &[&str], 250), (&["--inputgrace=1"], 1000)] {
         let server = Server::with(options).sh("trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done");
         let mut client = server.join("/room");
@@ -68,7 +68,7 @@ fn a_program_that_reads_nothing_more_is_told_to_stop_after_its_input_grace() {
 }
 
 #[test]
-fn a_program_that_reads_a_little_for_ever_has_its_input_grace_and_its_grace() {
+fn a_program_that_reads_very_slowly_has_its_input_grace_and_its_grace() {
     let options = ["--inputgrace=1", "--grace=1"];
     let server = Server::with(&options).sh("echo ready; while read -r line; do sleep 0.2; done");
     let mut client = server.join("/room");

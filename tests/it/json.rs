@@ -66,7 +66,7 @@ fn from_comes_first_and_is_ours_and_all_else_is_kept_byte_for_byte() {
 }
 
 #[test]
-fn what_is_no_json_object_is_dropped_and_counted_and_its_client_stays() {
+fn a_message_that_is_not_a_json_object_is_dropped_and_counted() {
     let server = Server::with(&["--frame=json", "--metrics"]).cat();
     let mut client = server.join("/room");
     let bad = [
@@ -104,7 +104,7 @@ fn what_is_no_json_object_is_dropped_and_counted_and_its_client_stays() {
 }
 
 #[test]
-fn a_message_goes_to_those_whom_it_names_and_to_nobody_else() {
+fn a_message_goes_only_to_the_clients_that_it_names() {
     let server = program_is_a_mirror(&[]);
     let mut clients = server.members("/room", 4);
     let mut elsewhere = server.join("/elsewhere");
@@ -152,7 +152,7 @@ fn a_message_goes_to_those_whom_it_names_and_to_nobody_else() {
 }
 
 #[test]
-fn an_address_that_is_none_is_never_a_broadcast() {
+fn a_malformed_address_is_never_a_broadcast() {
     let server = program_is_a_mirror(&["--metrics", "--cache=all:99"]);
     let mut clients = server.members("/room", 2);
     let bad = [
@@ -201,7 +201,7 @@ fn a_private_message_is_private_however_deep_it_is() {
 }
 
 #[test]
-fn what_the_program_says_of_its_room_is_told_by_the_api_and_sent_to_nobody() {
+fn metadata_is_shown_by_the_api_and_not_sent_to_clients() {
     let server = program_is_a_mirror(&["--api", "--cache=9"]);
     let metadata = || {
         let text = server.ask("GET", "/api/room/metadata", "").text().to_owned();
@@ -274,7 +274,7 @@ fn json_tells_of_joins_and_leaves_and_other_messages_can_be_given() {
 
     let server = Server::with(&["--json", "--joinmsg", r##"{"new":#ID,"name":"#QUERY_NAME"}"##]).cat();
     server.join("/room?name=%22,%22_to%22:9").expect_text(r#"{"new":1,"name":"%22%2C%22_to%22%3A9"}"#);
-    // Without --json nobody is told.
+    // Without --json there are no messages.
     let server = Server::with(&["--frame=json"]).cat();
     let mut client = server.join("/room");
     client.send_text("{}");
@@ -362,7 +362,7 @@ fn nesting_without_end_and_names_without_end_cost_nothing_beyond_the_message() {
 }
 
 #[test]
-fn long_lists_of_ids_hold_nobody_up() {
+fn long_lists_of_ids_delay_no_client() {
     let server = Server::with(&["--frame=json", "--maxmessage=4m"]).cat();
     let (mut first, mut second) = (server.member("/room"), server.member("/room"));
     let list =

@@ -153,7 +153,7 @@ fn slow_joiners() -> Duration {
 }
 
 #[test]
-fn a_slow_joiner_gets_all_of_the_history_and_stays_and_nobody_waits_for_it() {
+fn a_slow_client_gets_the_whole_history_and_delays_no_other() {
     let mut shortest = Duration::MAX;
     // Somebody is woken late on a busy machine, but not three times.
     for _ in 0..3 {

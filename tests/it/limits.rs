@@ -113,7 +113,7 @@ fn one_client_more_than_maxaddrclients_is_refused_with_429() {
         let refusal = server.refused("/c", "");
         assert_eq!((refusal.status, refusal.text()), (429, "Too many clients from this address\n"));
     }
-    // Whoever only asks is no client.
+    // A plain request is not a client.
     assert_eq!(server.ask("GET", "/health", "").status, 200);
     // Another address is another one.
     if let Some(address) = server.addresses().get(1) {

@@ -138,7 +138,7 @@ fn a_file_that_is_no_socket_is_left_alone() {
 }
 
 #[test]
-fn a_socket_that_is_somebody_elses_by_now_is_not_removed() {
+fn a_socket_that_another_server_has_replaced_is_not_removed() {
     let scratch = Scratch::new();
     let mut first = Server::with(&[]).address(&format!("unix:{}", scratch.name("socket"))).cat();
     fs::remove_file(scratch.path("socket")).expect("remove the socket");
@@ -166,7 +166,7 @@ fn sockets_from_systemd_are_taken_instead_and_stay_out_of_programs() {
 }
 
 #[test]
-fn a_server_whose_last_listener_is_gone_ends_in_order_with_status_1() {
+fn a_server_that_loses_its_last_listener_shuts_down_with_status_1() {
     let mut server = Server::with(&[]).address("127.0.0.1:0").address("127.0.0.1:0").cat();
     let listeners: Vec<_> =
         server.addresses().iter().filter_map(|address| listener(server.pid(), address)).collect();
@@ -201,14 +201,14 @@ fn listener(pid: u32, address: &Address) -> Option<OwnedFd> {
 }
 
 #[test]
-fn sockets_for_somebody_else_are_not_taken() {
+fn sockets_for_another_process_are_not_taken() {
     let line = r#"LISTEN_PID=1; LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec "$@""#;
     let server = Server::with(&[]).through_shell(line).cat();
     server.join("/room").expect_alive();
 }
 
 #[test]
-fn inetd_with_a_listening_socket_ends_when_everybody_has_gone() {
+fn inetd_with_a_listening_socket_ends_after_the_last_client() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut server = Server::with(&["--inetd"]).inherit(listener.into(), 1).cat();
     let mut one = server.join("/one");
@@ -267,7 +267,7 @@ fn one_connection_more_than_maxclients_is_refused_with_503() {
     server.wait_for_line(&["WARN", "refused", "Too many connections"]);
     clients.pop().expect("a client").leave();
     // Its place is free as soon as its thread has ended.
-    wait_until("somebody gets in again", || Client::connect_with(server.address(), "/room", "").is_ok());
+    wait_until("a client is accepted again", || Client::connect_with(server.address(), "/room", "").is_ok());
     clients[0].send_text("still here");
     clients[1].expect_text("still here");
 }
@@ -279,7 +279,7 @@ fn at_most_half_of_all_may_be_silent_and_the_longest_silent_goes_first() {
     let mut second = server.raw();
     let mut third = server.raw();
     first.expect_end();
-    // Somebody with something to say always gets in.
+    // A client that sends a request is always accepted.
     let mut client = server.join("/room");
     client.expect_alive();
     second.expect_end();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Event, Server};
 
 #[test]
-fn a_client_that_answers_no_ping_is_gone_after_three_times_that_and_one_that_answers_stays() {
+fn a_client_that_answers_no_ping_is_gone_after_three_intervals() {
     let server = Server::with(&["--ping", "1", "--leavemsg", "#ID has left"]).cat();
     let start = Instant::now();
     let mut dead = server.join("/room");
@@ -47,7 +47,7 @@ fn a_client_that_answers_no_ping_is_gone_after_three_times_that_and_one_that_ans
 }
 
 #[test]
-fn any_byte_that_comes_is_life() {
+fn any_byte_shows_that_a_client_is_alive() {
     let server = Server::with(&["--ping", "1"]).cat();
     let mut client = server.join("/room");
     client.answers = false;
@@ -70,14 +70,14 @@ fn a_busy_client_is_not_pinged() {
 }
 
 #[test]
-fn ping_0_pings_nobody() {
+fn ping_0_sends_no_pings() {
     let server = Server::with(&["--ping", "0", "--idle", "1"]).cat();
     let mut client = server.join("/room");
     assert!(matches!(client.recv(), Event::Close(1008, _)), "no ping before");
 }
 
 #[test]
-fn who_sends_no_request_in_time_is_let_go_and_half_a_request_is_told() {
+fn a_connection_without_a_request_is_closed_and_half_a_request_gets_408() {
     let server = Server::with(&["--handshaketimeout", "0.5"]).cat();
     let start = Instant::now();
     let mut silent = server.raw();

@@ -200,7 +200,7 @@ fn rooms_that_come_and_go_leave_nothing_behind() {
 }
 
 #[test]
-fn thousands_that_send_nothing_keep_nobody_out_and_are_gone_in_time() {
+fn thousands_of_silent_connections_do_not_keep_clients_out() {
     // Each takes a descriptor here and one there, of limits that both have in common; half of what the
     // server can hold may be silent.
     let most = raise_descriptors().saturating_sub(1000) / 2;
@@ -241,7 +241,7 @@ fn thousands_that_send_nothing_keep_nobody_out_and_are_gone_in_time() {
 }
 
 #[test]
-fn term_in_the_middle_of_it_all_ends_everything_in_time() {
+fn term_under_load_ends_everything_in_time() {
     const WORKERS: u64 = 8;
     let directory = Scratch::new();
     let mut server = churning(&directory, &["--grace", "1"]);

@@ -39,7 +39,7 @@ fn field(line: &str, key: &str) -> usize {
 }
 
 #[test]
-fn a_client_that_never_reads_holds_the_others_up_once_and_is_told_why() {
+fn a_client_that_never_reads_delays_the_others_once_and_gets_1013() {
     let server = Server::with(&["--joinmsg", "+", "--ping", "0"]).testprog(&["burst", "5", "100000", "1000"]);
     let wire = lines(100_000, 1000);
     let mut stuck = Peer::join_small(&server, "/room");
@@ -67,7 +67,7 @@ fn a_client_that_never_reads_holds_the_others_up_once_and_is_told_why() {
     assert!(grown < 4 * 1024 + ROOM_TO_MOVE, "{grown} KiB more, with 4 MiB of --maxqueue");
     let closed =
         server.log.lines().iter().filter(|line| line.contains("client closed: too slow to keep up")).count();
-    assert_eq!(closed, 1, "nobody else is closed");
+    assert_eq!(closed, 1, "another client was closed");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_client_that_takes_nothing_for_five_more_seconds_is_cut_off() {
 }
 
 #[test]
-fn with_drop_nobody_waits_and_the_slow_client_misses_whole_messages_that_are_counted() {
+fn with_drop_no_client_waits_and_the_slow_one_misses_whole_messages() {
     const LINES: usize = 100_000;
     const WAVE: usize = 1000;
     // In waves, so that those who read are never behind, however late they are woken.
@@ -136,7 +136,7 @@ fn with_drop_nobody_waits_and_the_slow_client_misses_whole_messages_that_are_cou
 }
 
 #[test]
-fn with_block_a_client_that_pauses_loses_nothing_and_costs_nobody_anything() {
+fn with_block_a_client_that_pauses_loses_nothing() {
     let options =
         ["--joinmsg", "+", "--ping", "0", "--slow", "block", "--patience", "0.1", "--maxqueue", "256k"];
     let server = Server::with(&options).testprog(&["burst", "4", "20000", "1000"]);
@@ -218,7 +218,7 @@ fn pings_and_pongs_go_ahead_of_what_waits() {
     assert!(next < LINES, "the room is held up");
     slow.send(&frame::ping(b"are you there"));
     // Long enough for the server to ping as well.
-    assert!(!ended(&slow.socket, Instant::now() + Duration::from_millis(2500)), "nobody is cut off");
+    assert!(!ended(&slow.socket, Instant::now() + Duration::from_millis(2500)), "the client was cut off");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             loop {
@@ -283,7 +283,7 @@ fn send_until_stuck(peer: &mut Peer) -> usize {
 }
 
 #[test]
-fn a_program_that_reads_nothing_slows_its_senders_down_and_nobody_else() {
+fn a_program_that_reads_nothing_slows_down_only_its_senders() {
     let server = Server::with(&["--ping", "0"]).sh(DEAF);
     let start = Holds::now(&server);
     let mut echo = Peer::join(&server, "/echo");
@@ -346,7 +346,7 @@ fn a_program_that_reads_nothing_slows_its_senders_down_and_nobody_else() {
 }
 
 #[test]
-fn a_client_whose_end_cannot_be_seen_does_not_keep_a_deaf_program_for_ever() {
+fn a_hang_up_behind_unread_data_does_not_keep_a_program_running() {
     let server = Server::with(&["--ping", "1"]).sh(DEAF);
     let start = Holds::now(&server);
     let mut sender = Peer::join(&server, "/deaf");

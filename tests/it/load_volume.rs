@@ -118,7 +118,7 @@ fn a_client_that_sends_everything_before_it_reads_gets_all_that_its_queue_holds(
 }
 
 #[test]
-fn an_echo_that_nobody_reads_is_no_deadlock_but_a_client_that_is_too_slow() {
+fn an_echo_that_is_not_read_is_a_slow_client_and_not_a_deadlock() {
     let server = Server::with(&["--ping", "0", "--maxqueue", "64k"]).cat();
     let mut peer = Peer::join_small(&server, "/room");
     let mut other = Peer::join(&server, "/other");

@@ -211,7 +211,7 @@ fn what_is_dropped_is_logged_when_it_happens_and_not_when_the_client_leaves() {
 }
 
 #[test]
-fn a_connection_that_asked_is_not_said_to_have_asked_nothing() {
+fn a_connection_with_a_request_is_not_logged_as_one_without() {
     let server = Server::with(&["-v"]).cat();
     assert_eq!(server.ask("GET", "/health", "").status, 200);
     drop(server.raw());
@@ -227,7 +227,7 @@ fn a_hostile_name_cannot_break_a_line() {
         client.expect_alive();
         client.leave();
     }
-    // Refused, but told.
+    // Refused, with a response.
     server.ask("GET", "/plain%0aERROR\u{2028}?\u{85}\u{2028}", "User-Agent: x\r\n");
     server.stop();
     for line in server.log.all_lines() {
@@ -337,7 +337,7 @@ fn lines_that_a_shared_standard_error_does_not_take_are_written_later_or_counted
     let script = "i=0; while [ $i -lt 20000 ]; do echo \"line $i\"; i=$((i+1)); done >&2; echo done; cat";
     let bare = Bare::start(r#"exec "$@""#, writer, script);
     let mut client = bare.join("/room");
-    // Nobody has read a line by now.
+    // No line has been read yet.
     client.expect_text("done");
     let log = Log::collect(reader);
     // listening, started, joined, and what the program said
@@ -397,7 +397,7 @@ fn dropped<'a>(lines: impl Iterator<Item = &'a str>) -> (usize, usize) {
 }
 
 #[test]
-fn a_standard_error_that_nobody_reads_holds_nobody_up() {
+fn a_standard_error_that_is_not_read_delays_no_client() {
     let mut bare =
         Bare::start(r#"exec "$@""#, Stdio::piped(), "yes | head -n 20000 | cat -n >&2; echo done; cat");
     let mut client = bare.join("/room");

@@ -112,7 +112,7 @@ fn clients_of_a_program_that_never_reads_are_read_with_input_discard() {
 }
 
 #[test]
-fn joins_and_leaves_are_told_with_input_discard() {
+fn join_and_leave_messages_are_sent_with_input_discard() {
     let scratch = Scratch::new();
     let server = recorder(&["--input", "discard", "--joinmsg=+#ID", "--leavemsg=-#ID"], &scratch);
     let mut client = server.join("/room");
@@ -219,7 +219,7 @@ fn a_line_beyond_all_bounds_is_thrown_away_without_being_held() {
 }
 
 #[test]
-fn what_is_not_utf8_is_replaced_and_the_stream_goes_on() {
+fn invalid_utf8_is_replaced_and_the_stream_continues() {
     let server = Server::sh(r"printf 'a\377b\n\303\n\355\240\200\ngood \303\274\n'; cat");
     let mut client = server.join("/room");
     client.expect_text("a\u{fffd}b");
@@ -359,7 +359,7 @@ fn messages_that_come_together_are_passed_on_whatever_comes_last() {
     for (round, (what, last)) in lasts.iter().enumerate() {
         let mut client = server.join(&format!("/room{round}"));
         client.send([messages.concat(), last.clone()].concat());
-        // Nobody says anything more: what has come must not wait for it.
+        // No more data arrives: what has arrived must not wait for it.
         assert_eq!(scratch.await_bytes("seen", lines.len()), lines.as_bytes(), "{what}");
         client.reset();
         wait_until("the program has ended", || server.children().is_empty());

@@ -250,7 +250,7 @@ fn of_rooms_that_are_gone_only_the_last_1024_have_a_series() {
 }
 
 #[test]
-fn a_room_that_goes_while_it_is_looked_at_is_shown_once() {
+fn a_room_that_ends_during_a_response_is_shown_once() {
     let server = Server::with(&["--metrics"]).sh("exit 0");
     let address = server.address().clone();
     let done = AtomicBool::new(false);

@@ -38,7 +38,7 @@ fn a_program_that_ignores_the_end_of_input_and_the_signal_is_killed_after_its_gr
 }
 
 #[test]
-fn a_program_that_ignores_the_end_of_input_is_asked_by_signal_with_its_group() {
+fn a_program_that_ignores_the_end_of_input_gets_the_stop_signal_with_its_group() {
     let scratch = Scratch::new();
     let script = format!(
         "(trap 'echo inner >> {0}; exit' TERM; while :; do sleep 0.05; done) & \
@@ -69,7 +69,7 @@ fn stopsignal_is_the_signal_that_is_sent() {
 }
 
 #[test]
-fn what_a_grandchild_says_soon_after_the_exit_is_delivered_and_then_it_is_ended() {
+fn output_of_a_grandchild_soon_after_the_exit_is_delivered() {
     // It holds the output open for ever, and speaks once when its parent has exited.
     let scratch = Scratch::new();
     let server = Server::sh(&format!(
@@ -91,7 +91,7 @@ fn what_a_grandchild_says_soon_after_the_exit_is_delivered_and_then_it_is_ended(
 }
 
 #[test]
-fn nobody_of_the_group_outlives_the_program() {
+fn no_process_of_the_group_outlives_the_program() {
     let server = Server::sh("sleep 1000 >/dev/null 2>&1 </dev/null & echo $!; read -r go; exit 0");
     let mut client = server.join("/room");
     let grandchild = pid(&client.text());
@@ -103,7 +103,7 @@ fn nobody_of_the_group_outlives_the_program() {
 }
 
 #[test]
-fn what_is_printed_without_end_after_the_exit_ends_after_a_second() {
+fn endless_output_after_the_exit_is_cut_off_after_a_second() {
     let server = Server::sh("(trap '' TERM; while :; do echo again; done) & echo $!; exit 0");
     let mut seen = server.join("/room").texts_to_close(1000);
     seen.retain(|text| text != "again");
@@ -130,7 +130,7 @@ fn a_program_that_closes_its_output_goes_on_reading() {
     let cpu = cpu_ticks(server.pid());
     client.send_text("three");
     assert_eq!(scratch.await_bytes("seen", 14).len(), 14);
-    assert!(cpu_ticks(server.pid()) - cpu < 50, "nobody spins on the closed pipe");
+    assert!(cpu_ticks(server.pid()) - cpu < 50, "a thread spins on the closed pipe");
     client.leave();
     other.leave();
     wait_until("it ends with its clients", || server.children().is_empty());

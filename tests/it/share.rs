@@ -64,7 +64,7 @@ fn with_client_the_exit_status_closes_that_client_alone() {
 }
 
 #[test]
-fn with_client_nobody_waits_for_a_process_on_its_way_out() {
+fn with_client_no_client_waits_for_a_stopping_process() {
     let server = Server::with(&["--share", "client", "--grace", "60", "-v"])
         .sh(&format!("trap '' TERM; {WHO}; sleep 600"));
     let mut first = server.join("/room");

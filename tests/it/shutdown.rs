@@ -16,7 +16,7 @@ fn pid(text: &str) -> u32 {
 }
 
 #[test]
-fn each_signal_ends_everything_in_order() {
+fn each_signal_shuts_down_cleanly() {
     for (signal, name) in
         [(Signal::INT, "INT"), (Signal::TERM, "TERM"), (Signal::QUIT, "QUIT"), (Signal::HUP, "HUP")]
     {
@@ -45,7 +45,7 @@ fn each_signal_ends_everything_in_order() {
         let told = std::fs::read_to_string(scratch.path("input")).expect("what the programs have read");
         let mut told: Vec<_> = told.lines().collect();
         told.sort_unstable();
-        assert_eq!(told, ["1 has left", "2 has left", "3 has left"], "the programs are told");
+        assert_eq!(told, ["1 has left", "2 has left", "3 has left"], "each program gets its leave message");
         assert_eq!(status.code(), Some(0), "{signal:?}");
         assert!(programs.iter().all(|&program| !runs(program)), "no program outlives the server");
         drop(plain);
@@ -110,7 +110,7 @@ fn a_server_without_clients_ends_at_once() {
 }
 
 #[test]
-fn programs_that_resist_are_killed_and_the_end_keeps_its_time() {
+fn programs_that_ignore_the_stop_signal_are_killed_in_time() {
     let mut server = Server::with(&["--grace", "0.5"])
         .sh("trap '' TERM INT HUP; sleep 1000 & echo $! $$; while :; do sleep 1; done");
     let mut clients: Vec<_> = ["/one", "/two", "/three"].map(|room| server.join(room)).into();
@@ -133,7 +133,7 @@ fn programs_that_resist_are_killed_and_the_end_keeps_its_time() {
 }
 
 #[test]
-fn a_client_that_answers_nothing_does_not_hold_the_end_up() {
+fn a_client_that_answers_nothing_does_not_delay_the_shutdown() {
     let mut server = Server::with(&["--grace", "0.5"])
         .sh("echo ready; cat; head -c 30000000 /dev/zero | tr '\\0\\100' 'x\\n'");
     let mut client = server.join("/room");
@@ -147,7 +147,7 @@ fn a_client_that_answers_nothing_does_not_hold_the_end_up() {
 }
 
 #[test]
-fn from_the_first_signal_on_nobody_new_comes_in() {
+fn no_client_is_accepted_after_the_first_signal() {
     let mut server =
         Server::with(&["--grace", "60", "-v"]).sh("trap '' TERM; echo $$; while :; do sleep 1; done");
     let mut client = server.join("/room");
@@ -155,7 +155,7 @@ fn from_the_first_signal_on_nobody_new_comes_in() {
     let mut open = server.raw();
     server.signal(Signal::TERM);
     server.wait_for_line(&["signal to the process group"]);
-    let refused = Socket::connect(server.address()).expect_err("nobody listens");
+    let refused = Socket::connect(server.address()).expect_err("the listener is closed");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     // A connection without a request has ended, or asks in vain.
     let _ = open.try_send(crate::support::client::handshake("/room", ""));

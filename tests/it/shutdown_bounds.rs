@@ -28,7 +28,7 @@ fn input(scratch: &Scratch) -> Vec<String> {
 }
 
 #[test]
-fn the_only_client_of_a_room_is_not_told_of_its_own_leave_when_the_server_ends() {
+fn a_shutdown_sends_the_only_client_of_a_room_no_leave_message() {
     let scratch = Scratch::new();
     let mut server = Server::with(&["--joinmsg", "#ID joined", "--leavemsg", "#ID left"]).sh(&echo(&scratch));
     let mut client = server.join("/room");
@@ -38,11 +38,11 @@ fn the_only_client_of_a_room_is_not_told_of_its_own_leave_when_the_server_ends()
     server.signal(Signal::TERM);
     assert_eq!(client.texts_to_close(1001), [""; 0]);
     assert_eq!(server.await_exit().code(), Some(0));
-    assert_eq!(input(&scratch), ["1 joined", "hello", "1 left"], "the program is told");
+    assert_eq!(input(&scratch), ["1 joined", "hello", "1 left"], "the program gets these messages");
 }
 
 #[test]
-fn what_a_program_says_of_the_leaves_at_the_end_of_the_server_goes_to_nobody() {
+fn a_shutdown_sends_no_output_about_leaves_to_clients() {
     let scratch = Scratch::new();
     let mut server = Server::with(&["--leavemsg", "#ID left"]).sh(&echo(&scratch));
     let mut clients = server.members("/room", 3);
@@ -53,11 +53,11 @@ fn what_a_program_says_of_the_leaves_at_the_end_of_the_server_goes_to_nobody() {
     assert_eq!(server.await_exit().code(), Some(0));
     let mut input = input(&scratch);
     input.sort();
-    assert_eq!(input, ["1 left", "2 left", "3 left"], "the program is told");
+    assert_eq!(input, ["1 left", "2 left", "3 left"], "the program gets these messages");
 }
 
 #[test]
-fn what_was_said_before_the_end_of_the_server_is_delivered_before_its_1001() {
+fn output_before_a_shutdown_is_delivered_before_1001() {
     const LINES: usize = 3000;
     let mut server = Server::with(&["--leavemsg", "left", "-v"]).testprog(&[
         "burst",
@@ -90,7 +90,7 @@ fn a_client_that_does_not_answer_the_close_has_a_second_at_the_end_of_the_server
     let (status, time) = server.stop();
     assert_eq!(status.code(), Some(0));
     assert!(time < CLIENTS, "{time:?}");
-    assert!(matches!(client.next(), Event::Close(1001, _)), "it was told");
+    assert!(matches!(client.next(), Event::Close(1001, _)), "it got a close frame");
 }
 
 #[test]

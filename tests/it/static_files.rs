@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use crate::support::raw::{Address, Socket};
 use crate::support::{DEADLINE, Raw, Scratch, Server};
 
-/// A directory with a bit of everything in it; beside it, what nobody may see.
+/// A directory with all kinds of files; outside of it, a file that must not be served.
 fn site() -> (Scratch, Server) {
     let scratch = Scratch::new();
     scratch.file("secret.txt", "secret");

@@ -46,7 +46,7 @@ fn listens_as_stranger(port: u16) -> TcpListener {
 }
 
 #[test]
-fn a_port_that_somebody_has_bound_without_listening_is_skipped() {
+fn a_port_that_is_bound_without_listening_is_skipped() {
     let first = free(2);
     let stranger: OwnedFd =
         rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
@@ -82,7 +82,7 @@ fn a_port_whose_last_connection_the_program_closed_is_good_for_the_next_one() {
 }
 
 #[test]
-fn another_user_who_listens_first_hears_nothing_and_the_program_is_waited_for() {
+fn a_listener_of_another_user_gets_nothing_and_the_server_waits_for_the_program() {
     if !may_be_others("another_user_who_listens_first_hears_nothing") {
         return;
     }
@@ -96,14 +96,14 @@ fn another_user_who_listens_first_hears_nothing_and_the_program_is_waited_for() 
     let stranger = listens_as_stranger(first);
     let line = server.wait_for_line(&["WARN", "[room]", "another user listens"]);
     assert!(line.contains(&format!("port={first}")) && line.contains(&format!("uid={STRANGER}")), "{line}");
-    assert!(stranger.accept().is_err(), "nobody has connected to the stranger");
+    assert!(stranger.accept().is_err(), "the other listener got a connection");
     drop(stranger);
     scratch.file("go", "");
     client.expect_text("secret");
 }
 
 #[test]
-fn where_another_user_goes_on_listening_the_program_is_ended_with_1011() {
+fn a_program_whose_port_another_user_keeps_is_ended_with_1011() {
     if !may_be_others("where_another_user_goes_on_listening") {
         return;
     }
@@ -120,12 +120,12 @@ fn where_another_user_goes_on_listening_the_program_is_ended_with_1011() {
     server.wait_for_line(&[&format!("uid={STRANGER}")]);
     server.wait_for_line(&["ERROR", "[room]", "not started", "another user listens"]);
     await_end(pid);
-    assert!(stranger.accept().is_err(), "nobody has connected to the stranger");
+    assert!(stranger.accept().is_err(), "the other listener got a connection");
 }
 
 #[test]
-fn a_program_that_became_another_user_is_no_stranger() {
-    if !may_be_others("a_program_that_became_another_user_is_no_stranger") {
+fn a_program_that_changed_its_user_is_accepted() {
+    if !may_be_others("a_program_that_changed_its_user_is_accepted") {
         return;
     }
     for steps in ["become listen accept", "listen become accept", "become listen accept deafen"] {

@@ -169,7 +169,7 @@ fn a_program_that_never_listens_is_ended_in_time_with_1011() {
 }
 
 #[test]
-fn a_program_that_ends_before_it_listens_is_told_at_once_and_all_it_printed_is_in_the_log() {
+fn a_program_that_ends_before_it_listens_fails_at_once_with_its_output_logged() {
     let server = serve(&["--connecttimeout=60"], 1, &["chatter", "200", "exit", "3"]);
     let start = Instant::now();
     let reason = server.join("/room").expect_close(1011);
@@ -180,7 +180,7 @@ fn a_program_that_ends_before_it_listens_is_told_at_once_and_all_it_printed_is_i
 }
 
 #[test]
-fn output_without_end_behind_an_early_exit_holds_nobody_up() {
+fn endless_output_after_an_early_exit_delays_no_client() {
     let ports = option(free(1), 1);
     let server = serve_sh(&["--log=json"], &ports, "(while :; do echo again; done) & exit 3");
     let reason = server.join("/room").expect_close(1011);
@@ -204,7 +204,7 @@ fn output_is_logged_and_never_blocks_the_program() {
 }
 
 #[test]
-fn a_port_that_somebody_else_listens_on_is_skipped() {
+fn a_port_with_another_listener_is_skipped() {
     let first = free(2);
     let stranger = TcpListener::bind(("127.0.0.1", first)).expect("bind");
     stranger.set_nonblocking(true).expect("non-blocking");
@@ -212,7 +212,7 @@ fn a_port_that_somebody_else_listens_on_is_skipped() {
     let mut client = server.join("/room");
     client.send_text("secret");
     client.expect_text(&format!("{}:secret", first + 1));
-    assert!(stranger.accept().is_err(), "nobody has talked to the stranger");
+    assert!(stranger.accept().is_err(), "the other listener got a connection");
     assert_eq!(server.refused("/other", "").status, 503, "nor is it tried for another room");
     drop(stranger);
     let mut other = server.join("/other");
@@ -242,7 +242,7 @@ fn while_a_stranger_takes(first: u16, ports: u16) -> (Server, Scratch, TcpListen
 }
 
 #[test]
-fn a_room_whose_port_somebody_took_meanwhile_gets_another_one() {
+fn a_room_whose_port_was_taken_meanwhile_gets_another() {
     let first = free(2);
     let (server, scratch, stranger) = while_a_stranger_takes(first, 2);
     let mut client = server.join("/room");
@@ -250,7 +250,7 @@ fn a_room_whose_port_somebody_took_meanwhile_gets_another_one() {
     scratch.file("go", "");
     client.expect_text(&format!("{}:secret", first + 1));
     stranger.set_nonblocking(true).expect("non-blocking");
-    assert!(stranger.accept().is_err(), "nobody has talked to the stranger");
+    assert!(stranger.accept().is_err(), "the other listener got a connection");
     // The port is nobody's now, and another room's when the stranger is gone.
     assert_eq!(server.refused("/other", "").status, 503);
     drop(stranger);
@@ -299,7 +299,7 @@ fn a_program_that_closes_its_connection_and_lives_is_ended_with_1011() {
 }
 
 #[test]
-fn a_program_that_exits_is_told_by_its_status() {
+fn the_exit_status_sets_the_close_code() {
     for (status, code) in [("0", 1000), ("7", 1011)] {
         let server = serve(&[], 1, &["listen", "accept", "line", "say", "last", "exit", status]);
         let mut client = server.join("/room");
@@ -311,7 +311,7 @@ fn a_program_that_exits_is_told_by_its_status() {
 }
 
 #[test]
-fn its_end_of_input_is_the_end_of_the_stream_and_then_come_the_signals() {
+fn a_program_over_tcp_gets_the_end_of_the_stream_then_signals() {
     let scratch = Scratch::new();
     let ports = option(free(1), 1);
     let server = serve_sh(

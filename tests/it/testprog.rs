@@ -394,7 +394,7 @@ fn tcp(mut steps: &[&str]) {
                 rustix::thread::set_thread_res_uid(user, user, user).expect("become another user");
                 2
             }
-            // Nobody else comes in.
+            // No other client joins.
             ["deafen", ..] => {
                 listener = None;
                 1
