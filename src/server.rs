@@ -237,7 +237,7 @@ impl Server {
         match source {
             Source::Listeners(listeners) => {
                 for listener in listeners {
-                    let announced = listener.announced().clone();
+                    let announced = listener.announced.clone();
                     match Acceptor::start(&self.service, listener, &self.changed) {
                         Ok(acceptor) => self.acceptors.push(acceptor),
                         Err(e) => {

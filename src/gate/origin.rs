@@ -44,7 +44,7 @@ pub fn check(allowed: &Origin, head: &Head) -> Result<(), ForeignOrigin> {
         Pattern::parse(text).filter(|origin| origin.scheme.is_some()).ok_or(ForeignOrigin::Unreadable)?;
     let is_allowed = match allowed {
         Origin::Any => true,
-        Origin::SameHost => head.host().is_some_and(|host| host.host == origin.authority.host),
+        Origin::SameHost => head.host.as_ref().is_some_and(|host| host.host == origin.authority.host),
         Origin::Listed(list) => {
             list.iter().filter_map(|entry| Pattern::parse(entry)).any(|entry| entry.admits(&origin))
         }

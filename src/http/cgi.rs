@@ -11,7 +11,7 @@ use crate::percent;
 ///
 /// `Proxy` is left out: programs use `HTTP_PROXY` as their own setting ("httpoxy", CVE-2016-5385).
 pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Vec<(String, OsString)> {
-    let host = head.host();
+    let host = head.host.as_ref();
     let name = host.map(|host| host.host.to_string()).unwrap_or_default();
     let port = host.and_then(|host| host.port).unwrap_or(80);
     let fixed = [

@@ -31,10 +31,12 @@ pub struct Head {
     target: Range<usize>,
     /// Where the path begins in the target.
     path_at: usize,
-    version: Version,
+    pub version: Version,
     fields: Vec<(Range<usize>, Range<usize>)>,
-    host: Option<Authority>,
-    has_body: bool,
+    /// The requested host; `None` in HTTP/1.0 without `Host`, or if it is empty.
+    pub host: Option<Authority>,
+    /// It is never read: the connection closes after the response.
+    pub has_body: bool,
 }
 
 #[derive(Debug)]
@@ -165,10 +167,6 @@ impl Head {
         self.target()[self.path_at..].split_once('?').map(|(_, query)| query)
     }
 
-    pub fn version(&self) -> Version {
-        self.version
-    }
-
     /// All fields in order: name as sent, value without surrounding white space.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields.iter().map(|(name, value)| (self.text(name), &self.bytes[value.clone()]))
@@ -199,16 +197,6 @@ impl Head {
         self.values(name)
             .flat_map(|value| value.split(|&b| b == b','))
             .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    }
-
-    /// The requested host; `None` in HTTP/1.0 without `Host`, or if it is empty.
-    pub fn host(&self) -> Option<&Authority> {
-        self.host.as_ref()
-    }
-
-    /// Whether a body follows. It is never read: the connection closes after the response.
-    pub fn has_body(&self) -> bool {
-        self.has_body
     }
 
     /// Whether it asks for a websocket. In HTTP/1.0 `Upgrade` is ignored (RFC 9110 §7.8).
@@ -340,7 +328,7 @@ mod tests {
         let head = parse(b"GET /ro%20om/?a=1&b=?2 HTTP/1.1\r\nhOsT: h:80\r\nX:  a \r\nx:b\xff\r\nE:\r\n\r\n")
             .expect("a good head");
         assert_eq!((head.method(), head.path(), head.query()), ("GET", "/ro%20om/", Some("a=1&b=?2")));
-        assert_eq!(head.version(), Version::Http11);
+        assert_eq!(head.version, Version::Http11);
         assert_eq!(head.field("x"), Some(&b"a"[..]));
         assert_eq!(head.values("X").collect::<Vec<_>>(), [&b"a"[..], b"b\xff"]);
         assert_eq!(head.field("e"), Some(&b""[..]));
@@ -377,7 +365,7 @@ mod tests {
         ] {
             let head = parse(format!("GET {target} HTTP/1.1\r\nHost: other\r\n\r\n").as_bytes());
             let head = head.expect("a good head");
-            assert_eq!(head.host().map(ToString::to_string).as_deref(), Some(host), "{target}");
+            assert_eq!(head.host.as_ref().map(ToString::to_string).as_deref(), Some(host), "{target}");
             assert_eq!((head.path(), head.query()), (path, query), "{target}");
             assert_eq!(head.target(), target);
         }
@@ -454,7 +442,7 @@ mod tests {
             ("1.0\r\nConnection: keep-alive, close", false, false),
         ] {
             let head = parse(format!("GET / HTTP/{rest}\r\n\r\n").as_bytes()).expect(rest);
-            assert_eq!((head.has_body(), head.goes_on()), (body, goes_on), "{rest}");
+            assert_eq!((head.has_body, head.goes_on()), (body, goes_on), "{rest}");
         }
     }
 

@@ -52,7 +52,7 @@ pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>, base: &str)
 #[inline(never)]
 pub fn answer(peer: Peer<'_>, head: &Head, reply: Reply, last: bool) -> io::Result<Next> {
     let goes_on = !last && head.goes_on();
-    let options = SendOptions { version: head.version(), goes_on, without_body: head.method() == "HEAD" };
+    let options = SendOptions { version: head.version, goes_on, without_body: head.method() == "HEAD" };
     if send(peer, reply, options)? {
         return Ok(Next::KeepAlive);
     }

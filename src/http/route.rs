@@ -107,7 +107,7 @@ fn upgrade(head: &Head) -> Result<UpgradeRequest, BadRequest> {
     if !head.has_token("connection", "upgrade") {
         return Err(BadRequest::Connection);
     }
-    if head.has_body() {
+    if head.has_body {
         return Err(BadRequest::Body);
     }
     if head.only("sec-websocket-version") != Some("13") {

@@ -15,7 +15,7 @@ use crate::sys::reason;
 #[derive(Debug)]
 pub struct Listener {
     pub(super) socket: OwnedFd,
-    pub(super) announced: Announced,
+    pub announced: Announced,
     /// Removes the socket file when dropped.
     pub(super) _file: Option<SocketFile>,
 }
@@ -91,12 +91,6 @@ fn why(address: &str, error: &io::Error) -> String {
 }
 
 impl std::error::Error for ListenError {}
-
-impl Listener {
-    pub fn announced(&self) -> &Announced {
-        &self.announced
-    }
-}
 
 /// The file of a unix socket. It is removed on drop, if it is still the same file.
 #[derive(Debug)]

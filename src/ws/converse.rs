@@ -45,7 +45,7 @@ pub(super) fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Lea
             Item::Nothing => continue,
             Item::End(leave) => break leave,
         };
-        clock.liveness.message(stream.heard());
+        clock.liveness.message(stream.reader().heard());
         if !client.is_open() {
             // The server has closed the connection: the program does not get this message.
             inbound.count_ignored();

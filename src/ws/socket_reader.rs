@@ -99,10 +99,6 @@ impl<'a> SocketReader<'a> {
         }
     }
 
-    fn is_interrupted(&mut self) -> bool {
-        self.interrupt_at.take_if(|at| self.heard >= *at).is_some()
-    }
-
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<Filled> {
         let was_busy = self.is_busy();
         let Self { member, inlet, heard, frames, .. } = self;
@@ -133,7 +129,7 @@ impl<'a> SocketReader<'a> {
 impl Read for SocketReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if self.is_interrupted() {
+            if self.interrupt_at.take_if(|at| self.heard >= *at).is_some() {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             match self.inlet.give(buffer) {

@@ -1,7 +1,6 @@
 //! Reads the messages of a client with tungstenite: its configuration, its renewal and the meaning of its errors.
 
-use std::io;
-use std::time::Instant;
+use std::io::ErrorKind;
 
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Error};
@@ -20,7 +19,7 @@ const CONTROL_FRAME: usize = 125;
 const MAX_KEPT_BUFFER: usize = 64 * 1024;
 
 /// The close reason if there is no memory map for a large message.
-const NO_MAPS: &str = "out of memory maps, try again later";
+const NO_MAPS: Leave = Leave::Broken(1013, "out of memory maps, try again later");
 
 /// See the module's documentation.
 pub(super) struct MessageStream<'a> {
@@ -83,11 +82,6 @@ impl<'a> MessageStream<'a> {
         &mut self.reader
     }
 
-    /// When bytes last arrived.
-    pub(super) fn heard(&self) -> Instant {
-        self.reader.heard()
-    }
-
     /// Reads; waits at most for the receive time-out of the socket.
     pub(super) fn read(&mut self) -> Item {
         let read = self.context.read(&mut self.reader);
@@ -100,19 +94,15 @@ impl<'a> MessageStream<'a> {
                 return Item::End(Leave::Closed(code));
             }
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => return Item::Nothing,
-            Err(Error::Io(e)) if is_timeout(&e) => return Item::Nothing,
-            Err(Error::Io(_)) if self.reader.lacks_maps() => {
-                return Item::End(Leave::Broken(1013, NO_MAPS));
+            Err(Error::Io(e)) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Item::Nothing;
             }
+            Err(Error::Io(_)) if self.reader.lacks_maps() => return Item::End(NO_MAPS),
             Err(e) => return Item::End(after_error(&e)),
         };
         self.largest = self.largest.max(message.len());
         Item::Message(kind, message)
     }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn after_error(error: &Error) -> Leave {
