@@ -34,7 +34,8 @@ pub fn header(message: &[u8], room: bool) -> Header {
     // Most messages have none of our keys, not even with escapes.
     let start = message.iter().position(|byte| !byte.is_ascii_whitespace());
     let maybe = start.is_some_and(|at| message[at] == b'{')
-        && (memchr::memmem::find(message, b"\"_").is_some() || memchr::memchr(b'\\', message).is_some());
+        && memchr::memchr2_iter(b'_', b'\\', message)
+            .any(|at| message[at] == b'\\' || message[at - 1] == b'"');
     if !maybe {
         return plain;
     }

@@ -2,10 +2,9 @@
 //! does not pass through this thread.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::close::Leave;
-use super::inbound::{Inbound, Waited};
+use super::inbound::Inbound;
 use super::liveness::Clock;
 use super::stream::{Item, MessageStream};
 use crate::room::Member;
@@ -26,9 +25,7 @@ pub(super) fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Lea
         }
         // Messages that have already arrived are read first.
         if !stream.has_more() {
-            if inbound.flush() == Waited::Yes {
-                clock.liveness.restart(Instant::now());
-            }
+            clock.restart_after(inbound.flush());
             if !stream.reader().is_busy() {
                 inbound.shrink();
                 stream.reader().give_back_maps();
@@ -53,9 +50,7 @@ pub(super) fn converse(service: &Service, member: &Member, rest: Vec<u8>) -> Lea
         }
         client.received.messages.fetch_add(1, Ordering::Relaxed);
         client.received.bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
-        if inbound.take(kind, &message, stream.has_more()) == Waited::Yes {
-            clock.liveness.restart(Instant::now());
-        }
+        clock.restart_after(inbound.take(kind, &message, stream.has_more()));
     };
     let _ = inbound.flush();
     leave

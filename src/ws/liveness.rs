@@ -7,6 +7,7 @@ use rustix::event::PollFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::close::Leave;
+use super::inbound::Waited;
 use super::socket_reader::SocketReader;
 use crate::clients::{CLOSE_TIMEOUT, GONE_AFTER, Uptake};
 use crate::config::Times;
@@ -108,6 +109,13 @@ impl Clock {
         let now = Instant::now();
         let liveness = Liveness::new(&service.config.times, now);
         Self { liveness, uptake: Uptake::new(now), is_deferred: false, timeout: None }
+    }
+
+    /// Restarts the clocks if the thread had to wait for the program.
+    pub(super) fn restart_after(&mut self, waited: Waited) {
+        if waited == Waited::Yes {
+            self.liveness.restart(Instant::now());
+        }
     }
 
     /// Called before a read: pings or ends the client if that is due, and sets the time-out of the read.

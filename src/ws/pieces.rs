@@ -173,9 +173,7 @@ impl Pieces {
         }
         let mut at = 0;
         loop {
-            let step = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
-            self.left -= step as u64;
-            at += step;
+            at += self.payload(bytes.len() - at);
             let rest = &bytes[at..];
             let length = header_length(rest);
             if self.left > 0 || rest.len() < length || self.plan(&rest[..length]) != Plan::Pass {
