@@ -53,7 +53,7 @@ impl fmt::Display for NoRoom {
             Self::Segments { base } if base.is_empty() => f.write_str(
                 "A room is one path segment, such as /kitchen; does a proxy leave its prefix on? --base PATH takes it off",
             ),
-            Self::Segments { base } => write!(f, "A room is one path segment, such as {base}/kitchen"),
+            Self::Segments { base } => write!(f, "A room is one path segment, such as {base}/kitchen (--base {base})"),
             Self::TooLong => write!(f, "The name of a room has at most {MAX_ROOM_NAME} bytes"),
             Self::Unclean => {
                 f.write_str("The name of a room has no control characters, spaces, quotes or backslashes")

@@ -180,7 +180,7 @@ fn every_refusal_says_why_in_its_body_and_in_the_log() {
         (&[], handshake("/app/room", ""), 404, "does a proxy leave its prefix on? --base PATH"),
         (&["--base=/app"], handshake("/room", ""), 404, "such as /app/kitchen"),
         (&["--base=/app"], handshake("/app", ""), 404, "such as /app/kitchen; --defaultroom"),
-        (&["--base=/app"], handshake("/app/a/b", ""), 404, "such as /app/kitchen; does a proxy"),
+        (&["--base=/app"], handshake("/app/a/b", ""), 404, "such as /app/kitchen (--base /app)"),
         (&[], handshake("//room", ""), 404, one_segment),
         (&[], handshake("/api", ""), 400, "reserved"),
         (&[], handshake("/favicon.ico?token=secret", ""), 400, "reserved"),
