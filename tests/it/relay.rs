@@ -127,10 +127,11 @@ fn a_shutdown_closes_the_clients_of_a_relay() {
 }
 
 #[test]
-fn the_others_are_told_who_comes_and_who_leaves_where_that_is_asked_for() {
+fn the_others_get_the_join_and_leave_messages_that_are_asked_for() {
     let server = relay(&["--relay", "--json"]);
     let mut one = server.member("/room");
-    let mut two = server.member("/room");
+    // It may still get the join message of the first, if that was not sent yet.
+    let mut two = server.join("/room");
     one.expect_text(r#"{"t":"Join","_from":2}"#);
     two.send_text(r#"{"_to":1,"hello":true}"#);
     one.expect_text(r#"{"_from":2,"_to":1,"hello":true}"#);
