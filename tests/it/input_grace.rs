@@ -25,7 +25,7 @@ fn lines(number: usize) -> Vec<String> {
 #[test]
 fn a_program_that_still_reads_when_its_last_client_has_left_is_left_alone() {
     let scratch = Scratch::new();
-    let server = Server::with(&["--grace", "20"]).sh(&slow_reader(&scratch));
+    let server = Server::with(&["--grace", "20", "--inputgrace", "0.8"]).sh(&slow_reader(&scratch));
     let mut client = server.join("/room");
     for line in &lines(40)[..40] {
         client.send_text(line);
@@ -38,7 +38,7 @@ fn a_program_that_still_reads_when_its_last_client_has_left_is_left_alone() {
 #[test]
 fn a_program_that_still_reads_when_the_server_ends_is_left_alone() {
     let scratch = Scratch::new();
-    let mut server = Server::with(&["--grace", "20"]).sh(&slow_reader(&scratch));
+    let mut server = Server::with(&["--grace", "20", "--inputgrace", "0.8"]).sh(&slow_reader(&scratch));
     let mut client = server.join("/room");
     for line in &lines(20)[..20] {
         client.send_text(line);

@@ -8,7 +8,7 @@ use rustix::fs::FlockOperation;
 
 use crate::support::load::{Heard, Holds, Peer, SOON, raise_descriptors, readable};
 use crate::support::raw::Address;
-use crate::support::{Scratch, Server, frame};
+use crate::support::{Scratch, Server, frame, wait_until};
 
 /// Rooms that are raced for.
 const ROOMS: usize = 5;
@@ -50,10 +50,19 @@ fn churning(directory: &Scratch, options: &[&str]) -> Server {
 /// One client's life: joins, says some messages, perhaps ends the program, and goes in one of many ways.
 fn live(address: &Address, dice: &mut Dice, who: &str, tally: &Tally, stopping: &AtomicBool) {
     let room = dice.roll(ROOMS as u64);
-    let mut peer = match Peer::try_join(address, &format!("/room{room}?u={who}")) {
-        Ok(peer) => peer,
-        Err(_) if stopping.load(Ordering::SeqCst) => return count(&tally.refused),
-        Err(e) => panic!("{who} is not let in: {e}"),
+    let mut joined = None;
+    // Five programs that failed in a row close the room for a moment.
+    wait_until(&format!("{who} is let in"), || {
+        joined = match Peer::try_join(address, &format!("/room{room}?u={who}")) {
+            Err(e) if e.to_string().contains("failed") => None,
+            joined => Some(joined),
+        };
+        joined.is_some()
+    });
+    let mut peer = match joined {
+        Some(Ok(peer)) => peer,
+        _ if stopping.load(Ordering::SeqCst) => return count(&tally.refused),
+        joined => panic!("{who} is not let in: {:?}", joined.map(|joined| joined.map(drop))),
     };
     count(&tally.joined);
     let messages = dice.roll(4);
