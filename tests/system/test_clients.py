@@ -265,7 +265,7 @@ class Python(Promises, unittest.TestCase):
                 "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
             )
-            server.wait_for("client gone: no answer to a ping")
+            server.wait_for("client left.*no answer to a ping")
 
     def test_a_fragmented_message_arrives_as_one(self):
         client = self.clients.open(self.serve(*CAT).url())
