@@ -275,7 +275,7 @@ mod tests {
         let _fourth = connections.admit(&last.0).expect("a slot");
         let mut end = Vec::new();
         (&silent.1).read_to_end(&mut end).expect("the oldest silent one is ended");
-        // Nobody is ended for one that is refused.
+        // No connection is ended for one that is refused.
         assert_eq!(connections.admit(&connect().0).expect_err("all places are taken"), Full);
         assert_eq!(lock(&connections.state).silent_count, 2);
         for stays in [&newer.1, &last.1] {

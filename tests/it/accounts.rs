@@ -31,7 +31,7 @@ const ROOMS: [&str; 12] = [
     "deaf-30001-reads-no-more",
 ];
 
-/// The stop signal ends nobody, so that nobody is interrupted while it counts; KILL ends those who stay.
+/// The stop signal is ignored, so that no program is interrupted while it counts; KILL ends the rest.
 const LIFE: [&str; 5] = ["--metrics", "--ping=0", "--stopsignal=WINCH", "--grace=1.5", "--slow=drop"];
 
 fn value(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> u64 {
@@ -60,7 +60,7 @@ impl Account {
     }
 }
 
-/// Waits until nobody is there any more; gives the account.
+/// Waits until all clients have left; gives the account.
 fn settle(server: &Server) -> Account {
     wait_until("all rooms are gone", || {
         let metrics = scrape(server);

@@ -115,7 +115,7 @@ fn a_program_that_this_user_may_not_execute_is_an_error() {
     let script = scratch.script("script", "cat");
     let binary = scratch.name("scalesocket");
     let (mode, mut command) = if rustix::process::geteuid().is_root() {
-        // Somebody else, who may not even come to where the tests are built.
+        // Another user, who may have no access to the directory of the tests.
         std::fs::copy(BINARY, &binary).expect("copy the binary");
         let mut command = Command::new(&binary);
         command.uid(65_534).gid(65_534);

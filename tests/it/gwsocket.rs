@@ -102,7 +102,7 @@ fn client_0_means_all_and_other_ids_one_client() {
     first.send_text("own");
     first.send_text("2:private");
     first.send_binary(b"2:bytes");
-    // Nobody here has these numbers.
+    // No client here has these ids.
     first.send_text("3:elsewhere");
     first.send_text("99:nobody");
     first.send_text("0:all");

@@ -39,7 +39,7 @@ fn in_the_kernel(raw: &Raw) -> usize {
     received + unacknowledged.unwrap_or(0)
 }
 
-/// What a socket takes of a file when nobody reads, the response's head included.
+/// What a socket takes of a file when it is not read, the response's head included.
 fn capacity(address: &Address) -> usize {
     let mut raw = Raw::connect_small(address);
     raw.send(request(FILE));
@@ -67,7 +67,7 @@ fn head_length(address: &Address, length: usize) -> usize {
     }
 }
 
-/// A room for each connection: nobody else has heard what its program says.
+/// A room for each connection: no other client gets the output of its program.
 fn room(address: &Address, left: usize) -> String {
     let kind = if matches!(address, Address::Tcp(_)) { "tcp" } else { "unix" };
     format!("{kind}-{left:04}")

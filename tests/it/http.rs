@@ -144,7 +144,7 @@ fn a_handshake_that_is_none_is_refused_with_its_reason() {
         assert_eq!(response.status, status, "{fields}");
         let wanted = (status == 426).then_some("13");
         assert_eq!(response.field("sec-websocket-version"), wanted, "{fields}");
-        // Frames may have been sent ahead: nobody knows where the next request would begin.
+        // Frames may have been sent ahead, so the start of the next request is unknown.
         raw.expect_end();
     }
     assert!(server.children().is_empty(), "nothing was started");

@@ -35,7 +35,7 @@ fn from_comes_first_and_is_ours_and_all_else_is_kept_byte_for_byte() {
         ("{}", r#"{"_from":1}"#),
         ("  { }  ", r#"{"_from":1}"#),
         (r#"{"a":1}"#, r#"{"_from":1,"a":1}"#),
-        // Nobody says that he is somebody else.
+        // A client cannot give the id of another.
         (r#"{"_from":2}"#, r#"{"_from":1}"#),
         (r#"{"a":1,"_from":2,"b":3,"_from":[4]}"#, r#"{"_from":1,"a":1,"b":3}"#),
         (r#"{"\u005ffrom":2,"_fr\u006Fm":{"x":3},"a":1}"#, r#"{"_from":1,"a":1}"#),
@@ -180,7 +180,7 @@ fn a_malformed_address_is_never_a_broadcast() {
     }
     assert_eq!(scrape(&server).get(DROPPED, &[("reason", "malformed header")]), Some(bad.len() as f64));
     server.wait_for_line(&["WARN", "[room]", "discarded", "_to"]);
-    // Nor are they kept for anybody.
+    // They are not kept in the history either.
     server.join("/room").expect_text("mark");
 }
 

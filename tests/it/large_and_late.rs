@@ -1,5 +1,5 @@
-//! Messages larger than the queue, and clients that come late to a room that has much to replay: nobody who
-//! takes what it can is thrown out for it, and nobody else waits.
+//! Messages larger than the queue, and clients that join a room with a long history: a client that reads as fast as
+//! it can is not closed, and no other client waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -155,7 +155,7 @@ fn slow_joiners() -> Duration {
 #[test]
 fn a_slow_client_gets_the_whole_history_and_delays_no_other() {
     let mut shortest = Duration::MAX;
-    // Somebody is woken late on a busy machine, but not three times.
+    // A thread may wake late on a busy machine, but not three times.
     for _ in 0..3 {
         shortest = shortest.min(slow_joiners());
         if shortest < Duration::from_millis(200) {

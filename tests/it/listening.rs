@@ -174,7 +174,7 @@ fn a_server_that_loses_its_last_listener_shuts_down_with_status_1() {
         eprintln!("skipped: no descriptor of another process can be had here");
         return;
     };
-    // Whoever handed a socket over, or holds it too, can do this.
+    // Any process that shares the socket can do this.
     rustix::net::shutdown(one, Shutdown::Both).expect("shut down");
     server.wait_for_line(&["ERROR listener is gone", &format!(":{} ", server.addresses()[0].port())]);
     let mut client = Client::connect(&server.addresses()[1], "/room");

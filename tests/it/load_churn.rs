@@ -155,7 +155,7 @@ fn joins_leaves_and_exits_that_race_break_no_promise() {
         number(&tally.closed[1]),
         began.elapsed()
     );
-    // Whoever came has gone, once, as the log says, unless it could not be read in time.
+    // Each client that joined has left, once, as the log says, unless the log could not be read in time.
     server.stop();
     let log = server.log.all_lines();
     if log.iter().any(|line| line.contains("log lines dropped")) {
@@ -169,7 +169,7 @@ fn joins_leaves_and_exits_that_race_break_no_promise() {
         let written = ids.len();
         ids.sort();
         ids.dedup();
-        assert_eq!(ids.len(), written, "{what}: nobody twice");
+        assert_eq!(ids.len(), written, "{what}: no id twice");
     }
 }
 

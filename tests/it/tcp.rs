@@ -251,7 +251,7 @@ fn a_room_whose_port_was_taken_meanwhile_gets_another() {
     client.expect_text(&format!("{}:secret", first + 1));
     stranger.set_nonblocking(true).expect("non-blocking");
     assert!(stranger.accept().is_err(), "the other listener got a connection");
-    // The port is nobody's now, and another room's when the stranger is gone.
+    // The port belongs to no room now, and to another one when the stranger is gone.
     assert_eq!(server.refused("/other", "").status, 503);
     drop(stranger);
     let mut other = server.join("/other");

@@ -233,7 +233,7 @@ fn addressed(clients: usize, lines: usize, length: usize) {
 
 /// The process of a room that clients race for: `join WHO`, `say WHO N`, `end WHO N STATUS`, `leave WHO`.
 /// It writes down what must not be: another process in its room, a message before its client's join, out
-/// of order or after its leave, an end of input while somebody is there.
+/// of order or after its leave, an end of input while a client is there.
 fn churn(directory: &str) {
     let room = std::env::var("ROOM").expect("a room");
     let note = |what: &str| {

@@ -41,7 +41,7 @@ def _check(result, what):
 
 
 class Namespace:
-    """A network namespace, there for as long as somebody is in it or holds this."""
+    """A network namespace, there for as long as a process is in it or this is held."""
 
     def __init__(self):
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -226,7 +226,7 @@ def burst_then_exit_while_the_client_talks(rate):
 
 
 def history(rate):
-    """A joiner gets all of the history and stays, and nobody else waits."""
+    """A joiner gets all of the history and stays, and no other client waits."""
     length, period = 700, 0.05
     count = seconds(rate, 10, length)
     # Nearly as much as may be kept, so that it is as much as may wait.
@@ -327,7 +327,7 @@ def stalled_download(rate):
 
 
 def stalled_at_the_end(rate, buffer=None):
-    """A close waits for five seconds, whoever holds what is before it."""
+    """A close waits for five seconds, wherever the data before it is held."""
     count = 2000 if buffer is None else 300
     case = Case(rate, *SAYS, "go", count, 1000, "exit", buffer=buffer)
     peer = case.join(receive_buffer=4096)
@@ -371,7 +371,7 @@ def stalled_ping_behind_a_backlog(rate):
 
 
 def vanished_while_its_program_is_deaf(rate):
-    """Who is gone is noticed in three intervals although nobody reads what it sent before; who is there stays."""
+    """A client that is gone is noticed within three intervals although its messages are not read; others stay."""
     case = Case(rate, "--ping", "2", *SAYS, "now", 0, 0, "deaf")
     there, gone = case.join_nearby("one"), case.join("two")
     for peer in (there, gone):

@@ -1,4 +1,4 @@
-"""Sockets that somebody else opened: Debian's inetd and systemd's socket activation."""
+"""Inherited sockets: Debian's inetd and systemd's socket activation."""
 
 import tempfile
 import getpass

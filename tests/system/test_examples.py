@@ -106,7 +106,7 @@ class Examples(unittest.TestCase):
         self.play(server, "Ann", "meadow")
         bob = self.play(server, "<i>Bob", "meadow")
         self.play(server, "Eve", "cliff")
-        # A room as no page would call it, of somebody who is no page.
+        # A room as no page would call it, of a client that is no page.
         stranger = PythonClients().open(server.url("%3Cimg%20src=x%3E"))
         self.addCleanup(stranger.close)
         rows = "[...document.querySelectorAll('#rooms li')].map((row) => row.innerText.replace(/\\s+/g, ' ').trim())"
@@ -142,7 +142,7 @@ class Examples(unittest.TestCase):
             *('{"t":"Name","name":7}', '{"_join":9}', '{"_leave":1}', '{"_join":[],"\\u005fleave":{}}'),
             *('{"t":"Step","to":"up"}', '{"t":"Name","name":"\\ud800' + "x" * 1000 + '"}'),
         )
-        # Nobody comes or goes: all that it can do is to step and to change its name.
+        # No player joins or leaves: a player can only step and change its name.
         fields = [json.loads(text) for text in stranger.take(2)]
         self.assertEqual([len(field["players"]) for field in fields], [1, 1])
         self.assertEqual(len(fields[-1]["players"][0]["name"]), 20)

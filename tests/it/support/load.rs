@@ -390,7 +390,7 @@ impl Crowd {
         &mut self.members[0].peer
     }
 
-    /// Reads until everybody has heard so many bytes; `false` when nobody heard anything for `quiet`.
+    /// Reads until every client has got so many bytes; `false` when none got anything for `quiet`.
     /// Panics at the first byte that is not as it should be, and when the whole takes too long.
     pub(crate) fn hear_or_quiet(&mut self, bytes: usize, quiet: Duration) -> bool {
         let limit = Instant::now() + 2 * SOON;

@@ -59,7 +59,7 @@ impl Metrics {
             }
         }
         assert!(metrics.families.keys().all(|name| helped.contains(name)), "every family has a help text");
-        // What a counter's sample is called is nobody else's name.
+        // The name of a counter's sample is not that of another metric.
         for (name, _) in metrics.families.iter().filter(|(_, kind)| *kind == "counter") {
             assert!(!metrics.families.contains_key(&format!("{name}_total")), "{name}");
         }

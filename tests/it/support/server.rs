@@ -297,7 +297,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.status.is_none() && matches!(self.child.try_wait(), Ok(None)) {
-            // Stopped, it neither starts nor reaps anybody: the numbers of its programs stay theirs.
+            // Stopped, it neither starts nor reaps programs: their pids are not reused.
             self.signal(Signal::STOP);
             for child in self.children() {
                 process::signal_group(child, Signal::KILL);
@@ -324,7 +324,7 @@ struct State {
 }
 
 impl Log {
-    /// Reads in the background, so that nobody who writes there ever waits.
+    /// Reads in the background, so that writers never wait.
     pub(crate) fn collect(stderr: impl std::io::Read + Send + 'static) -> Self {
         let log = Self(Arc::new((Mutex::default(), Condvar::new())));
         let collector = log.clone();
