@@ -38,9 +38,6 @@ const FEW_CONNECTIONS: usize = 100;
 /// Signals that come this soon after the first one count as the same.
 const SAME_SIGNAL: Duration = Duration::from_millis(50);
 
-/// How often process 1 looks for orphans.
-const ORPHANS_CHECK: Duration = Duration::from_secs(1);
-
 /// How long programs have to be reaped after a second signal.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -286,14 +283,10 @@ impl Server {
                 },
                 None => Deadline::NEVER,
             };
-            match &mut orphans {
-                Some(orphans) => {
-                    self.changed.wait(deadline.min(Deadline::after(ORPHANS_CHECK)));
-                    orphans.reap(&self.processes);
-                }
-                None => {
-                    self.changed.wait(deadline);
-                }
+            let look = orphans.as_ref().map_or(Deadline::NEVER, |orphans| Deadline::at(orphans.next()));
+            self.changed.wait(deadline.min(look));
+            if let Some(orphans) = &mut orphans {
+                orphans.reap(&self.processes);
             }
         }
     }
@@ -416,10 +409,9 @@ impl Idle {
             self.since = None;
         }
         self.served = served;
-        let since = quiet.then(|| *self.since.get_or_insert_with(Instant::now));
-        self.since = since;
+        let since = quiet.then(|| *self.since.get_or_insert_with(Instant::now))?;
         // Beyond the range of the clock: never.
-        since.and_then(|since| since.checked_add(limit)).map(Deadline::at)
+        since.checked_add(limit).map(Deadline::at)
     }
 }
 

@@ -1,32 +1,54 @@
 //! Process 1 of a container inherits each process whose parent has exited, and has to reap it.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::process::Processes;
 
+/// How often to look for orphans.
+const INTERVAL: Duration = Duration::from_secs(1);
+
 /// See the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Orphans {
-    /// Zombies that were there at the last call.
+    /// Zombies that were there at the last look.
     seen: Vec<i32>,
+    next: Instant,
 }
 
 impl Orphans {
     /// Orphans to be reaped, where this process is process 1.
     pub fn if_init() -> Option<Self> {
-        (rustix::process::getpid() == Pid::INIT).then(Self::default)
+        (rustix::process::getpid() == Pid::INIT).then(|| Self::new(Instant::now()))
     }
 
-    /// Reaps orphans. To be called about once a second: a zombie is reaped when it is seen for the second time, for a
-    /// program of ours that was just started may not be in `programs` yet.
+    fn new(now: Instant) -> Self {
+        Self { seen: Vec::new(), next: now + INTERVAL }
+    }
+
+    /// When to call [`Orphans::reap`] again.
+    pub fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Reaps orphans if it is time for it, whatever the caller was woken by.
     pub fn reap(&mut self, programs: &Processes) {
-        let zombies: Vec<_> = zombies().into_iter().filter(|&pid| !programs.contains(pid)).collect();
-        for pid in zombies.iter().filter(|pid| self.seen.contains(pid)).copied().filter_map(Pid::from_raw) {
+        for pid in self.due(Instant::now(), || zombies().into_iter().filter(|&pid| !programs.contains(pid))) {
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         }
-        self.seen = zombies;
+    }
+
+    /// The zombies that are to be reaped now: those that were there at the last look, an interval ago. A program of
+    /// ours that was just started is not in the list of programs yet.
+    fn due<I: Iterator<Item = i32>>(&mut self, now: Instant, zombies: impl FnOnce() -> I) -> Vec<Pid> {
+        if now < self.next {
+            return Vec::new();
+        }
+        self.next = now + INTERVAL;
+        let before = std::mem::replace(&mut self.seen, zombies().collect());
+        self.seen.iter().filter(|pid| before.contains(pid)).copied().filter_map(Pid::from_raw).collect()
     }
 }
 
@@ -64,6 +86,19 @@ mod tests {
         for (stat, parent) in cases {
             assert_eq!(parent_of_zombie(stat), parent, "{stat}");
         }
+    }
+
+    #[test]
+    fn a_zombie_is_reaped_an_interval_after_it_was_seen_however_often_it_is_asked() {
+        let start = Instant::now();
+        let mut orphans = Orphans::new(start);
+        let mut reaped = Vec::new();
+        for millis in (0..3000).step_by(10) {
+            let now = start + Duration::from_millis(millis);
+            let due = orphans.due(now, || [7, 8].into_iter().take(if millis < 1500 { 1 } else { 2 }));
+            reaped.extend(due.into_iter().map(|pid| (millis, pid.as_raw_nonzero().get())));
+        }
+        assert_eq!(reaped, [(2000, 7)], "8 was seen once");
     }
 
     #[test]
