@@ -54,10 +54,13 @@ pub(super) fn start(
     })
 }
 
+/// The error is for clients, too: it does not say the name.
 fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let addresses: Vec<_> =
-        (name, port).to_socket_addrs().map_err(|e| format!("{name} is not found: {}", reason(&e)))?.collect();
-    if addresses.is_empty() { Err(format!("{name} has no address")) } else { Ok(addresses) }
+    let addresses: Vec<_> = (name, port)
+        .to_socket_addrs()
+        .map_err(|e| format!("its name is not found: {}", reason(&e)))?
+        .collect();
+    if addresses.is_empty() { Err("its name has no address".to_owned()) } else { Ok(addresses) }
 }
 
 /// The first of the addresses that answers; otherwise why the last one does not.
