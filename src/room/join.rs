@@ -239,7 +239,7 @@ mod tests {
                 let (address, query) = (String::new(), String::new());
                 Arc::new(Client::new(id, "room".into(), address, query, Vec::new(), stream, 1000))
             };
-            let slot = table.reserve("room").expect("a slot");
+            let slot = table.reserve(&"room".into()).expect("a slot");
             let (_, joined) = slot.join(client, &|| panic!("a bug in the start"), |_, _| true);
             let error = joined.err().expect("it cannot join");
             assert_eq!(error.to_string(), "cannot start the program", "client {id}");

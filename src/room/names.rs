@@ -39,9 +39,9 @@ pub(super) struct Name {
 }
 
 impl Name {
-    pub(super) fn new(text: &str, joined: u64, failures: Failures) -> Self {
+    pub(super) fn new(text: RoomName, joined: u64, failures: Failures) -> Self {
         Self {
-            text: text.into(),
+            text,
             slots: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
             joined: AtomicU64::new(joined),

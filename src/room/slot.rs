@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::entry_error::EntryError;
 use super::history::History;
 use super::life::{Effects, Event, Life};
-use super::names::{Key, Name, SharedFailures};
+use super::names::{Key, Name, RoomName, SharedFailures};
 use super::past::Past;
 use super::room::Room;
 use super::state::State;
@@ -48,7 +48,7 @@ impl Registration {
 
 impl Table {
     /// Takes a slot in the room of that name, which is opened if need be.
-    pub fn reserve(self: &Arc<Self>, wanted: &str) -> Result<RoomSlot, EntryError> {
+    pub fn reserve(self: &Arc<Self>, wanted: &Arc<str>) -> Result<RoomSlot, EntryError> {
         let mut rooms = lock(&self.rooms);
         if rooms.shutting_down {
             return Err(EntryError::ShuttingDown);
@@ -82,7 +82,7 @@ impl Table {
         &self,
         rooms: &mut Rooms,
         key: &Key,
-        wanted: &str,
+        wanted: &RoomName,
         name: Option<&Arc<Name>>,
     ) -> Result<Option<u16>, EntryError> {
         if self.bounds.rooms.is_some_and(|most| rooms.by_key.len() >= most) {
@@ -91,7 +91,7 @@ impl Table {
         let failures = match (key, name) {
             (Key::Server, _) => rooms.past.failures(key),
             (_, Some(name)) => name.failures.get(),
-            (_, None) => rooms.past.failures(&Key::Name(wanted.into())),
+            (_, None) => rooms.past.failures(&Key::Name(Arc::clone(wanted))),
         };
         if let Some(pause) = failures.pause(Instant::now()) {
             return Err(EntryError::Failing(failures.in_a_row(), pause));

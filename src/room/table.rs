@@ -62,9 +62,9 @@ pub(super) struct Rooms {
 
 impl Rooms {
     /// The key of a client's room; with `--share client` a new one at each call.
-    pub(super) fn key(&mut self, share: Share, name: &str) -> Key {
+    pub(super) fn key(&mut self, share: Share, name: &RoomName) -> Key {
         match share {
-            Share::Room => Key::Name(name.into()),
+            Share::Room => Key::Name(Arc::clone(name)),
             Share::Client => {
                 self.next_client += 1;
                 Key::Client(self.next_client)
@@ -74,9 +74,9 @@ impl Rooms {
     }
 
     /// Adds a name, with what is remembered of it.
-    pub(super) fn open_name(&mut self, text: &str) -> (Arc<Name>, Past) {
-        let past = self.past.recall(&Key::Name(text.into())).unwrap_or_default();
-        let name = Arc::new(Name::new(text, past.joined, past.failures));
+    pub(super) fn open_name(&mut self, text: &RoomName) -> (Arc<Name>, Past) {
+        let past = self.past.recall(&Key::Name(Arc::clone(text))).unwrap_or_default();
+        let name = Arc::new(Name::new(Arc::clone(text), past.joined, past.failures));
         self.names.insert(Arc::clone(&name.text), Arc::clone(&name));
         (name, past)
     }

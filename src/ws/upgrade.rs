@@ -14,7 +14,7 @@ use crate::http::respond::switching_protocols;
 use crate::http::route::UpgradeRequest;
 use crate::http::{cgi, plain, subprotocol};
 use crate::room::{EntryError, Member, RoomSlot};
-use crate::sink::CloseOrder;
+use crate::sink::{CloseOrder, Stream};
 use crate::site::{self, Target};
 use crate::sys::threads::set_name;
 
@@ -51,7 +51,7 @@ fn admit(connection: &Connection<'_>, head: &Head) -> Result<(Target, RoomSlot),
     let name = site::room(&service.config, head.path())?;
     gate::check(&mut Visit { config: &service.config, head, peer, slot })?;
     let target = site::target(&service.config, name)?;
-    let slot = service.table.reserve(name)?;
+    let slot = service.table.reserve(&target.room)?;
     Ok((target, slot))
 }
 
@@ -78,7 +78,8 @@ fn join(
     slot: RoomSlot,
 ) -> Option<Member> {
     connection.slot.mark_upgraded();
-    let client = || client(connection, head, request, target);
+    let prepared = prepare(connection, head, request, target);
+    let client = || prepared.client(connection.service.next_id());
     let mut hung_up = None;
     let cgi = || {
         if target.recipe.program().is_some_and(|program| program.cgi_environment) {
@@ -101,23 +102,45 @@ fn join(
     }
 }
 
+/// All of a client but its id, and the 101: made before the room is locked.
+struct Prepared {
+    room: Arc<str>,
+    address: String,
+    query: String,
+    headers: Vec<(String, String)>,
+    stream: Arc<Stream>,
+    max_queue: usize,
+    answer: Vec<u8>,
+}
+
 #[inline(never)]
-fn client(connection: &Connection<'_>, head: &Head, request: UpgradeRequest, target: &Target) -> Arc<Client> {
+fn prepare(
+    connection: &Connection<'_>,
+    head: &Head,
+    request: UpgradeRequest,
+    target: &Target,
+) -> Prepared {
     let config = &connection.service.config;
     let protocol = subprotocol::choose(&request.protocols, &config.protocols);
-    let answer = switching_protocols(&request.accept, protocol, &config.headers.ws);
-    let client = Client::new(
-        connection.service.next_id(),
-        Arc::clone(&target.room),
-        connection.address(),
-        request.query,
-        headers(connection, head, &target.recipe.notices),
-        Arc::clone(connection.stream),
-        target.recipe.max_queue,
-    );
-    // It is sent when the client is in the room's list, so that a client that has the 101 misses no message.
-    client.sink.queue_handshake(answer);
-    Arc::new(client)
+    Prepared {
+        room: Arc::clone(&target.room),
+        address: connection.address(),
+        query: request.query,
+        headers: headers(connection, head, &target.recipe.notices),
+        stream: Arc::clone(connection.stream),
+        max_queue: target.recipe.max_queue,
+        answer: switching_protocols(&request.accept, protocol, &config.headers.ws),
+    }
+}
+
+impl Prepared {
+    fn client(self, id: u64) -> Arc<Client> {
+        let Self { room, address, query, headers, stream, max_queue, answer } = self;
+        let client = Client::new(id, room, address, query, headers, stream, max_queue);
+        // It is sent when the client is in the room's list, so that a client that has the 101 misses no message.
+        client.sink.queue_handshake(answer);
+        Arc::new(client)
+    }
 }
 
 /// Closes a client that was upgraded and could not join.
