@@ -11,6 +11,7 @@
 //! - [`http`]: request heads, routes, plain responses, static files, API and metrics
 //! - [`gate`]: the checks before an upgrade, and the text of every refusal
 //! - [`service`]: what all connections of a server share
+//! - [`face`]: what a request asks for, the recipe of its room, what is answered and logged: rooms, or websocketd
 //! - [`site`]: which room a request is for, and whether that room may exist
 //! - [`room`]: the clients of a room, its backend, and what happens when clients join and leave
 //! - [`backend`]: what answers in a room (program, connection or relay), its two threads, slow clients, how it ends
@@ -57,6 +58,7 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod counters;
+pub mod face;
 pub mod framing;
 pub mod gate;
 pub mod http;

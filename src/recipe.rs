@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::framing::Framing;
 use crate::framing::notices::Notices;
 
+/// Names and values of an environment.
+pub type Variables = Vec<(String, OsString)>;
+
 /// See the module's documentation. The first three are independent choices.
 #[derive(Debug, Clone)]
 pub struct Recipe {

@@ -10,6 +10,7 @@ use rustix::net::sockopt::set_tcp_nodelay;
 use crate::backend::{Shared, launch};
 use crate::clients::SHUTDOWN_CLOSE_TIMEOUT;
 use crate::config::{Config, Level, Listen};
+use crate::face::rooms::RoomsFace;
 use crate::http::files::FileServer;
 use crate::listen::accept::{Acceptor, canonical};
 use crate::listen::{self, Announced, Inherited, ListenError, Listener};
@@ -183,7 +184,16 @@ fn service(
         oneshot: config.oneshot,
     };
     let table = Table::new(Arc::clone(&config.recipe), Arc::new(shared), bounds, Arc::clone(changed));
-    Service::new(config, counters, log, table, Slots::new(most, maps, Arc::clone(changed)), files)
+    let (config, connections) = (Arc::new(config), Slots::new(most, maps, Arc::clone(changed)));
+    let face = RoomsFace {
+        config: Arc::clone(&config),
+        counters: Arc::clone(&counters),
+        log: log.clone(),
+        table: Arc::clone(&table),
+        connections: Arc::clone(&connections),
+        files,
+    };
+    Service::new(config, counters, log, table, connections, Box::new(face))
 }
 
 /// Why a run ends.

@@ -5,32 +5,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::http::files::FileServer;
+use crate::face::Face;
 use crate::log::Log;
 use crate::room::Table;
 use crate::slots::Slots;
 
 /// The shared state of one server, built at start. Only its parts change.
 pub struct Service {
-    pub config: Config,
+    pub config: Arc<Config>,
     pub counters: Arc<Counters>,
     pub log: Log,
     pub table: Arc<Table>,
     pub connections: Arc<Slots>,
-    pub files: Option<FileServer>,
+    pub face: Box<dyn Face>,
     ids: AtomicU64,
 }
 
 impl Service {
     pub fn new(
-        config: Config,
+        config: Arc<Config>,
         counters: Arc<Counters>,
         log: Log,
         table: Arc<Table>,
         connections: Arc<Slots>,
-        files: Option<FileServer>,
+        face: Box<dyn Face>,
     ) -> Arc<Self> {
-        Arc::new(Self { config, counters, log, table, connections, files, ids: AtomicU64::new(0) })
+        Arc::new(Self { config, counters, log, table, connections, face, ids: AtomicU64::new(0) })
     }
 
     /// The next client's id: from 1, never reused.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::recipe::{Recipe, Share};
+use crate::recipe::{Recipe, Share, Variables};
 
 /// The longest room name, in bytes.
 pub const MAX_ROOM_NAME: usize = 256;
@@ -12,10 +12,20 @@ pub const MAX_ROOM_NAME: usize = 256;
 /// Names that no room can have: paths of the server, and files that browsers and crawlers request from every host.
 pub const RESERVED: [&str; 7] = ["api", "metrics", "health", "static", "upload", "robots.txt", "favicon.ico"];
 
+/// The room that a request is for.
 #[derive(Debug)]
 pub struct Target {
     pub room: Arc<str>,
+    /// How the room works if it is opened for this request.
     pub recipe: Arc<Recipe>,
+    /// Variables that the face has already made from the request.
+    pub variables: Variables,
+}
+
+impl Target {
+    pub fn new(room: &str, recipe: &Arc<Recipe>) -> Self {
+        Self { room: room.into(), recipe: Arc::clone(recipe), variables: Vec::new() }
+    }
 }
 
 /// Why a request names no room. The text is for the client and for the log.
@@ -117,7 +127,7 @@ pub fn target(config: &Config, room: &str) -> Result<Target, NoRoom> {
     if config.rooms.as_ref().is_some_and(|rooms| !rooms.iter().any(|allowed| allowed == room)) {
         return Err(NoRoom::NotListed);
     }
-    Ok(Target { room: room.into(), recipe: Arc::clone(&config.recipe) })
+    Ok(Target::new(room, &config.recipe))
 }
 
 /// Whether a name or query can be used in a JSON template, a log line and a metrics label without escaping. (It is UTF-8:

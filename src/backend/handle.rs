@@ -16,6 +16,8 @@ use crate::sys::tcp::unacknowledged;
 #[derive(Debug)]
 pub struct Handle {
     pub(super) stdin: Stdin,
+    /// The process, if there is one.
+    pid: Option<i32>,
     /// How often a client that waits for its turn is pinged.
     probe: Option<Duration>,
     pub(super) writer_waker: Waker,
@@ -38,9 +40,10 @@ pub(super) struct Orders {
 }
 
 impl Handle {
-    pub(super) fn new(stdin: Stdin, probe: Option<Duration>) -> io::Result<Self> {
+    pub(super) fn new(stdin: Stdin, pid: Option<i32>, probe: Option<Duration>) -> io::Result<Self> {
         Ok(Self {
             stdin,
+            pid,
             probe,
             writer_waker: Waker::new()?,
             reader_waker: Waker::new()?,
@@ -48,6 +51,10 @@ impl Handle {
             over: AtomicBool::new(false),
             orders: Mutex::default(),
         })
+    }
+
+    pub fn pid(&self) -> Option<i32> {
+        self.pid
     }
 
     /// Bytes of memory held by input that waits.

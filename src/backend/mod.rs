@@ -35,7 +35,7 @@ pub use self::handle::Handle;
 use self::reader::Reader;
 pub use self::room_side::{Departed, Outcome, RoomSide, Shared};
 use self::started::{STACK, Started};
-pub use self::started::{StartContext, StartError, Variables};
+pub use self::started::{StartContext, StartError};
 use crate::counters::Count;
 use crate::recipe::{Backend, Recipe};
 use crate::sys::threads::work;
@@ -57,7 +57,7 @@ pub fn start_backend(
     let Started { input, source } = start_kind(recipe, shared, context, &|| room_side.is_wanted())?;
     let (kind, pid) = (source.kind, source.pid());
     let serve = || -> io::Result<(Arc<Handle>, Reader)> {
-        let handle = Arc::new(Handle::new(input, recipe.times.ping)?);
+        let handle = Arc::new(Handle::new(input, pid, recipe.times.ping)?);
         work(&format!("write {}", context.room), STACK, {
             let handle = Arc::clone(&handle);
             move || writer::run(&handle)

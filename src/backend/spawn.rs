@@ -52,12 +52,8 @@ pub(super) fn start(
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_FDNAMES")
-        .envs(context.cgi.iter().map(|(name, value)| (name, value)))
         // Last, so that nothing passed on replaces them.
-        .env_remove("ROOM")
-        .envs(context.sets_room.then_some(("ROOM", &context.room)))
-        .env("QUERY_STRING", &context.query)
-        .env("REMOTE_ADDR", &context.address)
+        .envs(context.variables.iter().map(|(name, value)| (name, value)))
         .process_group(0);
     let mut log = None;
     if let Wiring::Port(port) = wiring {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::ending::AtEnd;
 use super::log_pipe::LogPipe;
+use crate::recipe::Variables;
 use crate::sink::Stdin;
 use crate::sys::process::Process;
 use crate::sys::reason;
@@ -25,24 +26,15 @@ pub(super) const STACK: usize = 128 * 1024;
 /// How long to wait before polling again where `poll` itself fails.
 pub(super) const POLL_RETRY: Duration = Duration::from_millis(10);
 
-/// Names and values of an environment.
-pub type Variables = Vec<(String, OsString)>;
-
-/// What a program learns of the client for which it is started.
+/// What a start needs to know of the room and of the client for which the backend is started.
 #[derive(Debug, Clone, Default)]
 pub struct StartContext {
-    /// The room's name; empty where all rooms share the backend.
+    /// The room's name in the log; empty where all rooms share the backend.
     pub room: String,
-    /// Whether a program gets `ROOM`: not where all rooms share it.
-    pub sets_room: bool,
-    /// The query of the request, raw.
-    pub query: String,
-    /// `ip:port`, or `unix:`.
-    pub address: String,
     /// For a program over TCP: the port that it is to listen on.
     pub port: Option<u16>,
-    /// With `--cgi`: the variables of RFC 3875.
-    pub cgi: Variables,
+    /// Variables for the program, in addition to those that are passed on; they replace those of the same name.
+    pub variables: Variables,
 }
 
 /// A backend that could not be started.
@@ -83,7 +75,6 @@ impl StartError {
         }
     }
 
-    /// The text for clients: nothing about the files and the limits of this machine.
     /// The words for the log.
     pub fn what(&self) -> &'static str {
         match self {
@@ -92,6 +83,7 @@ impl StartError {
         }
     }
 
+    /// The text for clients: nothing about the files and the limits of this machine.
     pub fn public(&self) -> String {
         match self {
             Self::Spawn(..) | Self::Resources(_) => "cannot start the program".to_owned(),

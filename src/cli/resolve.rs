@@ -148,7 +148,10 @@ fn backend(parsed: &mut Parsed<Draft>, environment: &Environment) -> Result<Back
         return Err(Failure::Start(format!("cannot run {}: {reason}", path.display())));
     }
     let value = |name: &String| Some((OsString::from(name), environment.get(name)?.to_owned()));
-    let passed = draft.variables.iter().filter_map(value).collect();
+    // Where all rooms share the program there is no room's name, and none that is passed on is taken for one.
+    let shared = draft.config.recipe.share == Share::Server;
+    let passed = draft.variables.iter().filter(|name| !(shared && *name == "ROOM"));
+    let passed = passed.filter_map(value).collect();
     let arguments = std::mem::take(&mut parsed.arguments);
     let program = Program { name, path, arguments, passed, ..std::mem::take(&mut draft.program) };
     Ok(if is_tcp { Backend::Tcp(program, draft.tcp.clone()) } else { Backend::Stdio(program) })

@@ -6,11 +6,12 @@ use std::os::unix::ffi::OsStringExt as _;
 
 use super::head::Head;
 use crate::percent;
+use crate::recipe::Variables;
 
 /// The variables of an upgrade request. `peer` is `None` on a unix socket.
 ///
 /// `Proxy` is left out: programs use `HTTP_PROXY` as their own setting ("httpoxy", CVE-2016-5385).
-pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Vec<(String, OsString)> {
+pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Variables {
     let host = head.host.as_ref();
     let name = host.map(|host| host.host.to_string()).unwrap_or_default();
     let port = host.and_then(|host| host.port).unwrap_or(80);

@@ -10,9 +10,10 @@ use super::life::{Effects, Event};
 use super::member::Member;
 use super::slot::RoomSlot;
 use super::state::{Answer, Occupant, State};
-use crate::backend::{Handle, Outcome, RoomSide, StartContext, StartError, Variables, start_backend};
+use crate::backend::{Handle, Outcome, RoomSide, StartContext, StartError, start_backend};
 use crate::clients::Client;
 use crate::counters::Count;
+use crate::recipe::Variables;
 
 /// How long one wait for an answer takes at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -23,15 +24,15 @@ const WAITING_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl RoomSlot {
     /// Lets a client join the backend that runs, the next one if that one is stopping, or a new one that is started
-    /// for it with `cgi` in its environment. The program sees the join before the client's first message, and all
+    /// for it with `variables` in its environment. The program sees the join before the client's first message, and all
     /// joins in the order of their ids: `client` makes the client, with the next id, while the room is locked.
     pub fn join(
         mut self,
         client: impl FnOnce() -> Arc<Client>,
-        cgi: &dyn Fn() -> Variables,
+        variables: &dyn Fn() -> Variables,
         mut stay: impl FnMut(&Arc<Client>, Instant) -> bool,
     ) -> (Arc<Client>, Result<Member, EntryError>) {
-        let (client, entered) = self.enter(client, cgi, &mut stay);
+        let (client, entered) = self.enter(client, variables, &mut stay);
         let backend = match entered {
             Ok(backend) => backend,
             Err(refusal) => return (client, Err(refusal)),
@@ -48,13 +49,6 @@ impl RoomSlot {
             client: Arc::clone(&client),
         };
         room.shared.counters.one(Count::Joined);
-        room.shared
-            .log
-            .info("client joined")
-            .room(&self.name.text)
-            .client(client.id)
-            .field("address", &client.address)
-            .write();
         if room.recipe.notices.any() {
             let join = || room.join_notice(&client).unwrap_or_default();
             backend.finish_join(&client, join, |moved| stay(&client, moved));
@@ -66,7 +60,7 @@ impl RoomSlot {
     fn enter(
         &self,
         client: impl FnOnce() -> Arc<Client>,
-        cgi: &dyn Fn() -> Variables,
+        variables: &dyn Fn() -> Variables,
         stay: &mut impl FnMut(&Arc<Client>, Instant) -> bool,
     ) -> (Arc<Client>, Answer) {
         let room = &self.registration.room;
@@ -92,7 +86,7 @@ impl RoomSlot {
                 drop(state);
                 // A start may take long: let the client see the end of the handshake.
                 let _ = client.sink.flush();
-                let started = self.start(&client, cgi);
+                let started = self.start(variables);
                 return (Arc::clone(&client), self.started(&client, started));
             }
             if effects.has(Effects::REFUSE) {
@@ -182,7 +176,7 @@ impl RoomSlot {
     }
 
     #[inline(never)]
-    fn start(&self, client: &Client, cgi: &dyn Fn() -> Variables) -> Result<Arc<Handle>, StartError> {
+    fn start(&self, variables: &dyn Fn() -> Variables) -> Result<Arc<Handle>, StartError> {
         let (room, table) = (&self.registration.room, &self.registration.table);
         // A separate statement, so that the room's lock is released before `port_for` takes the table's.
         let port = room.lock().port;
@@ -191,14 +185,7 @@ impl RoomSlot {
         room.lock().port = port.unwrap_or(None);
         table.reader_starts();
         let start = |port| {
-            let context = StartContext {
-                room: room.label().to_owned(),
-                sets_room: room.name.is_some(),
-                query: client.query.clone(),
-                address: client.address.clone(),
-                port,
-                cgi: cgi(),
-            };
+            let context = StartContext { room: room.label().to_owned(), port, variables: variables() };
             let room_side: Arc<dyn RoomSide> = Arc::new(self.registration.clone());
             start_backend(&room.recipe, &room.shared, &context, room_side)
         };
@@ -228,6 +215,7 @@ mod tests {
     use super::*;
     use crate::backend::panics::{recipe, shared};
     use crate::sink::Stream;
+    use crate::site::Target;
 
     #[test]
     fn a_start_that_panics_is_a_failed_start_and_leaves_nothing_behind() {
@@ -239,7 +227,7 @@ mod tests {
                 let (address, query) = (String::new(), String::new());
                 Arc::new(Client::new(id, "room".into(), address, query, Vec::new(), stream, 1000))
             };
-            let slot = table.reserve(&"room".into()).expect("a slot");
+            let slot = table.reserve(&Target::new("room", &table.recipe)).expect("a slot");
             let (_, joined) = slot.join(client, &|| panic!("a bug in the start"), |_, _| true);
             let error = joined.err().expect("it cannot join");
             assert_eq!(error.to_string(), "cannot start the program", "client {id}");

@@ -7,6 +7,7 @@ use super::names::Name;
 use super::slot::Registration;
 use crate::backend::Handle;
 use crate::clients::Client;
+use crate::recipe::Recipe;
 use crate::sink::{Messages, Pushed, WriteResult};
 
 /// A client's membership: it leaves the room when this is dropped, whatever happens to its thread.
@@ -20,6 +21,16 @@ pub struct Member {
 impl Member {
     pub fn client(&self) -> &Arc<Client> {
         &self.client
+    }
+
+    /// How its room works.
+    pub fn recipe(&self) -> &Arc<Recipe> {
+        &self.registration.room.recipe
+    }
+
+    /// The process that serves it, if there is one.
+    pub fn pid(&self) -> Option<i32> {
+        self.backend.pid()
     }
 
     /// Hands a client that was closed to the backlog, which ends it in bounded time.

@@ -12,7 +12,8 @@ use super::past::Past;
 use super::room::Room;
 use super::state::State;
 use super::table::{Rooms, Table};
-use crate::recipe::Keep;
+use crate::recipe::{Keep, Recipe};
+use crate::site::Target;
 use crate::sys::lock;
 
 /// A room and the table that it is in. The room itself does not know its table.
@@ -47,8 +48,9 @@ impl Registration {
 }
 
 impl Table {
-    /// Takes a slot in the room of that name, which is opened if need be.
-    pub fn reserve(self: &Arc<Self>, wanted: &Arc<str>) -> Result<RoomSlot, EntryError> {
+    /// Takes a slot in the room of a request, which is opened if need be.
+    pub fn reserve(self: &Arc<Self>, target: &Target) -> Result<RoomSlot, EntryError> {
+        let wanted = &target.room;
         let mut rooms = lock(&self.rooms);
         if rooms.shutting_down {
             return Err(EntryError::ShuttingDown);
@@ -71,7 +73,7 @@ impl Table {
             Some(name) => (name, Past::default()),
             None => rooms.open_name(wanted),
         };
-        let room = room.unwrap_or_else(|| self.open(&mut rooms, key, &name, past, port));
+        let room = room.unwrap_or_else(|| self.open(&mut rooms, key, &target.recipe, &name, past, port));
         name.take_slot();
         rooms.taken = true;
         Ok(RoomSlot { registration: Registration { table: Arc::clone(self), room }, name, used: false })
@@ -107,11 +109,12 @@ impl Table {
         &self,
         rooms: &mut Rooms,
         key: Key,
+        recipe: &Arc<Recipe>,
         name: &Arc<Name>,
         past: Past,
         port: Option<u16>,
     ) -> Arc<Room> {
-        let recipe = Arc::clone(&self.recipe);
+        let recipe = Arc::clone(recipe);
         let (keep, linger, name, past) = match key {
             Key::Name(_) => (recipe.history.keep, recipe.times.linger, Some(Arc::clone(name)), past),
             // No other client ever joins: no history, no linger.

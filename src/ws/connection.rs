@@ -3,17 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::close::Leave;
 use crate::clients::Client;
 use crate::config::Level;
 use crate::counters::Count;
+use crate::face::{Leaving, Request, address};
 use crate::gate::Refusal;
 use crate::http::head::Head;
 use crate::http::respond::Reply;
 use crate::http::send::Peer;
 use crate::log::Entry;
+use crate::recipe::Recipe;
 use crate::service::Service;
 use crate::sink::Stream;
 use crate::slots::ConnectionSlot;
@@ -30,7 +31,7 @@ pub(super) struct Connection<'a> {
 impl Connection<'_> {
     /// `ip:port`, or `unix:`.
     pub(super) fn address(&self) -> String {
-        self.peer.map_or_else(|| "unix:".to_owned(), |peer| peer.to_string())
+        address(self.peer)
     }
 
     pub(super) fn http(&self) -> Peer<'_> {
@@ -45,29 +46,23 @@ impl Connection<'_> {
         self.service.log.at(level, message).field("address", self.address())
     }
 
-    /// Logs a request and its response: a refused websocket as a warning, all else at debug level. Queries are not
-    /// logged, as they can contain tokens.
-    pub(super) fn log_request(&self, head: &Head, reply: &Reply) {
-        let refused = reply.status >= 400 && head.is_handshake();
-        let (level, message) = if refused { (Level::Warn, "refused") } else { (Level::Debug, "request") };
-        let line = self.line(level, message).field("method", head.method());
-        let line = if refused { line.field("path", head.path()) } else { line.content("path", head.path()) };
-        let line = line.number("status", reply.status);
-        if refused {
-            self.service.counters.one(Count::RefusedBad);
-        }
-        if reply.status >= 400 { line.field("reason", reply.reason()) } else { line }.write();
+    pub(super) fn request<'h>(&self, head: &'h Head) -> Request<'h> {
+        Request { head, peer: self.peer, is_secure: false }
     }
 
-    /// Counts and logs a refusal. `room` is empty if unknown.
-    pub(super) fn note_refusal(&self, head: Option<&Head>, room: &str, refusal: &Refusal) {
+    /// Logs a request and its response.
+    pub(super) fn log_request(&self, head: &Head, reply: &Reply) {
+        if reply.status >= 400 && head.is_handshake() {
+            self.service.counters.one(Count::RefusedBad);
+        }
+        self.service.face.log_request(&self.request(head), reply);
+    }
+
+    /// Counts and logs a refusal.
+    pub(super) fn note_refusal(&self, head: Option<&Head>, refusal: &Refusal) {
         self.service.counters.one(refusal.count);
-        let line = self.line(Level::Warn, "refused").room(room);
-        let line = match head {
-            Some(head) if room.is_empty() => line.field("path", head.path()),
-            _ => line,
-        };
-        line.number("status", refusal.status).field("reason", &refusal.reason).write();
+        let request = head.map(|head| self.request(head));
+        self.service.face.log_refusal(request.as_ref(), self.peer, refusal);
     }
 
     pub(super) fn log_silence(&self, reason: &str) {
@@ -87,12 +82,12 @@ impl Connection<'_> {
     }
 }
 
-/// Logs that a client has left its room. Bytes are payload in both directions.
-pub(super) fn log_left(service: &Service, client: &Client, leave: Leave) {
+/// Logs that a client has left its room, whose recipe and process these were.
+pub(super) fn log_left(service: &Service, client: &Client, recipe: &Recipe, pid: Option<i32>, leave: Leave) {
     let (code, reason) = match (client.closed(), leave) {
         // The server has closed the connection; the client may or may not have answered.
         (Some((1000, reason)), _) if reason.is_empty() => {
-            let is_program = service.config.recipe.program().is_some();
+            let is_program = recipe.program().is_some();
             (Some(1000), if is_program { "program ended" } else { "connection ended" }.into())
         }
         (Some((code, reason)), _) => (Some(code), reason),
@@ -101,16 +96,5 @@ pub(super) fn log_left(service: &Service, client: &Client, leave: Leave) {
         (None, Leave::Silent) => (None, "no answer to a ping".into()),
         (None, Leave::Broken(code, reason)) => (Some(code), reason.into()),
     };
-    let sent = client.sink.sent();
-    let line = service.log.info("client left").room(&client.room).client(client.id);
-    let line = line.field("address", &client.address);
-    let line = if let Some(code) = code { line.number("code", code) } else { line };
-    line.field("reason", reason)
-        .seconds("duration", client.since.elapsed())
-        .number("received", client.received.messages.load(Ordering::Relaxed))
-        .number("received_bytes", client.received.bytes.load(Ordering::Relaxed))
-        .number("sent", sent.messages)
-        .number("sent_bytes", sent.bytes)
-        .number("dropped", client.dropped.load(Ordering::Relaxed))
-        .write();
+    service.face.log_left(&Leaving { client, pid, code, reason: &reason });
 }

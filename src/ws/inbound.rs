@@ -77,12 +77,12 @@ impl<'a> Inbound<'a> {
 
     fn take_next(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
         self.payload += message.len() as u64;
-        if self.service.config.recipe.incoming == Incoming::Discard {
+        if self.member.recipe().incoming == Incoming::Discard {
             self.received(1);
             self.service.counters.one(Count::Discarded);
             return Waited::No;
         }
-        let framing = self.service.config.recipe.framing.input;
+        let framing = self.member.recipe().framing.input;
         let client = self.member.client().id;
         let sender = input::Sender { id: client, room: &self.member.client().room };
         let Some(parts) = input::parts(framing, sender, kind, message, &mut self.scratch) else {

@@ -14,7 +14,6 @@ mod converse;
 mod inbound;
 mod liveness;
 mod pieces;
-mod plain;
 pub mod serve;
 mod socket_reader;
 mod stream;

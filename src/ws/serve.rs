@@ -9,16 +9,14 @@ use rustix::event::PollFlags;
 use super::close;
 use super::connection::{Connection, log_left};
 use super::converse::converse;
-use super::plain;
 use super::upgrade::upgrade;
 use crate::gate::Refusal;
 use crate::http::head::HeadError;
 use crate::http::plain::{KEEP_ALIVE, MAX_REQUESTS, Next, answer, answer_and_end};
 use crate::http::receive::receive;
-use crate::http::route::{Offers, Route, route};
+use crate::http::route::Route;
 use crate::service::Service;
 use crate::sink::Stream;
-use crate::site;
 use crate::slots::ConnectionSlot;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
@@ -26,7 +24,6 @@ use crate::sys::poll::ready;
 /// Serves a connection to its end. `peer` is `None` on a unix socket.
 pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAddr>, slot: &ConnectionSlot) {
     let connection = Connection { service, stream, peer, slot };
-    let offers = Offers { api: service.config.api, metrics: service.config.metrics.is_some() };
     let mut rest = Vec::new();
     for number in 1..=MAX_REQUESTS {
         // `--handshaketimeout` limits the wait for the first request, KEEP_ALIVE the wait for each further one.
@@ -45,24 +42,24 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
             Err(e) => return refuse_head(&connection, &e, number),
         };
         slot.mark_asked();
-        let path = site::below(&service.config.base, head.path());
-        let reply = match route(&head, path, offers) {
+        let reply = match service.face.route(&connection.request(&head)) {
             Ok(Route::Upgrade(request)) => {
                 let member = upgrade(&connection, &head, request);
                 // The client can stay for days, and the request is no longer needed.
                 drop(head);
                 if let Some(member) = member {
                     let leave = converse(service, &member, rest);
-                    let client = Arc::clone(member.client());
+                    let (client, recipe, pid) =
+                        (Arc::clone(member.client()), Arc::clone(member.recipe()), member.pid());
                     // Leaves the room, which must not wait for the closing handshake.
                     drop(member);
-                    log_left(service, &client, leave);
+                    log_left(service, &client, &recipe, pid, leave);
                     close::end_client(service, &client, leave);
                 }
                 return;
             }
-            Ok(Route::Plain(what)) => plain::reply(service, &head, &what),
-            Err(e) => Refusal::from(e).reply(),
+            Ok(Route::Plain(what)) => service.face.reply(&connection.request(&head), &what),
+            Err(refusal) => service.face.refusal(&refusal),
         };
         connection.log_request(&head, &reply);
         let http = connection.http();
@@ -78,9 +75,9 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
 /// Handles a head that could not be read.
 fn refuse_head(connection: &Connection<'_>, error: &HeadError, number: usize) {
     if let Some(refusal) = Refusal::of_head(error) {
-        connection.note_refusal(None, "", &refusal);
+        connection.note_refusal(None, &refusal);
         // It fails if the peer is gone.
-        let _ = answer_and_end(connection.http(), refusal.reply());
+        let _ = answer_and_end(connection.http(), connection.service.face.refusal(&refusal));
     } else if number == 1 || !matches!(error, HeadError::Closed | HeadError::Idle) {
         connection.log_silence(&error.to_string());
     }

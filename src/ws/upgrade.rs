@@ -15,7 +15,7 @@ use crate::http::route::UpgradeRequest;
 use crate::http::{cgi, plain, subprotocol};
 use crate::room::{EntryError, Member, RoomSlot};
 use crate::sink::{CloseOrder, Stream};
-use crate::site::{self, Target};
+use crate::site::Target;
 use crate::sys::threads::set_name;
 
 /// The longest header field, in bytes, that is kept for the join and leave messages of a client.
@@ -39,19 +39,17 @@ pub(super) fn upgrade(connection: &Connection<'_>, head: &Head, request: Upgrade
 fn refuse(connection: &Connection<'_>, head: &Head, refusal: &Refusal) {
     // First: a client that gets the refusal may try again at once.
     connection.slot.give_address_back();
-    let room = site::room(&connection.service.config, head.path()).unwrap_or_default();
-    connection.note_refusal(Some(head), room, refusal);
-    let _ = plain::answer(connection.http(), head, refusal.reply(), true);
+    connection.note_refusal(Some(head), refusal);
+    let _ = plain::answer(connection.http(), head, connection.service.face.refusal(refusal), true);
 }
 
 /// All checks of a request, in this order: the room's name, the gate, the limits of rooms.
 #[inline(never)]
 fn admit(connection: &Connection<'_>, head: &Head) -> Result<(Target, RoomSlot), Refusal> {
     let Connection { service, peer, slot, .. } = *connection;
-    let name = site::room(&service.config, head.path())?;
+    let target = service.face.target(&connection.request(head))?;
     gate::check(&mut Visit { config: &service.config, head, peer, slot })?;
-    let target = site::target(&service.config, name)?;
-    let slot = service.table.reserve(&target.room)?;
+    let slot = service.table.reserve(&target)?;
     Ok((target, slot))
 }
 
@@ -81,17 +79,13 @@ fn join(
     let prepared = prepare(connection, head, request, target);
     let client = || prepared.client(connection.service.next_id());
     let mut hung_up = None;
-    let cgi = || {
-        if target.recipe.program().is_some_and(|program| program.cgi_environment) {
-            cgi::variables(head, connection.peer)
-        } else {
-            Vec::new()
-        }
-    };
+    let face = &connection.service.face;
+    let variables = || face.variables(&connection.request(head), target);
     let stay = |client: &Arc<Client>, moved| is_waiting(client, &mut hung_up, moved);
-    let (client, joined) = slot.join(client, &cgi, stay);
+    let (client, joined) = slot.join(client, &variables, stay);
     match joined {
         Ok(member) => {
+            face.log_joined(&client);
             set_name(&format!("conn {}", client.id));
             Some(member)
         }
@@ -114,12 +108,7 @@ struct Prepared {
 }
 
 #[inline(never)]
-fn prepare(
-    connection: &Connection<'_>,
-    head: &Head,
-    request: UpgradeRequest,
-    target: &Target,
-) -> Prepared {
+fn prepare(connection: &Connection<'_>, head: &Head, request: UpgradeRequest, target: &Target) -> Prepared {
     let config = &connection.service.config;
     let protocol = subprotocol::choose(&request.protocols, &config.protocols);
     Prepared {
