@@ -1,5 +1,6 @@
 //! The settings of a server: plain data, already valid. `cli` makes it; everything else only reads it.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,8 +11,14 @@ use crate::recipe::Recipe;
 /// The settings of one run of the server.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Which face the server has.
+    pub face: FaceKind,
     /// Where to listen.
     pub listen: Listen,
+    /// Where every request is redirected to another port of the same host (`--redirport` of websocketd).
+    pub redirects: Vec<Redirect>,
+    /// Certificate and key, if connections are encrypted.
+    pub tls: Option<TlsFiles>,
     /// How each room works.
     pub recipe: Arc<Recipe>,
     /// Bounds on size and number.
@@ -46,6 +53,55 @@ pub struct Config {
     pub log: LogConfig,
     /// Warnings to log at start: options without effect.
     pub warnings: Vec<String>,
+}
+
+/// Which face the server has.
+#[derive(Debug, Clone)]
+pub enum FaceKind {
+    /// Rooms.
+    Rooms,
+    /// websocketd's.
+    Websocketd(Arc<Websocketd>),
+}
+
+/// What the face of websocketd needs beside the rest of the settings. Its program is that of the recipe.
+#[derive(Debug, Clone, Default)]
+pub struct Websocketd {
+    /// `--dir`: a directory of programs, one for each path; no symbolic links in it. The program of the recipe is
+    /// without name and path then.
+    pub script_dir: Option<PathBuf>,
+    /// `--cgidir`: a directory of CGI programs; no symbolic links in it.
+    pub cgi_dir: Option<PathBuf>,
+    /// `--devconsole`
+    pub console: bool,
+    /// `--reverselookup`
+    pub reverse_lookup: bool,
+    /// `--maxforks`: programs at once, those of CGI included; `None` is unlimited.
+    pub max_forks: Option<usize>,
+    /// `--sameorigin`
+    pub same_origin: bool,
+    /// `--origin`
+    pub origins: Option<Vec<String>>,
+    /// The variables of `--passenv` that are set.
+    pub passed: Vec<(OsString, OsString)>,
+}
+
+/// Where to listen for requests that are redirected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    pub address: Address,
+    /// The port to redirect to.
+    pub port: u16,
+}
+
+/// Files in PEM format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that it is signed with.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Certificates of those who sign for clients; then each client must have one.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Header fields, name and value, by the kind of response.
@@ -102,8 +158,10 @@ pub struct Limits {
 pub struct Times {
     /// From accept to the end of the request's head.
     pub handshake: Duration,
-    /// Ping after this long without a byte; the client is gone after three times that.
+    /// Ping after this long without a byte.
     pub ping: Option<Duration>,
+    /// The client is gone after so many times that.
+    pub gone_after: u32,
     /// Close a client that sent no message for this long.
     pub idle: Option<Duration>,
 }
@@ -156,6 +214,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// As websocketd writes it, on standard output.
+    Websocketd,
 }
 
 /// Importance of a log line, most important first.
@@ -167,6 +227,8 @@ pub enum Level {
     Warn,
     /// Joins, leaves, starts, exits.
     Info,
+    /// Requests, in the log of websocketd.
+    Access,
     /// With `-v`: plain requests, signals, decisions.
     Debug,
     /// With `-vv`: details for developers.

@@ -203,7 +203,7 @@ impl<'a> Entry<'a> {
     pub fn json_field(self, key: &str, value: impl Display) -> Self {
         match self.log.inner.shape.format {
             LogFormat::Json => self.field(key, value),
-            LogFormat::Text => self,
+            LogFormat::Text | LogFormat::Websocketd => self,
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::framing::Framing;
+use crate::framing::heads::Kind;
 use crate::framing::notices::Notices;
 
 /// Names and values of an environment.
@@ -23,6 +24,8 @@ pub struct Recipe {
     pub notices: Notices,
     pub history: HistoryOptions,
     pub slow: Slow,
+    /// Whether the end of a program's standard output is its end, even if the process still runs.
+    pub ends_with_output: bool,
     /// Largest message of the backend, in bytes.
     pub max_line: usize,
     /// How many bytes may wait for one client; one message always fits.
@@ -104,6 +107,8 @@ pub enum Stderr {
     Inherit,
     /// Nowhere.
     Null,
+    /// Into the log and, line by line, to the clients: each line of both streams is a JSON message that names its stream.
+    Messages,
 }
 
 /// What happens to clients' messages.
@@ -114,6 +119,8 @@ pub enum Incoming {
     Pass,
     /// They are read, counted and dropped.
     Discard,
+    /// Those of this kind are passed to the backend; the others are dropped and counted.
+    Only(Kind),
 }
 
 /// Which messages of the backend are replayed to a client that joins later.

@@ -92,6 +92,7 @@ pub(crate) fn recipe() -> Recipe {
         notices: Notices::Templates { join: None, leave: None, input: Input::Raw },
         history: HistoryOptions { keep: Keep::Nothing, persist: false },
         slow: Slow::Disconnect,
+        ends_with_output: false,
         max_line: 1000,
         max_queue: 1000,
         times: RoomTimes { linger: Duration::ZERO, patience: Duration::ZERO, ping: None },

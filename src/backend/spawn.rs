@@ -64,7 +64,7 @@ pub(super) fn start(
         command.env("PORT", port.to_string()).stdin(Stdio::null()).stdout(writer).stderr(both);
     } else {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(match program.stderr {
-            Stderr::Log => Stdio::piped(),
+            Stderr::Log | Stderr::Messages => Stdio::piped(),
             Stderr::Inherit => Stdio::inherit(),
             Stderr::Null => Stdio::null(),
         });

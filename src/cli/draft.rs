@@ -6,8 +6,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::flag::Table;
+use crate::clients::GONE_AFTER;
 use crate::config::{
-    Address, Config, Headers, Level, Limits, Listen, LogConfig, LogFormat, Origin, Subprotocols, Times,
+    Address, Config, FaceKind, Headers, Level, Limits, Listen, LogConfig, LogFormat, Origin, Subprotocols,
+    Times,
 };
 use crate::framing::Framing;
 use crate::framing::input::Input;
@@ -70,6 +72,7 @@ impl Draft {
             notices: Notices::Gwsocket,
             history: HistoryOptions { keep: Keep::Nothing, persist: false },
             slow: Slow::Disconnect,
+            ends_with_output: false,
             max_line: 0,
             max_queue: 0,
             times: RoomTimes { linger: Duration::ZERO, patience: Duration::ZERO, ping: None },
@@ -79,7 +82,10 @@ impl Draft {
             ],
         };
         let config = Config {
+            face: FaceKind::Rooms,
             listen: Listen::Inetd,
+            redirects: Vec::new(),
+            tls: None,
             recipe: Arc::new(recipe),
             limits: Limits {
                 message: 0,
@@ -88,7 +94,7 @@ impl Draft {
                 room_clients: None,
                 address_clients: None,
             },
-            times: Times { handshake: Duration::ZERO, ping: None, idle: None },
+            times: Times { handshake: Duration::ZERO, ping: None, gone_after: GONE_AFTER, idle: None },
             base: String::new(),
             default_room: None,
             rooms: None,

@@ -71,7 +71,7 @@ impl Shape {
     /// Lines that were held back, each with the number of lines that it stands for.
     pub(super) fn repeated(self, lines: &[(String, u64)]) -> String {
         let (end, key) = match self.format {
-            LogFormat::Text => ("\n", " repeated="),
+            LogFormat::Text | LogFormat::Websocketd => ("\n", " repeated="),
             LogFormat::Json => ("}\n", ",\"repeated\":"),
         };
         let mut text = String::new();
@@ -88,6 +88,7 @@ impl Draft<'_> {
             Level::Error => ("ERROR", "31"),
             Level::Warn => ("WARN", "33"),
             Level::Info => ("INFO", "32"),
+            Level::Access => ("ACCESS", "32"),
             Level::Debug => ("DEBUG", "34"),
             Level::Trace => ("TRACE", "35"),
         };
@@ -96,8 +97,10 @@ impl Draft<'_> {
             (LogFormat::Json, _) => {
                 write!(self.text, "{{\"time\":\"{time}\",\"level\":\"{}\"", name.to_ascii_lowercase())
             }
-            (LogFormat::Text, true) => write!(self.text, "{time} \x1b[{paint}m{name:5}\x1b[0m"),
-            (LogFormat::Text, false) => write!(self.text, "{time} {name:5}"),
+            (LogFormat::Text | LogFormat::Websocketd, true) => {
+                write!(self.text, "{time} \x1b[{paint}m{name:5}\x1b[0m")
+            }
+            (LogFormat::Text | LogFormat::Websocketd, false) => write!(self.text, "{time} {name:5}"),
         };
     }
 
@@ -106,14 +109,14 @@ impl Draft<'_> {
     pub(super) fn push(&mut self, key: &str, value: &dyn Display, quoted: bool) {
         let fields = &mut self.fields;
         let _ = match self.shape.format {
-            LogFormat::Text => write!(fields, " {key}="),
+            LogFormat::Text | LogFormat::Websocketd => write!(fields, " {key}="),
             LogFormat::Json => write!(fields, ",\"{key}\":"),
         };
         let start = fields.len();
         let _ = write!(fields, "{value}");
         if quoted {
             match self.shape.format {
-                LogFormat::Text => quote_text_value(fields, start),
+                LogFormat::Text | LogFormat::Websocketd => quote_text_value(fields, start),
                 LogFormat::Json => quote_json_string(fields, start),
             }
         }
@@ -124,7 +127,7 @@ impl Draft<'_> {
     pub(super) fn finish(&mut self) -> String {
         let mut text = std::mem::take(&mut self.text);
         match self.shape.format {
-            LogFormat::Text => {
+            LogFormat::Text | LogFormat::Websocketd => {
                 let _ = match (self.room, self.client) {
                     (Some(room), Some(id)) => write!(text, " [{} {id}]", Plain(room)),
                     (Some(room), None) => write!(text, " [{}]", Plain(room)),

@@ -194,6 +194,7 @@ mod tests {
         Times {
             handshake: Duration::ZERO,
             ping: ping.map(Duration::from_secs),
+            gone_after: crate::clients::GONE_AFTER,
             idle: idle.map(Duration::from_secs),
         }
     }
