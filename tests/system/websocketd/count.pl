@@ -1,0 +1,6 @@
+#!/usr/bin/perl
+# Counts to five.
+use strict;
+use warnings;
+$| = 1;
+print "$_\n" for 1 .. 5;

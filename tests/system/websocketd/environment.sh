@@ -1,0 +1,3 @@
+#!/bin/bash
+# Prints its environment, sorted.
+env | sort
