@@ -20,6 +20,7 @@
 //! - [`framing`]: bytes to messages and back, pure
 //! - [`recipe`], [`config`]: how one room works, and the settings of the server: plain data
 //! - [`counters`], [`log`]: metrics; text and JSON log lines
+//! - [`percent`], [`packed`]: percent-encoding; texts that the build has packed
 //! - [`sys`]: thin wrappers for system calls
 //!
 //! The path of a message: `ws::converse` reads it from the client and gives it to `room::Member`, which passes it to
@@ -64,6 +65,7 @@ pub mod gate;
 pub mod http;
 pub mod listen;
 pub mod log;
+pub mod packed;
 pub mod percent;
 pub mod recipe;
 pub mod room;

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::flag::{Flag, Table};
+use crate::packed::{packed, unpack};
 
-/// The page in mdoc(7), with a placeholder for the options.
-const PAGE: &str = include_str!("man.mdoc");
+/// The page in mdoc(7), packed, with a placeholder for the options.
+const PAGE: &[u8] = packed!("man.mdoc");
 const OPTIONS: &str = "@OPTIONS@\n";
 
 /// The longest line of text in the source.
@@ -20,7 +21,7 @@ pub(super) fn render<D>(table: &'static Table<D>) -> String {
         }
         options += ".El\n";
     }
-    PAGE.replace(OPTIONS, &options)
+    unpack(PAGE).replace(OPTIONS, &options)
 }
 
 /// `Fl b , Fl -binary`, `Fl -delimiters Ns = Ns Ar CHARS`.
@@ -188,7 +189,7 @@ mod tests {
                 || name.len() == 1 && name.chars().any(|c| by_short(TABLE, c).is_some())
         };
         let mut named = 0;
-        for line in PAGE.lines().filter(|line| line.starts_with('.')) {
+        for line in unpack(PAGE).lines().filter(|line| line.starts_with('.')) {
             let words: Vec<_> = line.split_whitespace().collect();
             for pair in words.windows(2).filter(|pair| pair[0].trim_start_matches('.') == "Fl") {
                 let name = pair[1].trim_start_matches('-');
