@@ -13,11 +13,15 @@ use crate::sys::poll::Waker;
 use crate::sys::tcp::unacknowledged;
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub struct Handle {
     pub(super) stdin: Stdin,
     /// The process, if there is one.
     pid: Option<i32>,
+    /// Starts the thread that watches the stdin. Most backends read as fast as their clients write and never need it.
+    start_writer: StartWriter,
+    writer_runs: AtomicBool,
+    /// There was no thread for the writer: the reader tries again.
+    pub(super) lacks_writer: AtomicBool,
     /// How often a client that waits for its turn is pinged.
     probe: Option<Duration>,
     pub(super) writer_waker: Waker,
@@ -28,6 +32,12 @@ pub struct Handle {
     pub(super) over: AtomicBool,
     pub(super) orders: Mutex<Orders>,
 }
+
+/// Starts the writer of a backend.
+///
+/// # Errors
+/// The system has no thread left.
+pub(super) type StartWriter = Box<dyn Fn(&Arc<Handle>) -> io::Result<()> + Send + Sync>;
 
 /// Orders to the reader, which looks at them when it is woken.
 #[derive(Debug, Default)]
@@ -40,10 +50,18 @@ pub(super) struct Orders {
 }
 
 impl Handle {
-    pub(super) fn new(stdin: Stdin, pid: Option<i32>, probe: Option<Duration>) -> io::Result<Self> {
+    pub(super) fn new(
+        stdin: Stdin,
+        pid: Option<i32>,
+        start_writer: StartWriter,
+        probe: Option<Duration>,
+    ) -> io::Result<Self> {
         Ok(Self {
             stdin,
             pid,
+            start_writer,
+            writer_runs: AtomicBool::new(false),
+            lacks_writer: AtomicBool::new(false),
             probe,
             writer_waker: Waker::new()?,
             reader_waker: Waker::new()?,
@@ -69,7 +87,7 @@ impl Handle {
     /// Passes messages of a client on. While the backend does not read, waits for the client's turn, as long as
     /// `stay` says yes; it gets the time when the backend last read something.
     pub fn input(
-        &self,
+        self: &Arc<Self>,
         client: &Arc<Client>,
         messages: Messages<'_>,
         stay: impl FnMut(Instant) -> bool,
@@ -87,7 +105,7 @@ impl Handle {
 
     /// Writes the join that was announced, or waits for the client's turn to do so. Marks the client as joined.
     pub fn finish_join(
-        &self,
+        self: &Arc<Self>,
         client: &Arc<Client>,
         join: impl FnOnce() -> Vec<u8>,
         stay: impl FnMut(Instant) -> bool,
@@ -109,7 +127,7 @@ impl Handle {
     }
 
     fn push_in_turn(
-        &self,
+        self: &Arc<Self>,
         client: &Arc<Client>,
         messages: Messages<'_>,
         counted: bool,
@@ -121,7 +139,7 @@ impl Handle {
         let stay = || {
             // What this client has queued already has to be written while it waits.
             if self.stdin.claim_watch() {
-                self.writer_waker.wake();
+                self.wake_writer();
             }
             // Nothing is read from a client that waits here, so neither its close nor its pongs are seen. Its kernel
             // acknowledges a ping or answers with a reset. If it does neither, the client is gone.
@@ -147,19 +165,29 @@ impl Handle {
     }
 
     /// Passes a notice on without waiting for a turn: for leaves, of which there is one for each join.
-    pub fn push_notice(&self, notice: &[u8]) {
+    pub fn push_notice(self: &Arc<Self>, notice: &[u8]) {
         self.watch_stdin(self.stdin.push(notice));
     }
 
     /// Wakes the writer if something waits that it does not watch yet.
-    fn watch_stdin(&self, after: WriteResult) {
+    fn watch_stdin(self: &Arc<Self>, after: WriteResult) {
         if after == (WriteResult::Waits { needs_watcher: true }) && self.stdin.claim_watch() {
-            self.writer_waker.wake();
+            self.wake_writer();
+        }
+    }
+
+    /// Wakes the writer, which is started when it is first needed.
+    pub(super) fn wake_writer(self: &Arc<Self>) {
+        self.writer_waker.wake();
+        if !self.writer_runs.swap(true, Ordering::SeqCst) && (self.start_writer)(self).is_err() {
+            self.writer_runs.store(false, Ordering::SeqCst);
+            self.lacks_writer.store(true, Ordering::SeqCst);
+            self.reader_waker.wake();
         }
     }
 
     /// Begins the kill sequence: the last notices, then the end of stdin.
-    pub fn stop(&self, last: impl FnOnce() -> Vec<u8>) {
+    pub fn stop(self: &Arc<Self>, last: impl FnOnce() -> Vec<u8>) {
         let after = self.stdin.close_input(last);
         self.watch_stdin(after);
         lock(&self.orders).stop = true;

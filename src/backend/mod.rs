@@ -57,11 +57,12 @@ pub fn start_backend(
     let Started { input, source } = start_kind(recipe, shared, context, &|| room_side.is_wanted())?;
     let (kind, pid) = (source.kind, source.pid());
     let serve = || -> io::Result<(Arc<Handle>, Reader)> {
-        let handle = Arc::new(Handle::new(input, pid, recipe.times.ping)?);
-        work(&format!("write {}", context.room), STACK, {
-            let handle = Arc::clone(&handle);
-            move || writer::run(&handle)
-        })?;
+        let name = format!("write {}", context.room);
+        let start_writer = move |handle: &Arc<Handle>| {
+            let handle = Arc::clone(handle);
+            work(&name, STACK, move || writer::run(&handle))
+        };
+        let handle = Arc::new(Handle::new(input, pid, Box::new(start_writer), recipe.times.ping)?);
         let reader = Reader::new(recipe, shared, Arc::clone(&handle), room_side, source, maps);
         Ok((handle, reader))
     };

@@ -44,6 +44,9 @@ struct Ready {
     clients: Vec<bool>,
 }
 
+/// How long to wait before another try to start the writer.
+const WRITER_RETRY: Duration = Duration::from_millis(50);
+
 /// See the module's documentation.
 pub(super) struct Reader {
     recipe: Arc<Recipe>,
@@ -59,6 +62,8 @@ pub(super) struct Reader {
     unread_counted: bool,
     /// When to check again whether it has read its input.
     input_check: Option<Instant>,
+    /// When to try again to start the writer.
+    writer_due: Option<Instant>,
     /// Since when the room has been empty.
     empty_since: Option<Instant>,
     _maps: MapGuard,
@@ -85,6 +90,7 @@ impl Reader {
             started: Instant::now(),
             unread_counted: false,
             input_check: None,
+            writer_due: None,
             empty_since: None,
             _maps: maps,
         }
@@ -180,7 +186,7 @@ impl Reader {
         let linger = lonely.and_then(|at| at.checked_add(self.recipe.times.linger));
         // While a client stalls the output, partial messages wait, too.
         let partial = self.delivery.partial_due().filter(|_| !self.ending.is_stalled());
-        [linger, partial, self.ending.next(), self.input_check, self.backlog.next()]
+        [linger, partial, self.ending.next(), self.input_check, self.backlog.next(), self.writer_due]
             .into_iter()
             .flatten()
             .min()
@@ -325,11 +331,26 @@ impl Reader {
                 self.empty_since = self.room_side.empty_since().filter(|&newer| newer != since);
             }
         }
+        self.check_writer(now);
         if self.source.output.is_none() && self.source.log_pipe.fd().is_none() {
             self.on_event(Event::AllRead);
         }
         for action in self.ending.on(Event::Tick, now) {
             self.act(action);
+        }
+    }
+
+    /// Tries again to start the writer, if there was no thread for it.
+    fn check_writer(&mut self, now: Instant) {
+        if !self.handle.lacks_writer.load(Ordering::SeqCst) {
+            return;
+        }
+        let due = *self.writer_due.get_or_insert(now + WRITER_RETRY);
+        if due <= now {
+            self.writer_due = None;
+            self.about(self.shared.log.warn("out of threads: messages to the program wait")).write();
+            self.handle.lacks_writer.store(false, Ordering::SeqCst);
+            self.handle.wake_writer();
         }
     }
 
