@@ -33,6 +33,8 @@ pub enum Count {
     DroppedClosed,
     /// With `--input discard`.
     Discarded,
+    /// Text where only binary messages are passed on, or the reverse.
+    DroppedKind,
     DroppedMalformed,
     /// Longer than `--maxline`.
     DroppedOverlong,
@@ -105,6 +107,7 @@ pub const FAMILIES: [Family; 13] = [
             ("reason=\"not read by the program\"", Count::LostUnread),
             ("reason=\"client was closed\"", Count::DroppedClosed),
             ("reason=\"discarded\"", Count::Discarded),
+            ("reason=\"wrong kind\"", Count::DroppedKind),
             ("reason=\"malformed header\"", Count::DroppedMalformed),
             ("reason=\"too long\"", Count::DroppedOverlong),
             ("reason=\"metadata\"", Count::DroppedMetadata),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::clients::Client;
+use crate::config::Level;
 use crate::counters::Count;
 use crate::framing::heads::Kind;
 use crate::framing::input;
@@ -77,9 +78,12 @@ impl<'a> Inbound<'a> {
 
     fn take_next(&mut self, kind: Kind, message: &[u8], more: bool) -> Waited {
         self.payload += message.len() as u64;
-        if self.member.recipe().incoming == Incoming::Discard {
+        if let Some((count, what)) = dropped_as(self.member.recipe().incoming, kind) {
             self.received(1);
-            self.service.counters.one(Count::Discarded);
+            self.service.counters.one(count);
+            if !what.is_empty() {
+                self.log_dropped(Level::Debug, what).write();
+            }
             return Waited::No;
         }
         let framing = self.member.recipe().framing.input;
@@ -88,7 +92,7 @@ impl<'a> Inbound<'a> {
         let Some(parts) = input::parts(framing, sender, kind, message, &mut self.scratch) else {
             self.received(1);
             self.service.counters.one(Count::DroppedNotJson);
-            self.log_dropped(&format!("message dropped: not {}", framing.wants())).write();
+            self.log_dropped(Level::Warn, &format!("message dropped: not {}", framing.wants())).write();
             return Waited::No;
         };
         if self.ends.is_empty() && (!more || message.len() >= LARGE_MESSAGE) {
@@ -146,16 +150,28 @@ impl<'a> Inbound<'a> {
         counters.add(Count::MessagesPassed, pushed.taken as u64);
         counters.add(Count::DroppedUnread, refused);
         if refused > 0 {
-            self.log_dropped("messages dropped: the program reads no more")
+            self.log_dropped(Level::Warn, "messages dropped: the program reads no more")
                 .number("messages", refused)
                 .write();
         }
         if pushed.waited { Waited::Yes } else { Waited::No }
     }
 
-    fn log_dropped<'l>(&'l self, message: &'l str) -> Entry<'l> {
+    fn log_dropped<'l>(&'l self, level: Level, message: &'l str) -> Entry<'l> {
         let client = self.member.client();
-        self.service.log.warn(message).room(&client.room).client(client.id)
+        self.service.log.at(level, message).room(&client.room).client(client.id)
+    }
+}
+
+/// What a message counts as if it is not passed on whatever the framing says, and what is logged about it, if anything.
+fn dropped_as(incoming: Incoming, kind: Kind) -> Option<(Count, &'static str)> {
+    match (incoming, kind) {
+        (Incoming::Discard, _) => Some((Count::Discarded, "")),
+        (Incoming::Only(Kind::Text), Kind::Binary) => Some((Count::DroppedKind, "message dropped: not text")),
+        (Incoming::Only(Kind::Binary), Kind::Text) => {
+            Some((Count::DroppedKind, "message dropped: not binary"))
+        }
+        (Incoming::Pass | Incoming::Only(_), _) => None,
     }
 }
 
@@ -178,4 +194,19 @@ pub(super) fn is_waiting(client: &Client, hung_up: &mut Option<Instant>, moved: 
         }
     }
     client.is_open()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_messages_of_the_wanted_kind_are_passed_on() {
+        let of = |incoming| [Kind::Text, Kind::Binary].map(|kind| dropped_as(incoming, kind));
+        let other = |what| Some((Count::DroppedKind, what));
+        assert_eq!(of(Incoming::Pass), [None; 2]);
+        assert_eq!(of(Incoming::Discard), [Some((Count::Discarded, "")); 2]);
+        assert_eq!(of(Incoming::Only(Kind::Text)), [None, other("message dropped: not text")]);
+        assert_eq!(of(Incoming::Only(Kind::Binary)), [other("message dropped: not binary"), None]);
+    }
 }
