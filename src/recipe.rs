@@ -163,6 +163,8 @@ pub struct RoomTimes {
     pub patience: Duration,
     /// How often a client is pinged while the backend does not read its messages; `None` is never.
     pub ping: Option<Duration>,
+    /// The client is gone after so many times that.
+    pub gone_after: u32,
 }
 
 /// One step of a kill sequence, which begins with the end of the input.

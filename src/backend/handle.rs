@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::clients::{Client, GONE_AFTER, Uptake};
+use crate::clients::{Client, Uptake};
 use crate::framing::heads;
+use crate::recipe::RoomTimes;
 use crate::sink::{Messages, Pushed, Stdin, WriteResult};
 use crate::sys::lock;
 use crate::sys::poll::Waker;
@@ -24,6 +25,8 @@ pub struct Handle {
     pub(super) lacks_writer: AtomicBool,
     /// How often a client that waits for its turn is pinged.
     probe: Option<Duration>,
+    /// It is gone after so many times that.
+    gone_after: u32,
     pub(super) writer_waker: Waker,
     pub(super) reader_waker: Waker,
     /// The reader watches clients: it has to look when one joins or leaves.
@@ -54,7 +57,7 @@ impl Handle {
         stdin: Stdin,
         pid: Option<i32>,
         start_writer: StartWriter,
-        probe: Option<Duration>,
+        times: &RoomTimes,
     ) -> io::Result<Self> {
         Ok(Self {
             stdin,
@@ -62,7 +65,8 @@ impl Handle {
             start_writer,
             writer_runs: AtomicBool::new(false),
             lacks_writer: AtomicBool::new(false),
-            probe,
+            probe: times.ping,
+            gone_after: times.gone_after,
             writer_waker: Waker::new()?,
             reader_waker: Waker::new()?,
             is_watching: AtomicBool::new(false),
@@ -148,7 +152,7 @@ impl Handle {
                 probed = now;
                 let stalls = uptake.observe(client, now) == 0;
                 if stalls && unacknowledged(&client.stream).is_some_and(|owed| owed > 0) {
-                    if now - uptake.moved() >= every * GONE_AFTER {
+                    if now - uptake.moved() >= every * self.gone_after {
                         client.mark_vanished();
                         return false;
                     }

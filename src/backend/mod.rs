@@ -62,7 +62,7 @@ pub fn start_backend(
             let handle = Arc::clone(handle);
             work(&name, STACK, move || writer::run(&handle))
         };
-        let handle = Arc::new(Handle::new(input, pid, Box::new(start_writer), recipe.times.ping)?);
+        let handle = Arc::new(Handle::new(input, pid, Box::new(start_writer), &recipe.times)?);
         let reader = Reader::new(recipe, shared, Arc::clone(&handle), room_side, source, maps);
         Ok((handle, reader))
     };

@@ -95,7 +95,7 @@ pub(crate) fn recipe() -> Recipe {
         ends_with_output: false,
         max_line: 1000,
         max_queue: 1000,
-        times: RoomTimes { linger: Duration::ZERO, patience: Duration::ZERO, ping: None },
+        times: RoomTimes { linger: Duration::ZERO, patience: Duration::ZERO, ping: None, gone_after: 3 },
         stop: Vec::new(),
     }
 }

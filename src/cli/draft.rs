@@ -75,7 +75,12 @@ impl Draft {
             ends_with_output: false,
             max_line: 0,
             max_queue: 0,
-            times: RoomTimes { linger: Duration::ZERO, patience: Duration::ZERO, ping: None },
+            times: RoomTimes {
+                linger: Duration::ZERO,
+                patience: Duration::ZERO,
+                ping: None,
+                gone_after: GONE_AFTER,
+            },
             stop: vec![
                 Step { wait: Duration::ZERO, signal: Signal::TERM.as_raw() },
                 Step { wait: Duration::ZERO, signal: Signal::KILL.as_raw() },

@@ -41,6 +41,7 @@ pub(super) fn config(mut parsed: Parsed<Draft>, environment: &Environment) -> Re
     let share = if draft.connect.is_some() { Share::Client } else { Share::Room };
     draft.recipe().share = draft.share.unwrap_or(share);
     draft.recipe().times.ping = draft.config.times.ping;
+    draft.recipe().times.gone_after = draft.config.times.gone_after;
     let framing = framing(&parsed);
     refuse(&parsed, &framing).map_err(Failure::Usage)?;
     if let Some(directory) = &parsed.draft.config.static_dir {

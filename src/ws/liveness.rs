@@ -9,7 +9,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use super::close::Leave;
 use super::inbound::Waited;
 use super::socket_reader::SocketReader;
-use crate::clients::{CLOSE_TIMEOUT, GONE_AFTER, Uptake};
+use crate::clients::{CLOSE_TIMEOUT, Uptake};
 use crate::config::Times;
 use crate::counters::Count;
 use crate::framing::heads;
@@ -38,6 +38,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Liveness {
     ping: Option<Duration>,
+    gone_after: u32,
     idle: Option<Duration>,
     alive: Instant,
     message: Instant,
@@ -48,7 +49,15 @@ pub(super) struct Liveness {
 
 impl Liveness {
     pub(super) fn new(times: &Times, now: Instant) -> Self {
-        Self { ping: times.ping, idle: times.idle, alive: now, message: now, pings: 0, pinged: now }
+        Self {
+            ping: times.ping,
+            gone_after: times.gone_after,
+            idle: times.idle,
+            alive: now,
+            message: now,
+            pings: 0,
+            pinged: now,
+        }
     }
 
     /// Bytes arrived, or its kernel acknowledged some, at this time. Returns whether that is later than before.
@@ -83,7 +92,7 @@ impl Liveness {
         let quiet_since = if self.pings == 0 { self.alive } else { self.pinged };
         let ping = self.ping.map(|ping| left(quiet_since, ping));
         if ping.is_some_and(|left| left.is_zero()) {
-            if self.pings + 1 >= GONE_AFTER {
+            if self.pings + 1 >= self.gone_after {
                 return Verdict::Gone;
             }
             self.pings += 1;
@@ -194,7 +203,7 @@ mod tests {
         Times {
             handshake: Duration::ZERO,
             ping: ping.map(Duration::from_secs),
-            gone_after: crate::clients::GONE_AFTER,
+            gone_after: 3,
             idle: idle.map(Duration::from_secs),
         }
     }
@@ -213,6 +222,26 @@ mod tests {
         assert_eq!(liveness.judge(at(61)), Verdict::Ping);
         assert_eq!(liveness.judge(at(81)), Verdict::Ping);
         assert_eq!(liveness.judge(at(101)), Verdict::Gone);
+    }
+
+    #[test]
+    fn the_number_of_intervals_without_an_answer_can_be_set() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        for (gone_after, wanted) in [(1, &[] as &[u64]), (2, &[200]), (3, &[200, 400]), (4, &[200, 400, 600])]
+        {
+            let times = Times { ping: Some(Duration::from_millis(200)), gone_after, ..times(None, None) };
+            let mut liveness = Liveness::new(&times, start);
+            let mut pings = Vec::new();
+            let gone = (0..2000).find(|&millis| match liveness.judge(at(millis)) {
+                Verdict::Ping => {
+                    pings.push(millis);
+                    false
+                }
+                verdict => verdict == Verdict::Gone,
+            });
+            assert_eq!((gone, &pings[..]), (Some(200 * u64::from(gone_after)), wanted));
+        }
     }
 
     #[test]
