@@ -185,4 +185,11 @@ impl Recipe {
             Backend::Connect(_) | Backend::Relay => None,
         }
     }
+
+    /// How long the kill sequence takes at most, up to its last signal. The first wait begins anew while the program
+    /// reads, for at most the second wait: so that one counts twice.
+    pub fn stop_time(&self) -> Duration {
+        let waits = self.stop.iter().chain(self.stop.get(1)).map(|step| step.wait);
+        waits.fold(Duration::ZERO, Duration::saturating_add)
+    }
 }

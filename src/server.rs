@@ -30,7 +30,7 @@ use crate::sys::signals::EndSignals;
 use crate::sys::threads::work;
 use crate::ws::serve::serve;
 
-/// How long a shutdown may take beside `--inputgrace` and twice `--grace`: the last output, and the closes.
+/// How long a shutdown may take beside the kill sequence: the last output, and the closes.
 const SHUTDOWN: Duration = Duration::from_secs(1).saturating_add(SHUTDOWN_CLOSE_TIMEOUT);
 
 /// A warning is logged if fewer connections than this are possible.
@@ -340,11 +340,7 @@ impl Server {
         // end while it joins, and it would be taken for a client that hung up.
         self.service.table.shut_down();
         self.service.connections.shut_down();
-        // The first wait of the kill sequence begins anew while the program reads, for at most the second wait: so that
-        // one counts twice.
-        let stop = &self.service.config.recipe.stop;
-        let waits = stop.iter().chain(stop.get(1)).map(|step| step.wait);
-        let programs = waits.fold(Duration::ZERO, Duration::saturating_add);
+        let programs = self.service.config.recipe.stop_time();
         let deadline = Deadline::after(programs.saturating_add(SHUTDOWN));
         let (began, mut first) = (Instant::now(), self.signals.number());
         while !self.is_quiet() {

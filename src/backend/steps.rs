@@ -1,4 +1,4 @@
-//! The kill sequence: end of input, then the stop signal, then KILL, then giving up. Pure: it says what is due.
+//! The kill sequence: end of input, then the signals of the recipe, then KILL, then giving up. Pure: it says what is due.
 
 use std::time::{Duration, Instant};
 
@@ -117,6 +117,7 @@ impl Sequence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Recipe;
 
     const TERM: i32 = 15;
 
@@ -160,6 +161,71 @@ mod tests {
         }
         sequence.note_unread(1, at(3250));
         assert_eq!(sequence.due(at(3250)), Some(Due::Signal(TERM)), "whatever is left");
+    }
+
+    /// What is due and when, in milliseconds, for a program that stays; it reads until then, or nothing at all.
+    fn all_due(steps: &[Step], reads_until: u64) -> Vec<(u64, Due)> {
+        let start = Instant::now();
+        let mut sequence = Sequence::new(steps.to_vec());
+        sequence.begin(start);
+        let mut seen = Vec::new();
+        for millis in 0..10_000 {
+            let now = start + Duration::from_millis(millis);
+            let unread = 100_000 - millis.min(reads_until) as usize;
+            sequence.note_unread(unread, now);
+            seen.extend(sequence.due(now).map(|due| (millis, due)));
+        }
+        assert_eq!(sequence.next(), None, "it comes to an end");
+        seen
+    }
+
+    #[test]
+    fn a_sequence_has_any_number_of_steps_and_keeps_their_waits() {
+        const INT: i32 = 2;
+        const HUP: i32 = 1;
+        // The steps; when each signal is due if nothing is read; by how much later if it reads without end.
+        type Signals<'a> = &'a [(u64, i32)];
+        let cases: [(Signals<'_>, Signals<'_>, u64); 7] = [
+            (&[], &[(0, KILL)], 0),
+            (&[(700, KILL)], &[(700, KILL)], 0),
+            (&[(700, TERM)], &[(700, TERM), (700, KILL)], 0),
+            (&[(250, TERM), (3000, KILL)], &[(250, TERM), (3250, KILL)], 3000),
+            // That of websocketd.
+            (&[(100, INT), (250, TERM), (500, KILL)], &[(100, INT), (350, TERM), (850, KILL)], 250),
+            (
+                &[(100, INT), (250, TERM), (0, HUP), (500, KILL)],
+                &[(100, INT), (350, TERM), (350, HUP), (850, KILL)],
+                250,
+            ),
+            (&[(10, KILL), (1, TERM)], &[(10, KILL)], 1),
+        ];
+        for (steps, wanted, later) in cases {
+            let step = |&(millis, signal): &(u64, i32)| Step { wait: Duration::from_millis(millis), signal };
+            let steps: Vec<_> = steps.iter().map(step).collect();
+            let due = |later: u64| {
+                let mut due: Vec<_> =
+                    wanted.iter().map(|&(millis, signal)| (millis + later, Due::Signal(signal))).collect();
+                let last = due.last().expect("KILL is always due").0;
+                due.push((last + 2000, Due::GiveUp));
+                due
+            };
+            // Two signals that are due at once are sent in two turns.
+            let turns = |seen: Vec<(u64, Due)>, wanted: Vec<(u64, Due)>| {
+                assert_eq!(seen.len(), wanted.len(), "{seen:?}");
+                for ((seen_at, seen), (wanted_at, wanted)) in seen.into_iter().zip(wanted) {
+                    assert!(
+                        seen == wanted && (wanted_at..=wanted_at + 1).contains(&seen_at),
+                        "{seen:?} {seen_at}"
+                    );
+                }
+            };
+            turns(all_due(&steps, 0), due(0));
+            turns(all_due(&steps, u64::MAX), due(later));
+            // What a shutdown waits for covers both.
+            let recipe = Recipe { stop: steps.clone(), ..crate::backend::panics::recipe() };
+            let last = wanted.last().expect("KILL is always due").0 + later;
+            assert!(recipe.stop_time() >= Duration::from_millis(last), "{steps:?}");
+        }
     }
 
     #[test]
