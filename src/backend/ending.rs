@@ -24,6 +24,9 @@ const HIDDEN_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) enum AtEnd {
     /// Nothing: a program that has closed its standard output may go on reading.
     KeepsReading,
+    /// The session is over: its clients are closed with 1000 and it is stopped. Its exit status does not matter, as it
+    /// is seen before or after the end of the output.
+    SessionOver,
     /// It is stopped: a program that has closed its connection can send nothing more.
     Stopped,
     /// It has ended: there is no process to wait for.
@@ -35,6 +38,8 @@ pub(super) enum AtEnd {
 pub(super) enum CloseCause {
     /// Its process has exited.
     Exit,
+    /// Its output has ended, and with it the session.
+    OutputEnd,
     /// The server is shutting down.
     Shutdown,
     /// It closed its connection.
@@ -75,7 +80,7 @@ pub(super) enum Event {
 /// What is to be done, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Close the clients, send their leave notices, end the input.
+    /// Close the clients, send their leave notices, end the input. At most once.
     CloseMembers,
     /// Let no more clients join.
     RefuseClients,
@@ -166,8 +171,14 @@ impl Ending {
             }
             Event::OutputEnded | Event::OutputFailed if running => match self.at_end {
                 AtEnd::KeepsReading => none,
-                // A program that was stopped may close its connection.
-                AtEnd::Stopped if self.steps.has_begun() => none,
+                // A program that was stopped may close its output or its connection.
+                AtEnd::SessionOver | AtEnd::Stopped if self.steps.has_begun() => none,
+                AtEnd::SessionOver => {
+                    self.set_cause(CloseCause::OutputEnd);
+                    self.members_closed = true;
+                    self.steps.begin(now);
+                    vec![RefuseClients, CloseMembers]
+                }
                 AtEnd::Stopped => {
                     // If it is about to exit, its status tells more.
                     self.silent = true;
@@ -221,6 +232,9 @@ impl Ending {
     }
 
     fn exited(&mut self, exit: Exit, now: Instant) -> Vec<Action> {
+        if self.at_end == AtEnd::SessionOver {
+            self.set_cause(CloseCause::OutputEnd);
+        }
         self.hidden_exit = None;
         // Only the stall from here on is added to the time of draining.
         self.stalled_since = self.stalled_since.map(|_| now);
@@ -287,6 +301,11 @@ impl Ending {
         self.cause
     }
 
+    /// Whether its clients have been closed: now all that is left is their closing handshake.
+    pub(super) fn has_closed_members(&self) -> bool {
+        self.members_closed || self.is_over()
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.stage == Stage::Running
     }
@@ -347,6 +366,7 @@ mod tests {
         let now = Instant::now();
         let cases = [
             (AtEnd::KeepsReading, vec![], CloseCause::Exit),
+            (AtEnd::SessionOver, vec![Action::RefuseClients, Action::CloseMembers], CloseCause::OutputEnd),
             (AtEnd::Stopped, vec![Action::RefuseClients, Action::EndInput], CloseCause::Silence),
             (AtEnd::Over, vec![Action::RefuseClients], CloseCause::Exit),
         ];
@@ -359,6 +379,37 @@ mod tests {
         let mut broken = ending(AtEnd::Over);
         broken.on(Event::OutputFailed, now);
         assert_eq!(broken.cause(), CloseCause::ConnectionLost);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_the_same_whether_output_or_process_ends_first() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let exit = Exit::Status(3);
+        let mut output_first = ending(AtEnd::SessionOver);
+        output_first.on(Event::OutputEnded, start);
+        assert!(output_first.is_stopping() && output_first.is_running() && output_first.has_closed_members());
+        assert_eq!(actions(&mut output_first, Event::Exited(Some(exit)), at(10)), [Action::RefuseClients]);
+        assert_eq!(actions(&mut output_first, Event::AllRead, at(10)), [Action::Finish(exit)]);
+        let mut exit_first = ending(AtEnd::SessionOver);
+        exit_first.on(Event::Exited(Some(exit)), start);
+        assert_eq!(actions(&mut exit_first, Event::OutputEnded, start), []);
+        assert_eq!(actions(&mut exit_first, Event::AllRead, start), [Action::Finish(exit)]);
+        assert_eq!([output_first.cause(), exit_first.cause()], [CloseCause::OutputEnd; 2]);
+
+        // One that lives on goes through the steps, with its clients closed once.
+        let mut stays = ending(AtEnd::SessionOver);
+        stays.on(Event::OutputEnded, start);
+        assert_eq!(actions(&mut stays, Event::ShutDown, at(1)), [], "a shutdown closes no client twice");
+        assert_eq!(stays.cause(), CloseCause::Shutdown);
+        assert_eq!(actions(&mut stays, Event::Tick, at(249)), []);
+        assert_eq!(actions(&mut stays, Event::Tick, at(250)), [Action::Signal(TERM)]);
+        assert_eq!(actions(&mut stays, Event::Tick, at(3250)), [Action::Signal(KILL)]);
+
+        // One that is stopped already because its only client has left.
+        let mut left = ending(AtEnd::SessionOver);
+        left.on(Event::Stop, start);
+        assert_eq!(actions(&mut left, Event::OutputEnded, at(1)), []);
     }
 
     #[test]
@@ -419,12 +470,14 @@ mod tests {
     fn every_order_of_events_comes_to_one_end() {
         let mut random = Random(0x9E37_79B9_7F4A_7C15);
         for round in 0..20_000 {
-            let at_end = [AtEnd::KeepsReading, AtEnd::Stopped, AtEnd::Over][round % 3];
+            let kinds = [AtEnd::KeepsReading, AtEnd::SessionOver, AtEnd::Stopped, AtEnd::Over];
+            let at_end = kinds[round % kinds.len()];
             let mut ending = ending(at_end);
             let mut now = Instant::now();
             let (mut firsts, mut ends, mut reaps, mut stopped) = (0, 0, 0, false);
             let mut history = Vec::new();
             let mut unread = 1000;
+            let mut must_close = false;
             for step in 0..60 {
                 now += Duration::from_millis(random.below(200));
                 let process = at_end != AtEnd::Over;
@@ -448,14 +501,22 @@ mod tests {
                 };
                 stopped |= matches!(event, Event::Stop | Event::ShutDown);
                 history.push(event);
+                let output_ends = matches!(event, Event::OutputEnded | Event::OutputFailed);
+                must_close |= at_end == AtEnd::SessionOver
+                    && output_ends
+                    && ending.is_running()
+                    && !ending.is_stopping();
                 for action in ending.on(event, now) {
                     firsts += u32::from(action == Action::CloseMembers);
                     ends += u32::from(matches!(action, Action::Finish(_) | Action::GiveUp(_)));
                     reaps += u32::from(action == Action::ReapStuck);
                 }
             }
-            // Left alone with the clock, and a client that is not slow for ever.
-            ending.on(Event::Stop, now);
+            assert!(!must_close || firsts == 1 && ending.is_stopping(), "{history:?}");
+            // Left alone with the clock, and a client that is not slow for ever. The end of a session stops it, too.
+            if !must_close {
+                ending.on(Event::Stop, now);
+            }
             ending.on(Event::Stalled(false), now);
             for _ in 0..100 {
                 now += Duration::from_millis(100);

@@ -84,7 +84,7 @@ fn start_kind(
     wanted: &dyn Fn() -> bool,
 ) -> Result<Started, StartError> {
     match &recipe.backend {
-        Backend::Stdio(program) => stdio::start(program, shared, context, wanted),
+        Backend::Stdio(program) => stdio::start(program, recipe.ends_with_output, shared, context, wanted),
         Backend::Tcp(program, options) => tcp::start(program, options, shared, context, wanted),
         Backend::Connect(destination) => connect::start(destination, shared, context, wanted),
         Backend::Relay => relay::start(shared, context),

@@ -201,7 +201,7 @@ impl Reader {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::CloseMembers => self.shut_down(),
+            Action::CloseMembers => self.end_session(),
             Action::RefuseClients => self.room_side.backend_ending(),
             Action::EndInput => self.handle.stop(Vec::new),
             Action::Signal(signal) => self.signal(signal),
@@ -232,16 +232,16 @@ impl Reader {
         }
         if self.shared.ending.load(Ordering::SeqCst) {
             self.backlog.shut_down();
-            if self.ending.is_over() {
+            if self.ending.has_closed_members() {
                 self.backlog.end_by(Instant::now() + SHUTDOWN_CLOSE_TIMEOUT);
             }
         }
         self.empty_since = self.room_side.empty_since();
     }
 
-    /// The server shuts down. Delivers what was printed until now, closes the clients, sends their leave notices and
-    /// ends the input. What the backend prints after that has no receiver.
-    fn shut_down(&mut self) {
+    /// The session or the server ends before the process does. Delivers what was printed until now, closes the clients,
+    /// sends their leave notices and ends the input. What the backend prints after that has no receiver.
+    fn end_session(&mut self) {
         let waiting = self.source.output.as_ref().and_then(|fd| rustix::io::ioctl_fionread(fd).ok());
         let mut left = usize::try_from(waiting.unwrap_or(0)).unwrap_or(0);
         while left > 0 {
@@ -251,7 +251,7 @@ impl Reader {
             }
         }
         let Departed { members, leaves } = self.room_side.remove_members();
-        self.close_all(&members, 1001, SHUTTING_DOWN);
+        self.close_members(&members, None);
         // A client whose join was not sent gets no leave notice.
         self.handle.stop(|| {
             let notices = leaves.into_iter().filter(|(client, _)| client.has_joined());
@@ -404,6 +404,7 @@ impl Reader {
         let outcome = match self.ending.cause() {
             CloseCause::BrokenFraming | CloseCause::Silence | CloseCause::ConnectionLost => Outcome::Failed,
             _ if exit.success() => Outcome::Done,
+            CloseCause::OutputEnd => Outcome::Stopped,
             _ if self.ending.is_stopping() => Outcome::Stopped,
             _ => Outcome::Failed,
         };
@@ -491,13 +492,11 @@ impl Drop for Reader {
     }
 }
 
-/// The reason in the close frames of a shutdown.
-const SHUTTING_DOWN: &str = "server is shutting down";
-
 /// The close code and reason for clients of a backend that has ended.
 fn close_of(exit: Option<Exit>, cause: CloseCause) -> (u16, String) {
     match (cause, exit) {
-        (CloseCause::Shutdown, _) => (1001, SHUTTING_DOWN.to_owned()),
+        (CloseCause::Shutdown, _) => (1001, "server is shutting down".to_owned()),
+        (CloseCause::OutputEnd, _) => (1000, String::new()),
         (CloseCause::BrokenFraming, _) => (1011, "program broke the framing".to_owned()),
         (CloseCause::Silence, _) => (1011, "program closed its connection".to_owned()),
         (CloseCause::ConnectionLost, _) => (1011, "connection lost".to_owned()),

@@ -11,6 +11,7 @@ use crate::sink::{Stdin, Stream};
 
 pub(super) fn start(
     program: &Program,
+    ends_with_output: bool,
     shared: &Shared,
     context: &StartContext,
     wanted: &dyn Fn() -> bool,
@@ -29,7 +30,7 @@ pub(super) fn start(
             output: Some(stdout),
             log_pipe,
             process: Some(spawned.process),
-            at_end: AtEnd::KeepsReading,
+            at_end: if ends_with_output { AtEnd::SessionOver } else { AtEnd::KeepsReading },
         },
     })
 }

@@ -151,10 +151,13 @@ impl RoomSlot {
                 // If there is none, it has exited already, and its members have been closed.
                 if state.life.has_process() {
                     state.backend = Some(Arc::clone(&backend));
-                    room.announce_join(
-                        &backend,
-                        &Occupant { client: Arc::clone(client), name: Arc::clone(&self.name) },
-                    );
+                    // If it has ended the session already, this client has been closed.
+                    if state.has_member(client.id) {
+                        room.announce_join(
+                            &backend,
+                            &Occupant { client: Arc::clone(client), name: Arc::clone(&self.name) },
+                        );
+                    }
                 }
                 let effects = room.on(&mut state, Event::StartOk);
                 self.registration.act(room.act(state, effects), std::iter::empty());

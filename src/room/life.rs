@@ -433,7 +433,7 @@ mod tests {
                     self.program = Some(program);
                     self.on(Event::Exiting, None);
                 }
-                1 if program.told_to_stop && !program.stuck => {
+                1 if (program.told_to_stop || program.exiting) && !program.stuck => {
                     let freed = self.free_members();
                     self.on(Event::Closed(freed), None);
                 }

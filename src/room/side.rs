@@ -1,7 +1,6 @@
 //! The room as its backend sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::life::{Effects, Event};
@@ -16,12 +15,7 @@ impl Registration {
     fn end(&self, event: fn(usize) -> Event) -> Vec<Arc<Client>> {
         let mut state = self.room.lock();
         let members = state.remove_all();
-        if state.backend.take().is_none() {
-            // It has exited before its start returned, so the client that starts it is not counted yet.
-            for member in &members {
-                member.name.joined.fetch_add(1, Ordering::SeqCst);
-            }
-        }
+        state.backend = None;
         state.metadata = None;
         if !self.room.recipe.history.persist {
             state.history.clear();

@@ -83,6 +83,10 @@ impl State {
         self.list = None;
     }
 
+    pub(super) fn has_member(&self, id: u64) -> bool {
+        self.members.binary_search_by_key(&id, |member| member.client.id).is_ok()
+    }
+
     /// Removes a member; its slot stays taken.
     pub(super) fn remove(&mut self, id: u64) -> bool {
         let Ok(at) = self.members.binary_search_by_key(&id, |member| member.client.id) else { return false };
@@ -91,13 +95,17 @@ impl State {
         true
     }
 
-    /// Removes all members and gives their slots back to their names; the life of the room counts its own slots.
+    /// Removes all members and gives their slots back to their names; the life of the room counts its own slots. If the
+    /// start has not returned, the client that starts the backend is not counted as joined yet.
     pub(super) fn remove_all(&mut self) -> Vec<Occupant> {
         self.list = None;
         let members = std::mem::take(&mut self.members);
         for member in &members {
             member.name.clients.fetch_sub(1, Ordering::SeqCst);
             member.name.give_back_slot();
+            if self.backend.is_none() {
+                member.name.joined.fetch_add(1, Ordering::SeqCst);
+            }
         }
         members
     }
