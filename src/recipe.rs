@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::framing::Framing;
 use crate::framing::heads::Kind;
 use crate::framing::notices::Notices;
+use crate::framing::output::Output;
 
 /// Names and values of an environment.
 pub type Variables = Vec<(String, OsString)>;
@@ -24,7 +25,8 @@ pub struct Recipe {
     pub notices: Notices,
     pub history: HistoryOptions,
     pub slow: Slow,
-    /// Whether the end of a program's standard output is its end, even if the process still runs.
+    /// Whether the end of a program's output is the end of the session, even if the process still runs: of its standard
+    /// output, and of its standard error, too, if that is sent to the clients.
     pub ends_with_output: bool,
     /// Largest message of the backend, in bytes.
     pub max_line: usize,
@@ -183,6 +185,16 @@ impl Recipe {
         match &self.backend {
             Backend::Stdio(program) | Backend::Tcp(program, _) => Some(program),
             Backend::Connect(_) | Backend::Relay => None,
+        }
+    }
+
+    /// How its output is cut into messages; and its standard error, if that is sent to the clients.
+    pub fn outputs(&self) -> (Output, Option<Output>) {
+        match &self.backend {
+            Backend::Stdio(Program { stderr: Stderr::Messages, .. }) => {
+                (Output::Named("stdout"), Some(Output::Named("stderr")))
+            }
+            _ => (self.framing.output.clone(), None),
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Delivery {
     room_side: Arc<dyn RoomSide>,
     pid: Option<i32>,
     decoder: Decoder,
+    /// If what goes to the log is sent to the clients, too.
+    log_decoder: Option<Decoder>,
     decoded: Decoded,
     buffer: Vec<u8>,
     spare: Arc<Batch>,
@@ -62,9 +64,11 @@ impl Delivery {
         room_side: &Arc<dyn RoomSide>,
         pid: Option<i32>,
     ) -> Self {
-        let first = if recipe.framing.output == Output::Chunks { MAX_READ } else { FIRST_READ };
+        let (output, log) = recipe.outputs();
+        let first = if output == Output::Chunks { MAX_READ } else { FIRST_READ };
         Self {
-            decoder: Decoder::new(&recipe.framing.output, recipe.max_line),
+            decoder: Decoder::new(&output, recipe.max_line),
+            log_decoder: log.map(|output| Decoder::new(&output, recipe.max_line)),
             decoded: Decoded::default(),
             recipe: Arc::clone(recipe),
             shared: Arc::clone(shared),
@@ -141,6 +145,23 @@ impl Delivery {
         let mut last = Batch::default();
         self.decoder.finish(&mut last, &mut self.decoded);
         self.deliver(Arc::new(last), backlog);
+    }
+
+    /// Whether what goes to the log is sent to the clients, too.
+    pub(super) fn sends_log(&self) -> bool {
+        self.log_decoder.is_some()
+    }
+
+    /// Delivers what was read into the buffer for the log, if that is sent to the clients; no bytes are its end.
+    pub(super) fn deliver_log(&mut self, bytes: usize, backlog: &mut Backlog) {
+        let Some(decoder) = &mut self.log_decoder else { return };
+        self.decoded.clear();
+        let mut batch = Batch::default();
+        match bytes {
+            0 => decoder.finish(&mut batch, &mut self.decoded),
+            bytes => decoder.push(&self.buffer[..bytes], &mut batch, &mut self.decoded),
+        }
+        self.deliver(Arc::new(batch), backlog);
     }
 
     /// Whether the output cannot be understood any more; says yes once, and logs it.

@@ -39,8 +39,13 @@ impl LogPipe {
         self.fd.as_ref().map(|fd| fd.as_fd())
     }
 
-    pub(super) fn close(&mut self) {
-        self.fd = None;
+    /// Logs a last line without an end, and reads no more. Says whether there could have been more.
+    pub(super) fn close(&mut self) -> bool {
+        let was_open = self.fd.take().is_some();
+        if was_open {
+            self.take(&[]);
+        }
+        was_open
     }
 
     /// A line of the log about the program.
@@ -48,14 +53,22 @@ impl LogPipe {
         self.log.warn(what).room(&self.room).number("pid", self.pid)
     }
 
-    /// Reads once, into `buffer`.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) {
-        let Some(fd) = &self.fd else { return };
-        let read = match rustix::io::read(fd, &mut *buffer) {
+    /// Reads once, into `buffer`. Says how many bytes it read: 0 at the end, none if there was nothing to read.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let read = match rustix::io::read(self.fd.as_ref()?, &mut *buffer) {
             Ok(read) => read,
-            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(Errno::AGAIN | Errno::INTR) => return None,
             Err(_) => 0,
         };
+        if read == 0 {
+            self.fd = None;
+        }
+        self.take(&buffer[..read]);
+        Some(read)
+    }
+
+    /// Logs each line that these bytes complete; no bytes are the end.
+    fn take(&mut self, bytes: &[u8]) {
         let (log, room, pid, what) = (&self.log, &self.room, self.pid, self.what);
         let line = |line: &[u8]| {
             log.info(what)
@@ -64,11 +77,10 @@ impl LogPipe {
                 .content("line", String::from_utf8_lossy(line))
                 .write();
         };
-        if read == 0 {
+        if bytes.is_empty() {
             self.splitter.finish(line);
-            self.fd = None;
         } else {
-            self.splitter.push(&buffer[..read], line);
+            self.splitter.push(bytes, line);
         }
     }
 }

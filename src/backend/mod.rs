@@ -21,6 +21,8 @@ mod peer;
 mod reader;
 mod relay;
 mod room_side;
+#[cfg(test)]
+mod sessions;
 mod spawn;
 mod started;
 mod stdio;

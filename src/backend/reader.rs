@@ -141,7 +141,7 @@ impl Reader {
                 self.read_output();
             }
             if ready.log {
-                self.source.log_pipe.read(self.delivery.buffer());
+                self.read_log();
             }
             if ready.process {
                 self.check_exit();
@@ -155,12 +155,14 @@ impl Reader {
     fn wait(&self) -> io::Result<Ready> {
         let waker = self.handle.reader_waker.as_fd();
         let process = self.source.process.as_ref().filter(|_| self.ending.awaits_exit()).map(|fd| fd.as_fd());
-        let output = self.source.output.as_ref().filter(|_| !self.ending.is_stalled()).map(|fd| fd.as_fd());
+        let stalled = self.ending.is_stalled();
+        let output = self.source.output.as_ref().filter(|_| !stalled).map(|fd| fd.as_fd());
+        let log = self.source.log_pipe.fd().filter(|_| !(stalled && self.delivery.sends_log()));
         let own = [
             PollFd::from_borrowed_fd(waker, PollFlags::IN),
             interest(process, waker),
             interest(output, waker),
-            interest(self.source.log_pipe.fd(), waker),
+            interest(log, waker),
         ];
         let deadline = self.next_alarm().map_or(Deadline::NEVER, Deadline::at);
         let said = |fd: &PollFd<'_>| !fd.revents().is_empty();
@@ -242,13 +244,9 @@ impl Reader {
     /// The session or the server ends before the process does. Delivers what was printed until now, closes the clients,
     /// sends their leave notices and ends the input. What the backend prints after that has no receiver.
     fn end_session(&mut self) {
-        let waiting = self.source.output.as_ref().and_then(|fd| rustix::io::ioctl_fionread(fd).ok());
-        let mut left = usize::try_from(waiting.unwrap_or(0)).unwrap_or(0);
-        while left > 0 {
-            match self.read_output() {
-                0 => break,
-                read => left = left.saturating_sub(read),
-            }
+        self.read_waiting(waiting(self.source.output.as_ref().map(|fd| fd.as_fd())), Self::read_output);
+        if self.delivery.sends_log() {
+            self.read_waiting(waiting(self.source.log_pipe.fd()), Self::read_log);
         }
         let Departed { members, leaves } = self.room_side.remove_members();
         self.close_members(&members, None);
@@ -257,6 +255,17 @@ impl Reader {
             let notices = leaves.into_iter().filter(|(client, _)| client.has_joined());
             notices.flat_map(|(_, notice)| notice).collect()
         });
+    }
+
+    /// Reads with `read` as much as waits in the pipe now.
+    fn read_waiting(&mut self, waiting: usize, read: fn(&mut Self) -> usize) {
+        let mut left = waiting;
+        while left > 0 {
+            match read(self) {
+                0 => break,
+                bytes => left = left.saturating_sub(bytes),
+            }
+        }
     }
 
     /// Reads the output once and delivers it; says how many bytes there were.
@@ -272,9 +281,29 @@ impl Reader {
             Read::Nothing => 0,
             Read::End | Read::Failed => {
                 self.source.output = None;
-                self.on_event(if read == Read::End { Event::OutputEnded } else { Event::OutputFailed });
+                self.output_ended(if read == Read::End { Event::OutputEnded } else { Event::OutputFailed });
                 0
             }
+        }
+    }
+
+    /// Reads once what goes to the log, and delivers it if it is sent to the clients, too.
+    fn read_log(&mut self) -> usize {
+        let read = self.source.log_pipe.read(self.delivery.buffer());
+        if let Some(bytes) = read {
+            self.delivery.deliver_log(bytes, &mut self.backlog);
+            if bytes == 0 && self.delivery.sends_log() {
+                self.output_ended(Event::OutputEnded);
+            }
+        }
+        read.unwrap_or(0)
+    }
+
+    /// One of the streams that are sent to the clients has ended. The output has ended with the last of them.
+    fn output_ended(&mut self, event: Event) {
+        let more = self.delivery.sends_log() && self.source.log_pipe.fd().is_some();
+        if self.source.output.is_none() && !more {
+            self.on_event(event);
         }
     }
 
@@ -388,7 +417,9 @@ impl Reader {
         if self.source.output.take().is_some() {
             self.delivery.finish(&mut self.backlog);
         }
-        self.source.log_pipe.close();
+        if self.source.log_pipe.close() {
+            self.delivery.deliver_log(0, &mut self.backlog);
+        }
         if let Some(process) = &self.source.process {
             // While it is not reaped, its group's number is not another's.
             process.signal_group(Signal::KILL);
@@ -513,4 +544,10 @@ fn interest<'a>(fd: Option<BorrowedFd<'a>>, stand_in: BorrowedFd<'a>) -> PollFd<
         Some(fd) => PollFd::from_borrowed_fd(fd, PollFlags::IN),
         None => PollFd::from_borrowed_fd(stand_in, PollFlags::empty()),
     }
+}
+
+/// How many bytes can be read now.
+fn waiting(fd: Option<BorrowedFd<'_>>) -> usize {
+    let waiting = fd.and_then(|fd| rustix::io::ioctl_fionread(fd).ok());
+    usize::try_from(waiting.unwrap_or(0)).unwrap_or(0)
 }

@@ -121,12 +121,17 @@ pub(super) fn join_lines(json: &mut [u8]) {
 }
 
 /// Writes a text as the inside of a JSON string.
-fn escape(text: &str, out: &mut Vec<u8>) {
+pub(super) fn escape(text: &str, out: &mut Vec<u8>) {
     for &byte in text.as_bytes() {
-        if matches!(byte, b'"' | b'\\' | 0..0x20) {
-            let _ = write!(out, "\\u{byte:04x}");
-        } else {
-            out.push(byte);
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', byte]),
+            b'\n' => out.extend(b"\\n"),
+            b'\r' => out.extend(b"\\r"),
+            b'\t' => out.extend(b"\\t"),
+            0..0x20 => {
+                let _ = write!(out, "\\u{byte:04x}");
+            }
+            _ => out.push(byte),
         }
     }
 }
@@ -303,7 +308,7 @@ mod tests {
                 Some("r%20\u{f6}"),
                 "{\"_from\":7,\"_room\":\"r%20\u{f6}\"}",
             ),
-            ("{}", Some("a\"\\\n"), r#"{"_from":7,"_room":"a\u0022\u005c\u000a"}"#),
+            ("{}", Some("a\"\\\n"), r#"{"_from":7,"_room":"a\"\\\n"}"#),
             (r#"{"_room":"x"}"#, None, r#"{"_from":7,"_room":"x"}"#),
         ] {
             let mut out = Vec::new();

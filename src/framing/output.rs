@@ -25,6 +25,8 @@ pub enum Output {
         json: bool,
         room: bool,
     },
+    /// Lines of the stream with this name. Each is sent as a JSON object that holds the name and the line.
+    Named(&'static str),
     /// What one read gives is a binary message.
     Chunks,
     /// gwsocket's packets.
@@ -87,6 +89,8 @@ impl Decoded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Text,
+    /// A line in a JSON object that holds the stream's name, too.
+    Named(&'static str),
     /// JSON, of which no key is obeyed.
     JsonLine,
     /// Text, or a JSON object with all keys but `_room`.
@@ -126,6 +130,7 @@ impl Decoder {
                 };
                 Cutter::Items(splitter(delimiters, strip_cr), format)
             }
+            Output::Named(stream) => Cutter::Items(splitter(b"\n", true), Format::Named(stream)),
             Output::Jsonl => Cutter::Items(splitter(b"\n", true), Format::JsonLine),
             Output::Chunks => Cutter::Chunks,
             Output::Gwsocket => Cutter::Gwsocket(Packets::new(limit)),
@@ -185,7 +190,7 @@ impl Decoder {
         let partial = splitter.partial();
         match format {
             Format::Text => !partial.is_empty(),
-            Format::JsonLine => false,
+            Format::JsonLine | Format::Named(_) => false,
             Format::Json | Format::JsonWithRoom => {
                 partial.trim_ascii_start().first().is_some_and(|&first| first != b'{')
             }
@@ -217,6 +222,18 @@ impl Decoder {
 }
 
 fn add_item(item: &[u8], format: Format, batch: &mut Batch, decoded: &mut Decoded) {
+    if let Format::Named(stream) = format {
+        let line = String::from_utf8_lossy(item);
+        decoded.bad_text += u64::from(matches!(line, Cow::Owned(_)));
+        let mut object = Vec::with_capacity(line.len() + 40);
+        for part in ["{\"stream\":\"", stream, "\",\"data\":\""] {
+            object.extend_from_slice(part.as_bytes());
+        }
+        json::escape(&line, &mut object);
+        object.extend_from_slice(b"\"}");
+        heads::encode(batch, Kind::Text, &object);
+        return;
+    }
     if matches!(format, Format::Json | Format::JsonWithRoom) {
         match json::header(item, format == Format::JsonWithRoom) {
             Header::Send { to, rooms, keep } => {
@@ -388,6 +405,36 @@ mod tests {
         let wanted: [&[u8]; 4] = [b"{\"_to\":2}", b"no JSON", b"[1]", b"{\"_meta\":true}"];
         assert_eq!(payloads(&batch), wanted);
         assert!(decoded.addresses.is_plain() && decoded.metadata.is_none());
+    }
+
+    #[test]
+    fn a_line_of_a_named_stream_is_a_json_object_with_both() {
+        let mut decoder = Decoder::new(&Output::Named("stderr"), 20);
+        for (printed, line, json) in [
+            ("plain\n", "plain", "plain"),
+            ("\n", "", ""),
+            ("a\r\n", "a", "a"),
+            ("\"\\\t\r<&>/\n", "\"\\\t\r<&>/", r#"\"\\\t\r<&>/"#),
+            ("\0\u{1b}\u{7f}\u{8}\n", "\0\u{1b}\u{7f}\u{8}", "\\u0000\\u001b\u{7f}\\u0008"),
+            ("\u{fc}\u{1f600}\u{2028}\n", "\u{fc}\u{1f600}\u{2028}", "\u{fc}\u{1f600}\u{2028}"),
+            ("the last", "the last", "the last"),
+        ] {
+            let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+            decoder.push(printed.as_bytes(), &mut batch, &mut decoded);
+            assert!(!decoder.has_partial());
+            decoder.finish(&mut batch, &mut decoded);
+            let wanted = format!("{{\"stream\":\"stderr\",\"data\":\"{json}\"}}");
+            assert_eq!(payloads(&batch), [wanted.as_bytes()]);
+            let read: serde_json::Value = serde_json::from_str(&wanted).expect("JSON");
+            assert_eq!(read, serde_json::json!({"stream": "stderr", "data": line}));
+        }
+        let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+        decoder.push(b"a line over the limit\n", &mut batch, &mut decoded);
+        assert_eq!((batch.ends.len(), decoded.overlong), (0, 1));
+        let (mut batch, mut decoded) = (Batch::default(), Decoded::default());
+        decoder.push(b"a\xff\xfeb\n", &mut batch, &mut decoded);
+        let wanted = "{\"stream\":\"stderr\",\"data\":\"a\u{fffd}\u{fffd}b\"}";
+        assert_eq!((payloads(&batch), decoded.bad_text), (vec![wanted.as_bytes()], 1));
     }
 
     #[test]
