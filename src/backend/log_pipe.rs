@@ -12,7 +12,7 @@ use crate::log::{Entry, Log};
 const LINE: usize = 8 * 1024;
 
 /// See the module's documentation.
-pub(super) struct LogPipe {
+pub struct LogPipe {
     fd: Option<OwnedFd>,
     /// The stream's name in the log.
     what: &'static str,
@@ -24,7 +24,7 @@ pub(super) struct LogPipe {
 
 impl LogPipe {
     /// `fd` is in non-blocking mode.
-    pub(super) fn new(fd: Option<OwnedFd>, what: &'static str, log: &Log, room: &str, pid: i32) -> Self {
+    pub fn new(fd: Option<OwnedFd>, what: &'static str, log: &Log, room: &str, pid: i32) -> Self {
         let splitter = Splitter::new(b"\n", true, LINE, Overlong::Cut);
         Self { fd, what, splitter, log: log.clone(), room: room.to_owned(), pid }
     }
@@ -35,7 +35,7 @@ impl LogPipe {
     }
 
     /// To poll; `None` once it has ended.
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(|fd| fd.as_fd())
     }
 
@@ -49,12 +49,12 @@ impl LogPipe {
     }
 
     /// A line of the log about the program.
-    pub(super) fn warn<'a>(&'a self, what: &'a str) -> Entry<'a> {
+    pub fn warn<'a>(&'a self, what: &'a str) -> Entry<'a> {
         self.log.warn(what).room(&self.room).number("pid", self.pid)
     }
 
     /// Reads once, into `buffer`. Says how many bytes it read: 0 at the end, none if there was nothing to read.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+    pub fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let read = match rustix::io::read(self.fd.as_ref()?, &mut *buffer) {
             Ok(read) => read,
             Err(Errno::AGAIN | Errno::INTR) => return None,

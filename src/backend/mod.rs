@@ -34,8 +34,10 @@ use std::io;
 use std::sync::Arc;
 
 pub use self::handle::Handle;
+pub use self::log_pipe::LogPipe;
 use self::reader::Reader;
 pub use self::room_side::{Departed, Outcome, RoomSide, Shared};
+pub use self::spawn::{Spawned, Wiring, start as spawn_program};
 use self::started::{STACK, Started};
 pub use self::started::{StartContext, StartError};
 use crate::counters::Count;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -15,28 +16,30 @@ use crate::sys::process::{Process, Processes};
 
 /// Where the standard streams of a program go.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Wiring {
+pub enum Wiring<'a> {
     /// Input and output are pipes to us.
     Stdio,
+    /// The same, in this working directory.
+    StdioIn(&'a Path),
     /// It listens on this port; all that it prints goes to the log.
     Port(u16),
 }
 
 /// A program that runs, and our ends of its pipes, all in non-blocking mode.
 #[derive(Debug)]
-pub(super) struct Spawned {
-    pub(super) process: Arc<Process>,
-    pub(super) stdin: Option<OwnedFd>,
-    pub(super) stdout: Option<OwnedFd>,
+pub struct Spawned {
+    pub process: Arc<Process>,
+    pub stdin: Option<OwnedFd>,
+    pub stdout: Option<OwnedFd>,
     /// What goes to the log.
-    pub(super) log: Option<OwnedFd>,
+    pub log: Option<OwnedFd>,
 }
 
 /// Starts the program in a process group of its own.
-pub(super) fn start(
+pub fn start(
     program: &Program,
     context: &StartContext,
-    wiring: Wiring,
+    wiring: Wiring<'_>,
     processes: &Processes,
 ) -> Result<Spawned, StartError> {
     let start = descriptors::start();
@@ -55,6 +58,9 @@ pub(super) fn start(
         // Last, so that nothing passed on replaces them.
         .envs(context.variables.iter().map(|(name, value)| (name, value)))
         .process_group(0);
+    if let Wiring::StdioIn(directory) = wiring {
+        command.current_dir(directory);
+    }
     let mut log = None;
     if let Wiring::Port(port) = wiring {
         // One pipe for both streams.

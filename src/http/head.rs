@@ -35,7 +35,7 @@ pub struct Head {
     fields: Vec<(Range<usize>, Range<usize>)>,
     /// The requested host; `None` in HTTP/1.0 without `Host`, or if it is empty.
     pub host: Option<Authority>,
-    /// It is never read: the connection closes after the response.
+    /// Only a CGI program gets it. Otherwise it is not read, and the connection closes after the response.
     pub has_body: bool,
 }
 
@@ -209,16 +209,25 @@ impl Head {
         self.asks_upgrade() || self.field("sec-websocket-key").is_some()
     }
 
-    /// Whether the peer wants to keep the connection open (RFC 9112 §9.3) and that is possible: after a body that is not
-    /// read, or frames sent before an upgrade was refused, the start of the next request is unknown.
+    /// Whether the peer wants to keep the connection open and that is possible: after a body that is not read, or frames
+    /// sent before an upgrade was refused, the start of the next request is unknown.
     pub fn goes_on(&self) -> bool {
-        let wished = match self.version {
+        self.wants_to_stay() && !self.has_body && !self.asks_upgrade()
+    }
+
+    /// Whether the peer wants to keep the connection open (RFC 9112 §9.3).
+    pub fn wants_to_stay(&self) -> bool {
+        match self.version {
             Version::Http11 => !self.has_token("connection", "close"),
             Version::Http10 => {
                 self.has_token("connection", "keep-alive") && !self.has_token("connection", "close")
             }
-        };
-        wished && !self.has_body && !self.asks_upgrade()
+        }
+    }
+
+    /// The number in `Content-Length`; if it is repeated, all are the same.
+    pub fn content_length(&self) -> Option<u64> {
+        digits(self.field("content-length")?.split(|&b| b == b',').next()?.trim_ascii())
     }
 
     /// Exactly one `Host` in HTTP/1.1, at most one in HTTP/1.0 (RFC 9112 §3.2).

@@ -11,16 +11,22 @@
 //! - [`files`]: static files, for `--staticdir`
 //! - [`api`], [`metrics`]: rooms as JSON and counters as OpenMetrics text; pure
 //! - [`cgi`]: a request as environment variables; pure
+//! - [`program`]: runs a CGI program for a request: [`exchange`] moves the bytes, [`chunked`] decodes the body of the
+//!   request, [`cgi_head`] reads the head of the response; the last two are pure
 //! - [`authority`], [`body`]: a host and its port; the body of a response
 
 pub mod api;
 pub mod authority;
 pub mod body;
 pub mod cgi;
+pub mod cgi_head;
+pub mod chunked;
+mod exchange;
 pub mod files;
 pub mod head;
 pub mod metrics;
 pub mod plain;
+pub mod program;
 pub mod receive;
 pub mod respond;
 pub mod route;

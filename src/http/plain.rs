@@ -56,15 +56,20 @@ pub fn answer(peer: Peer<'_>, head: &Head, reply: Reply, last: bool) -> io::Resu
     if send(peer, reply, options)? {
         return Ok(Next::KeepAlive);
     }
-    peer.stream.end_gently(LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
+    end(peer);
     Ok(Next::Close)
 }
 
 /// Answers a request whose head could not be read, and ends the connection.
 pub fn answer_and_end(peer: Peer<'_>, reply: Reply) -> io::Result<()> {
     send(peer, reply, SendOptions { version: Version::Http10, goes_on: false, without_body: false })?;
-    peer.stream.end_gently(LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
+    end(peer);
     Ok(())
+}
+
+/// Ends the connection so that the last response arrives.
+pub(super) fn end(peer: Peer<'_>) {
+    peer.stream.end_gently(LAST_READ, LAST_BYTES, || peer.cutoff.get().is_some());
 }
 
 #[cfg(test)]
@@ -101,7 +106,7 @@ mod tests {
             };
             let reply = match route(&head, Some(head.path()), Offers::default()) {
                 Ok(Route::Plain(plain)) => reply(&head, &plain, files, ""),
-                Ok(Route::Upgrade(_)) => refuse(503, "Full"),
+                Ok(Route::Upgrade(_) | Route::Program(_)) => refuse(503, "Full"),
                 Err(BadRequest::Version) => refuse(426, "Version"),
                 Err(_) => refuse(405, "Method"),
             };

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::api::Ask;
 use super::head::Head;
+use super::program::ProgramCall;
 use super::subprotocol;
 use crate::site;
 
@@ -14,6 +15,8 @@ pub const METHODS: &str = "GET, HEAD, OPTIONS";
 pub enum Route {
     Upgrade(UpgradeRequest),
     Plain(Plain),
+    /// A CGI program answers.
+    Program(Box<ProgramCall>),
 }
 
 /// A valid handshake (RFC 6455 §4.2.1).

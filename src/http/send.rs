@@ -43,30 +43,40 @@ impl<'a> Sender<'a> {
     pub(super) fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let mut tried = self.accepted > 0;
         while !bytes.is_empty() {
-            let cutoff = self.peer.cutoff.get().copied();
             // A small response that is sent at once is sent even after the cutoff.
-            if tried && cutoff.is_some_and(|at| at <= Instant::now()) {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server is shutting down"));
+            if tried {
+                check_cutoff(self.peer)?;
             }
             tried = true;
-            let sent = match self.peer.stream.write(&[IoSlice::new(bytes)]) {
-                Ok(sent) => Some(sent),
-                Err(Errno::AGAIN) => None,
-                Err(e) => return Err(e.into()),
-            };
-            bytes = &bytes[sent.unwrap_or(0)..];
-            self.accepted += sent.unwrap_or(0) as u64;
-            if sent.is_none() {
+            match self.send_some(bytes)? {
+                0 => {
+                    ready(self.peer.stream.as_fd(), PollFlags::OUT, try_again(self.peer))?;
+                }
+                sent => bytes = &bytes[sent..],
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what the kernel takes at once; returns how much that was. To be called again by [`try_again`].
+    ///
+    /// # Errors
+    /// `TimedOut` when the peer takes too little; the system's otherwise.
+    pub(super) fn send_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.peer.stream.write(&[IoSlice::new(bytes)]) {
+            Ok(sent) => {
+                self.accepted += sent as u64;
+                Ok(sent)
+            }
+            Err(Errno::AGAIN) => {
                 let now = Instant::now();
                 self.progress.note(now, self.taken());
                 // Checked only while the peer makes us wait, not while our disk is slow.
                 self.judge(now)?;
-                let again = Deadline::at(now + TRY_AGAIN);
-                let until = cutoff.map_or(again, |at| again.min(Deadline::at(at)));
-                ready(self.peer.stream.as_fd(), PollFlags::OUT, until)?;
+                Ok(0)
             }
+            Err(e) => Err(e.into()),
         }
-        Ok(())
     }
 
     /// Bytes that the peer's kernel has acknowledged.
@@ -88,6 +98,23 @@ impl<'a> Sender<'a> {
         reset_on_close(self.peer.stream.as_fd());
         Err(io::Error::new(io::ErrorKind::TimedOut, reason))
     }
+}
+
+/// Whether there is still time for a response.
+///
+/// # Errors
+/// `TimedOut` when the server ends.
+pub(super) fn check_cutoff(peer: Peer<'_>) -> io::Result<()> {
+    if peer.cutoff.get().is_some_and(|&at| at <= Instant::now()) {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "the server is shutting down"));
+    }
+    Ok(())
+}
+
+/// When to look again at a slow peer, at the latest.
+pub(super) fn try_again(peer: Peer<'_>) -> Deadline {
+    let again = Deadline::after(TRY_AGAIN);
+    peer.cutoff.get().map_or(again, |&at| again.min(Deadline::at(at)))
 }
 
 #[cfg(test)]

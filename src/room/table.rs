@@ -172,6 +172,11 @@ impl Table {
         }
     }
 
+    /// What all programs of the server share.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     pub fn is_shutting_down(&self) -> bool {
         self.shared.ending.load(Ordering::SeqCst)
     }

@@ -13,6 +13,7 @@ use super::upgrade::upgrade;
 use crate::gate::Refusal;
 use crate::http::head::HeadError;
 use crate::http::plain::{KEEP_ALIVE, MAX_REQUESTS, Next, answer, answer_and_end};
+use crate::http::program;
 use crate::http::receive::receive;
 use crate::http::route::Route;
 use crate::service::Service;
@@ -57,6 +58,16 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
                     close::end_client(service, &client, leave);
                 }
                 return;
+            }
+            Ok(Route::Program(call)) => {
+                let http = connection.http();
+                let last = number == MAX_REQUESTS || http.cutoff.get().is_some();
+                match program::run(http, &head, rest, &call, service.table.shared(), last) {
+                    Ok(Some(behind)) => rest = behind,
+                    Ok(None) => return,
+                    Err(e) => return connection.log_unsent(&head, &e),
+                }
+                continue;
             }
             Ok(Route::Plain(what)) => service.face.reply(&connection.request(&head), &what),
             Err(refusal) => service.face.refusal(&refusal),

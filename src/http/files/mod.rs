@@ -20,7 +20,7 @@ use path::Wanted;
 
 mod conditions;
 mod media_type;
-mod open;
+pub(crate) mod open;
 mod path;
 #[cfg(test)]
 pub(crate) mod testing;

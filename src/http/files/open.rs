@@ -17,28 +17,28 @@ const LOCATE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     root: &'a OwnedFd,
     path: &'a Path,
     /// Not open for reading.
     place: OwnedFd,
-    pub(super) stat: Stat,
+    pub(crate) stat: Stat,
 }
 
 impl<'a> Entry<'a> {
     /// Finds `path` beneath `root`. Symbolic links are followed if they are relative and stay beneath it.
-    pub(super) fn find(root: &'a OwnedFd, path: &'a Path) -> Result<Self, Errno> {
+    pub(crate) fn find(root: &'a OwnedFd, path: &'a Path) -> Result<Self, Errno> {
         let place = beneath(root, path, LOCATE)?;
         let stat = rustix::fs::fstat(&place)?;
         Ok(Self { root, path, place, stat })
     }
 
-    pub(super) fn kind(&self) -> FileType {
+    pub(crate) fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
     /// Opens it for reading.
-    pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open(&self) -> Result<OwnedFd, Errno> {
         let place = format!("/proc/self/fd/{}", self.place.as_raw_fd());
         match rustix::fs::open(place, READ, Mode::empty()) {
             // No /proc, as in a chroot.
