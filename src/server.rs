@@ -11,7 +11,7 @@ use crate::backend::{Shared, launch};
 use crate::clients::SHUTDOWN_CLOSE_TIMEOUT;
 use crate::config::{Config, Level, Listen};
 use crate::face::rooms::RoomsFace;
-use crate::http::files::FileServer;
+use crate::http::files::{FileOptions, FileServer};
 use crate::listen::accept::{Acceptor, canonical};
 use crate::listen::{self, Announced, Inherited, ListenError, Listener};
 use crate::log::Log;
@@ -95,7 +95,7 @@ pub fn run(config: Config) -> Result<RunResult, String> {
     let descriptors = descriptors::prepare(can_launch);
     let files = match &config.static_dir {
         Some(path) => Some(
-            FileServer::open(path)
+            FileServer::open(path, FileOptions::default())
                 .map_err(|e| format!("cannot open the directory {}: {}", path.display(), reason(&e)))?,
         ),
         None => None,

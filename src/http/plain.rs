@@ -79,6 +79,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::http::files::FileOptions;
     use crate::http::files::testing::Directory;
     use crate::http::head::HeadError;
     use crate::http::receive::receive;
@@ -183,7 +184,7 @@ mod tests {
         let directory = Directory::new();
         directory.write("index.html", b"<p>home");
         directory.write("health", b"shadow");
-        let files = FileServer::open(directory.path()).expect("open");
+        let files = FileServer::open(directory.path(), FileOptions::default()).expect("open");
         let request = format!(
             "HEAD / {HOST}\r\nGET / {HOST}Range: bytes=3-\r\n\r\nGET /health {HOST}\r\n\r\nGET /x {HOST}\r\n"
         );

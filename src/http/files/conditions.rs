@@ -46,15 +46,17 @@ pub(super) fn evaluate(head: &Head, validators: &Validators, size: u64) -> Condi
     } else if date(head, "if-unmodified-since").is_some_and(|date| validators.modified > date) {
         return Condition::Failed;
     }
+    let reads = matches!(head.method(), "GET" | "HEAD");
     if head.field("if-none-match").is_some() {
         if any_tag(head, "if-none-match", |_, tag| tag == validators.tag) {
-            return Condition::NotModified;
+            // For other methods than GET and HEAD it is an error (§13.1.2).
+            return if reads { Condition::NotModified } else { Condition::Failed };
         }
-    } else if date(head, "if-modified-since").is_some_and(|date| validators.modified <= date) {
+    } else if reads && date(head, "if-modified-since").is_some_and(|date| validators.modified <= date) {
         return Condition::NotModified;
     }
-    // Ranges are only for GET (§14.2).
-    if head.method() != "GET" || !same_as_before(head, validators) {
+    // Ranges are not for HEAD (§14.2). Where other methods are served, they are served like GET.
+    if head.method() == "HEAD" || !same_as_before(head, validators) {
         return Condition::Send(Selected::Whole);
     }
     // Repeated fields are several ranges.
@@ -183,10 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn a_range_counts_for_get_alone_and_only_for_the_file_that_is_meant() {
+    fn a_range_is_not_for_head_and_only_for_the_file_that_is_meant() {
         for (method, fields, expected) in [
             ("GET", "", PART),
             ("HEAD", "", WHOLE),
+            ("POST", "", PART),
+            ("POST", "If-None-Match: \"a,b\"\r\n", Condition::Failed),
+            ("POST", "If-Modified-Since: {NOW}\r\n", PART),
             ("GET", "If-Range: \"a,b\"\r\n", PART),
             ("GET", "If-Range: W/\"a,b\"\r\n", WHOLE),
             ("GET", "If-Range: \"x\"\r\n", WHOLE),

@@ -1,6 +1,6 @@
 //! `--staticdir`: serves the files of a directory.
 //!
-//! No listings, no dotfiles, and no way out by `..`, encoding or symbolic links: `path` checks the names, and `open` lets
+//! No listings and no dotfiles, unless [`FileOptions`] say so, and no way out by `..`, encoding or symbolic links: `path` checks the names, and `open` lets
 //! the kernel enforce the rest.
 
 use std::io;
@@ -19,6 +19,7 @@ use open::Entry;
 use path::Wanted;
 
 mod conditions;
+mod listing;
 mod media_type;
 pub(crate) mod open;
 mod path;
@@ -27,30 +28,46 @@ pub(crate) mod testing;
 
 const INDEX: &str = "index.html";
 
+/// What is served beside files and indexes. The default is nothing.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct FileOptions {
+    /// A list of the files of a directory without an index.
+    pub listing: bool,
+    /// Files and directories whose name begins with a dot.
+    pub dotfiles: bool,
+    /// Each file has one path, as with Go's `FileServer`: `index.html` and a file with a slash at its end are redirected.
+    pub one_path: bool,
+}
+
 #[derive(Debug)]
 pub struct FileServer {
     root: OwnedFd,
+    options: FileOptions,
 }
 
 impl FileServer {
     /// Opens the directory once, so that a later rename or mount does not matter.
-    pub fn open(directory: &Path) -> io::Result<Self> {
+    pub fn open(directory: &Path, options: FileOptions) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { root: rustix::fs::open(directory, flags, Mode::empty())? })
+        Ok(Self { root: rustix::fs::open(directory, flags, Mode::empty())?, options })
     }
 
-    /// The response to a GET or HEAD whose path begins with `base`.
+    /// The response to a request whose path begins with `base`. Any method is answered like GET, or HEAD.
     pub fn reply(&self, head: &Head, base: &str) -> Reply {
         let path = head.path().strip_prefix(base).unwrap_or_default();
         if path.is_empty() {
             return to_directory(base, head.query());
         }
-        let wanted = match Wanted::parse(path) {
+        let wanted = match Wanted::parse(path, self.options.dotfiles) {
             Ok(wanted) => wanted,
             Err(path::Bad::Malformed) => return refuse(400, "Bad path"),
             Err(path::Bad::Hidden) => return refuse(404, "Not found"),
         };
+        let options = self.options;
         let mut name = wanted.path();
+        if options.one_path && !wanted.is_directory() && name.ends_with(INDEX) {
+            return moved("./", head.query());
+        }
         if wanted.is_directory() {
             name.push(INDEX);
         }
@@ -59,8 +76,27 @@ impl FileServer {
             Ok(Found::Directory) if !wanted.is_directory() => {
                 to_directory(&[base, &wanted.encoded()].concat(), head.query())
             }
+            _ if wanted.is_directory() && (options.listing || options.one_path) => {
+                self.without_index(&wanted, head).unwrap_or_else(refuse_for)
+            }
             Ok(Found::Directory | Found::Other) => refuse(404, "Not found"),
             Err(error) => refuse_for(error),
+        }
+    }
+
+    /// The response for a path with a slash at its end where there is no index.
+    fn without_index(&self, wanted: &Wanted, head: &Head) -> Result<Reply, Errno> {
+        let name = wanted.path();
+        let name = if name.as_os_str().is_empty() { Path::new(".") } else { &name };
+        let entry = Entry::find(&self.root, name)?;
+        match (entry.kind(), wanted.last()) {
+            (FileType::Directory, _) if self.options.listing => {
+                listing::reply(entry.open()?, self.options.dotfiles)
+            }
+            (FileType::RegularFile, Some(file)) if self.options.one_path => {
+                Ok(moved(&["../", &file].concat(), head.query()))
+            }
+            _ => Err(Errno::NOENT),
         }
     }
 
@@ -138,9 +174,13 @@ fn validators(size: u64, seconds: i64, nanoseconds: u64) -> Validators {
 
 /// Redirects to the same path with a slash, so that relative links in the page work.
 fn to_directory(path: &str, query: Option<&str>) -> Reply {
+    moved(&[path, "/"].concat(), query)
+}
+
+fn moved(path: &str, query: Option<&str>) -> Reply {
     let location = match query {
-        Some(query) => format!("{path}/?{}", path::encode(query)),
-        None => format!("{path}/"),
+        Some(query) => format!("{path}?{}", path::encode(query)),
+        None => path.to_owned(),
     };
     refuse(301, "Moved permanently").with("Location", location)
 }
@@ -191,7 +231,7 @@ mod tests {
         symlink("a.txt", www.join("within.txt")).expect("symlink");
         let fifo = FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, www.join("fifo"), fifo, Mode::from(0o600), 0).expect("mkfifo");
-        let files = FileServer::open(&www).expect("open");
+        let files = FileServer::open(&www, FileOptions::default()).expect("open");
         (directory, files)
     }
 
@@ -372,10 +412,80 @@ mod tests {
     }
 
     #[test]
+    fn with_all_options_files_are_served_as_by_go() {
+        let (directory, _) = site();
+        let options = FileOptions { listing: true, dotfiles: true, one_path: true };
+        let files = FileServer::open(&directory.path().join("www"), options).expect("open");
+        for (path, status, expected) in [
+            ("/", 200, "home"),
+            ("/.env", 200, "secret"),
+            ("/.git/config", 200, "secret"),
+            ("/.git/", 200, "<pre>\n<a href=\"config\">config</a>\n</pre>\n"),
+            ("/.git", 301, "/.git/"),
+            ("/bare/", 200, "<pre>\n<a href=\"file\">file</a>\n</pre>\n"),
+            ("/index.html", 301, "./"),
+            ("/sub%20dir/index.html?a=1", 301, "./?a=1"),
+            ("/bare/index.html", 301, "./"),
+            ("/a.txt/", 301, "../a.txt"),
+            ("/%c3%a9.css/?a", 301, "../%C3%A9.css?a"),
+            ("/index.html/", 301, "../index.html"),
+            ("/nothing/", 404, "Not found\n"),
+            ("/a.txt/x", 404, "Not found\n"),
+            ("/up/", 404, "Not found\n"),
+            ("/magic/", 404, "Not found\n"),
+            ("/fifo/", 404, "Not found\n"),
+            ("/out.txt", 404, "Not found\n"),
+            ("/../secret", 404, "Not found\n"),
+            ("/.%2e/secret", 404, "Not found\n"),
+            ("/.git/..%2f..%2fsecret", 404, "Not found\n"),
+        ] {
+            let reply = get(&files, path, "");
+            let location = field(&reply, "Location").map(str::to_owned);
+            assert_eq!(
+                (reply.status, location.unwrap_or_else(|| content(&reply)).as_str()),
+                (status, expected),
+                "{path}"
+            );
+        }
+        std::fs::remove_file(directory.path().join("www/index.html")).expect("remove");
+        let list = content(&get(&files, "/", ""));
+        let names: Vec<_> =
+            list.lines().filter_map(|line| Some(line.strip_suffix("</a>")?.rsplit_once('>')?.1)).collect();
+        assert_eq!(
+            names,
+            [
+                ".env",
+                ".git/",
+                "a.txt",
+                "absolute.txt",
+                "bare/",
+                "empty",
+                "fifo",
+                "loop",
+                "magic",
+                "out.txt",
+                "sub dir/",
+                "up",
+                "within.txt",
+                "\u{e9}.css",
+            ],
+            "links are not followed"
+        );
+        let only = |options| FileServer::open(&directory.path().join("www"), options).expect("open");
+        let listing = only(FileOptions { listing: true, ..FileOptions::default() });
+        assert!(!content(&get(&listing, "/", "")).contains(".env"));
+        assert_eq!(get(&listing, "/a.txt/", "").status, 404);
+        assert_eq!(
+            get(&only(FileOptions { one_path: true, ..FileOptions::default() }), "/bare/", "").status,
+            404
+        );
+    }
+
+    #[test]
     fn only_a_directory_can_be_served() {
         let directory = Directory::new();
         directory.write("file", b"x");
-        assert!(FileServer::open(&directory.path().join("file")).is_err());
-        assert!(FileServer::open(&directory.path().join("nothing")).is_err());
+        assert!(FileServer::open(&directory.path().join("file"), FileOptions::default()).is_err());
+        assert!(FileServer::open(&directory.path().join("nothing"), FileOptions::default()).is_err());
     }
 }

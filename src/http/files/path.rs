@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::percent;
 
-/// The decoded names of a path; none is empty, begins with a dot or contains `/` or NUL.
+/// The decoded names of a path; none is empty, `.` or `..`, or contains `/` or NUL.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     names: Vec<Vec<u8>>,
@@ -17,13 +17,13 @@ pub(super) struct Wanted {
 pub(super) enum Bad {
     /// Invalid percent-encoding, or a NUL.
     Malformed,
-    /// `.`, `..`, a dotfile, an empty name or a `/` in a name: never served.
+    /// `.`, `..`, an empty name or a `/` in a name, which are never served; or a dotfile.
     Hidden,
 }
 
 impl Wanted {
     /// Parses a path as it was sent.
-    pub(super) fn parse(path: &str) -> Result<Self, Bad> {
+    pub(super) fn parse(path: &str, dotfiles: bool) -> Result<Self, Bad> {
         let path = path.strip_prefix('/').ok_or(Bad::Hidden)?;
         if path.is_empty() {
             return Ok(Self { names: Vec::new(), directory: true });
@@ -34,7 +34,11 @@ impl Wanted {
         };
         // With an empty name, a redirect to `//host` would lead to another host (RFC 3986 §4.2).
         let names: Vec<Vec<u8>> = path.split('/').map(decode).collect::<Result<_, _>>()?;
-        if names.iter().any(|name| name.is_empty() || name[0] == b'.' || name.contains(&b'/')) {
+        let is_hidden = |name: &Vec<u8>| match name.as_slice() {
+            b"" | b"." | b".." => true,
+            name => name[0] == b'.' && !dotfiles || name.contains(&b'/'),
+        };
+        if names.iter().any(is_hidden) {
             return Err(Bad::Hidden);
         }
         Ok(Self { names, directory })
@@ -48,6 +52,11 @@ impl Wanted {
     /// The path relative to the served directory; empty for the directory itself.
     pub(super) fn path(&self) -> PathBuf {
         self.names.iter().map(|name| OsStr::from_bytes(name)).collect()
+    }
+
+    /// The last name in a URL; `None` for the directory itself.
+    pub(super) fn last(&self) -> Option<String> {
+        self.names.last().map(|name| percent::encode(name))
     }
 
     /// The path in a URL, without a slash at its end.
@@ -83,19 +92,26 @@ mod tests {
             ("/a.", "a.", false),
             ("/é", "é", false),
         ] {
-            let wanted = Wanted::parse(path).expect(path);
+            let wanted = Wanted::parse(path, false).expect(path);
             assert_eq!((wanted.path().to_str(), wanted.is_directory()), (Some(file), directory), "{path}");
         }
         for path in
             ["", "a", "*", "//", "//a", "/a//", "/a//b", "/.", "/..", "/a/..", "/.a", "/%2e", "/a/%2E%2e"]
         {
-            assert_eq!(Wanted::parse(path), Err(Bad::Hidden), "{path}");
+            assert_eq!(Wanted::parse(path, false), Err(Bad::Hidden), "{path}");
         }
         for path in ["/%2f", "/a%2Fb", "/%2f%2e%2e", "/a/..%2f"] {
-            assert_eq!(Wanted::parse(path), Err(Bad::Hidden), "{path}");
+            assert_eq!(Wanted::parse(path, false), Err(Bad::Hidden), "{path}");
+        }
+        for path in ["/.a", "/a/.b", "/...", "/a/..b/"] {
+            assert!(Wanted::parse(path, true).is_ok(), "{path}");
+        }
+        for path in ["//", "/.", "/..", "/a/../b", "/./", "/%2e%2e/a", "/a/%2e", "/%2f", "/..%2f", "/.a/.%2e"]
+        {
+            assert_eq!(Wanted::parse(path, true), Err(Bad::Hidden), "{path}");
         }
         for path in ["/%", "/%4", "/%g0", "/%00", "/a%00b", "/%-1", "/%é"] {
-            assert_eq!(Wanted::parse(path), Err(Bad::Malformed), "{path}");
+            assert_eq!(Wanted::parse(path, false), Err(Bad::Malformed), "{path}");
         }
     }
 }
