@@ -11,7 +11,7 @@ use super::launch;
 use super::started::{StartContext, StartError};
 
 use crate::recipe::{Program, Stderr};
-use crate::sys::descriptors::{self, Start};
+use crate::sys::descriptors::{self, Copies, Start};
 use crate::sys::process::{Process, Processes};
 
 /// Where the standard streams of a program go.
@@ -75,7 +75,11 @@ pub fn start(
             Stderr::Null => Stdio::null(),
         });
     }
-    let mut child = command.spawn().map_err(|e| StartError::Spawn(program.name.clone(), e))?;
+    let copies = Copies::begin();
+    // Returns when the program has been executed, or could not be.
+    let spawned = command.spawn();
+    drop(copies);
+    let mut child = spawned.map_err(|e| StartError::Spawn(program.name.clone(), e))?;
     drop(start);
     // Closes our copies of the pipe's write end, or its end would never be seen.
     drop(command);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::entry_error::EntryError;
 use super::life::{Effects, Event};
 use super::member::Member;
+use super::ports::settled;
 use super::slot::RoomSlot;
 use super::state::{Answer, Occupant, State};
 use crate::backend::{Handle, Outcome, RoomSide, StartContext, StartError, start_backend};
@@ -182,8 +183,9 @@ impl RoomSlot {
     fn start(&self, variables: &dyn Fn() -> Variables) -> Result<Arc<Handle>, StartError> {
         let (room, table) = (&self.registration.room, &self.registration.table);
         // A separate statement, so that the room's lock is released before `port_for` takes the table's.
-        let port = room.lock().port;
-        let port = table.port_for(port);
+        let mut port = room.lock().port;
+        // Once the old port is given up, another room may have it.
+        let port = settled(|| table.port_for(port.take()), Result::is_err);
         // Without a port, the old one is given up: another room may have it by now.
         room.lock().port = port.unwrap_or(None);
         table.reader_starts();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
+use crate::sys::descriptors::are_copied;
 use crate::sys::tcp::only_closed_connections;
 
 /// If no port can be bound, the kernel is asked about so many. For each it looks at all connections of the machine,
@@ -15,6 +16,25 @@ const LOOKS: usize = 8;
 
 /// How long the kernel is not asked again after no port was found.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a port may seem to be bound because programs are being started, and how often to look again.
+const START_TIMEOUT: Duration = Duration::from_secs(1);
+const LOOK_AFTER_START: Duration = Duration::from_millis(5);
+
+/// Calls `attempt`, which takes a port, again if it finds none because of programs that are being started: their
+/// processes have copies of the sockets that tried a port. To be called without a lock.
+pub(super) fn settled<T>(mut attempt: impl FnMut() -> T, finds_none: impl Fn(&T) -> bool) -> T {
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        // Before the attempt: a process that has such a copy is being started by then.
+        let copied = are_copied();
+        let result = attempt();
+        if !copied || !finds_none(&result) || Instant::now() >= deadline {
+            return result;
+        }
+        std::thread::sleep(LOOK_AFTER_START);
+    }
+}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -102,47 +122,70 @@ fn bind(socket: &OwnedFd, port: u16) -> rustix::io::Result<()> {
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::sys::descriptors::Copies;
+
+    // Other tests start programs in the same process.
+
+    fn take(ports: &mut Ports) -> Option<u16> {
+        settled(|| ports.take(), Option::is_none)
+    }
+
+    fn keep_or_take(ports: &mut Ports, port: u16) -> Option<u16> {
+        let mut kept = Some(port);
+        let attempt = || match kept.take() {
+            Some(port) => ports.keep_or_take(port),
+            None => ports.take(),
+        };
+        settled(attempt, Option::is_none)
+    }
+
+    fn listen(port: u16) -> TcpListener {
+        settled(|| TcpListener::bind(("127.0.0.1", port)), Result::is_err).expect("bind")
+    }
 
     #[test]
     fn a_port_that_another_process_listens_on_is_skipped() {
-        let stranger = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let stranger = listen(0);
         let port = stranger.local_addr().expect("address").port();
         let mut ports = Ports::new(port..=port);
-        assert_eq!(ports.take(), None);
+        assert_eq!(take(&mut ports), None);
         drop(stranger);
-        assert_eq!(ports.take(), Some(port));
-        assert_eq!(ports.take(), None, "used up");
-        assert_eq!(ports.keep_or_take(port), Some(port));
-        let stranger = TcpListener::bind(("127.0.0.1", port)).expect("bind");
-        assert_eq!(ports.keep_or_take(port), None);
+        assert_eq!(take(&mut ports), Some(port));
+        assert_eq!(take(&mut ports), None, "used up");
+        assert_eq!(keep_or_take(&mut ports, port), Some(port));
+        let stranger = listen(port);
+        assert_eq!(keep_or_take(&mut ports, port), None);
         drop(stranger);
-        assert_eq!(ports.take(), Some(port), "it was given up");
+        assert_eq!(take(&mut ports), Some(port), "it was given up");
         ports.give_back(port);
-        assert_eq!(ports.take(), Some(port));
+        assert_eq!(take(&mut ports), Some(port));
     }
 
     #[test]
     fn that_the_kernel_knows_of_no_port_is_remembered_for_a_moment() {
-        let stranger = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let stranger = listen(0);
         let port = stranger.local_addr().expect("address").port();
         let mut ports = Ports::new(port..=port);
-        assert_eq!(ports.take(), None);
+        assert_eq!(take(&mut ports), None);
         assert!(ports.none_until.is_some());
         drop(stranger);
-        assert_eq!(ports.take(), Some(port), "whether a port is free is looked at each time");
+        assert_eq!(take(&mut ports), Some(port), "whether a port is free is looked at each time");
     }
 
     /// A socket that shares a port and does not listen, as one that lies in wait for a program does.
     fn in_wait(port: u16) -> OwnedFd {
         let socket = socket().expect("a socket");
         sockopt::set_socket_reuseaddr(&socket, true).expect("an option");
-        bind(&socket, port).expect("bind");
+        settled(|| bind(&socket, port), Result::is_err).expect("bind");
         socket
     }
 
     /// A port whose last connection is in TIME_WAIT. std's listeners set SO_REUSEADDR.
     fn just_used() -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let listener = listen(0);
         let port = listener.local_addr().expect("address").port();
         let theirs = TcpStream::connect(("127.0.0.1", port)).expect("connect");
         drop(listener.accept().expect("accept"));
@@ -153,30 +196,30 @@ mod tests {
 
     #[test]
     fn a_port_that_another_process_has_bound_without_listening_is_skipped() {
-        let holder = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let holder = listen(0);
         let port = holder.local_addr().expect("address").port();
         drop(holder);
         let stranger = in_wait(port);
         let mut ports = Ports::new(port..=port);
-        assert_eq!(ports.take(), None);
+        assert_eq!(take(&mut ports), None);
         drop(stranger);
-        assert_eq!(ports.take(), Some(port));
+        assert_eq!(take(&mut ports), Some(port));
         let stranger = in_wait(port);
-        assert_eq!(ports.keep_or_take(port), None);
+        assert_eq!(keep_or_take(&mut ports, port), None);
         drop(stranger);
-        assert_eq!(ports.take(), Some(port));
+        assert_eq!(take(&mut ports), Some(port));
     }
 
     #[test]
     fn a_port_that_was_just_used_is_the_second_choice() {
         let used = just_used();
         let mut ports = Ports::new(used..=used);
-        assert_eq!(ports.take(), Some(used), "there is no other");
-        assert_eq!(ports.keep_or_take(used), Some(used));
+        assert_eq!(take(&mut ports), Some(used), "there is no other");
+        assert_eq!(keep_or_take(&mut ports, used), Some(used));
         ports.give_back(used);
         // One of its many neighbours that are free is preferred.
         let mut ports = Ports::new(used..=used.saturating_add(50));
-        assert_ne!(ports.take(), Some(used));
+        assert_ne!(take(&mut ports), Some(used));
     }
 
     #[test]
@@ -188,9 +231,40 @@ mod tests {
             return;
         }
         let mut ports = Ports::new(used..=used);
-        assert_eq!(ports.take(), None);
+        assert_eq!(take(&mut ports), None);
         drop(stranger);
         ports.none_until = None;
-        assert_eq!(ports.take(), Some(used));
+        assert_eq!(take(&mut ports), Some(used));
+    }
+
+    #[test]
+    fn a_free_port_is_found_while_programs_are_being_started() {
+        let holder = listen(0);
+        let port = holder.local_addr().expect("address").port();
+        drop(holder);
+        let stop = AtomicBool::new(false);
+        let start_programs = || {
+            while !stop.load(Ordering::Relaxed) {
+                let copies = Copies::begin();
+                let child = Command::new("/bin/true").spawn();
+                drop(copies);
+                child.expect("a program").wait().expect("its end");
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(start_programs);
+            }
+            let mut ports = Ports::new(port..=port);
+            let mut found = 0;
+            for _ in 0..500 {
+                let first = take(&mut ports);
+                let again = first.and_then(|port| keep_or_take(&mut ports, port));
+                found += usize::from((first, again) == (Some(port), Some(port)));
+                ports.give_back(port);
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(found, 500);
+        });
     }
 }

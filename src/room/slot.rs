@@ -9,6 +9,7 @@ use super::history::History;
 use super::life::{Effects, Event, Life};
 use super::names::{Key, Name, RoomName, SharedFailures};
 use super::past::Past;
+use super::ports::settled;
 use super::room::Room;
 use super::state::State;
 use super::table::{Rooms, Table};
@@ -50,6 +51,10 @@ impl Registration {
 impl Table {
     /// Takes a slot in the room of a request, which is opened if need be.
     pub fn reserve(self: &Arc<Self>, target: &Target) -> Result<RoomSlot, EntryError> {
+        settled(|| self.reserve_now(target), |slot| matches!(slot, Err(EntryError::NoPort)))
+    }
+
+    fn reserve_now(self: &Arc<Self>, target: &Target) -> Result<RoomSlot, EntryError> {
         let wanted = &target.room;
         let mut rooms = lock(&self.rooms);
         if rooms.shutting_down {

@@ -3,10 +3,13 @@
 //! on it starts programs through a step that restores the limit first.
 
 use std::os::fd::{AsFd, AsRawFd as _};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::lock;
 
 /// The size that the kernel's table of descriptors gets at the start. An entry takes eight bytes.
 const TABLE: u64 = 16 * 1024;
@@ -41,6 +44,37 @@ pub enum Start {
 /// See [`Start::Direct`].
 #[derive(Debug)]
 pub struct Direct(Option<&'static Limit>);
+
+/// How many programs are being started, and when the last one was.
+static COPIES: Mutex<(usize, Option<Instant>)> = Mutex::new((0, None));
+
+/// Linux closes the copies a moment after it has let the process go on that starts the program (`begin_new_exec`).
+const CLOSING: Duration = Duration::from_millis(100);
+
+/// Whether a program is being started, or was a moment ago. Until it is executed, its process has a copy of each
+/// descriptor of the server: what the server closes meanwhile stays open.
+pub fn are_copied() -> bool {
+    let (starting, last) = *lock(&COPIES);
+    starting > 0 || last.is_some_and(|last| last.elapsed() < CLOSING)
+}
+
+/// A program that is being started, for [`are_copied`]. To be kept from before the fork until it has been executed.
+#[derive(Debug)]
+pub struct Copies(());
+
+impl Copies {
+    pub fn begin() -> Self {
+        lock(&COPIES).0 += 1;
+        Self(())
+    }
+}
+
+impl Drop for Copies {
+    fn drop(&mut self) {
+        let mut copies = lock(&COPIES);
+        *copies = (copies.0 - 1, Some(Instant::now()));
+    }
+}
 
 /// Returns how many descriptors the server can have. `can_restore`: programs can be started with another limit than the
 /// server's; otherwise the limit is never raised. Must be called once, before the first thread starts.
