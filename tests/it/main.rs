@@ -41,6 +41,7 @@ mod standstill;
 mod static_files;
 mod strangers;
 mod tcp;
+mod websocketd_session;
 
 mod load_churn;
 mod load_slow;
