@@ -39,6 +39,8 @@ pub struct Config {
     pub exit_end: bool,
     /// Whether rooms can be asked for over HTTP.
     pub api: bool,
+    /// Whether the console page is served.
+    pub console: bool,
     /// Whether metrics can be asked for over HTTP, and which.
     pub metrics: Option<Metrics>,
     /// Which pages may connect.

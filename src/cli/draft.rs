@@ -107,6 +107,7 @@ impl Draft {
             exit_idle: None,
             exit_end: false,
             api: false,
+            console: false,
             metrics: None,
             origin: Origin::SameHost,
             protocols: Subprotocols::Any,

@@ -389,6 +389,10 @@ static HTTP: &[Flag<Draft>] = &[
          `/api/ROOM/connections` the number of its clients, `/api/ROOM/metadata` what its program has set with \
          `_meta`. Pages that `--origin` allows may read it.",
     ),
+    flag("console", On(|draft| &mut draft.config.console)).text(
+        "Serve a page to try the server by hand. It is at `/` and at the path of each room, and sends and shows \
+         messages in a browser. Files of `--staticdir` come first. With `--api` it lists the rooms.",
+    ),
     flag(
         "metrics",
         words!(

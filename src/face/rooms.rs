@@ -15,7 +15,7 @@ use crate::http::head::Head;
 use crate::http::metrics::{self, Gauges, Series};
 use crate::http::respond::{Reply, refuse};
 use crate::http::route::{Offers, Plain, Route, route};
-use crate::http::{cgi, plain};
+use crate::http::{cgi, console, plain};
 use crate::log::Log;
 use crate::recipe::{Share, Variables};
 use crate::room::{Facts, Table};
@@ -70,6 +70,7 @@ impl Face for RoomsFace {
                 let reply = plain::reply(head, plain, self.files.as_ref(), &self.config.base);
                 if reply.status == 404 { self.nothing_here(head) } else { reply }
             }
+            Plain::Console => console::reply(self.config.api),
             Plain::Metrics => self.metrics(),
             Plain::Api(ask) => {
                 let rooms: api::Rooms = match ask.room() {
@@ -132,8 +133,11 @@ impl Face for RoomsFace {
 }
 
 impl RoomsFace {
-    /// A 404, with a hint if the request was meant to open a websocket.
+    /// The console, or a 404, with a hint if the request was meant to open a websocket.
     fn nothing_here(&self, head: &Head) -> Reply {
+        if self.config.console && !head.is_handshake() && self.has_console(head.path()) {
+            return console::reply(self.config.api);
+        }
         let is_room = || self.files.is_none() && site::room(&self.config, head.path()).is_ok();
         if head.is_handshake() || is_room() {
             let hint =
@@ -141,6 +145,13 @@ impl RoomsFace {
             return refuse(404, hint);
         }
         refuse(404, "Not found")
+    }
+
+    /// Whether the console is served for a path: for the room that it names, and for the start of all paths.
+    fn has_console(&self, path: &str) -> bool {
+        let room = site::room(&self.config, path);
+        matches!(site::below(&self.config.base, path), Some("" | "/"))
+            || room.is_ok_and(|room| site::target(&self.config, room).is_ok())
     }
 
     /// Allows pages that may connect to read the response (CORS, Fetch standard).

@@ -10,6 +10,7 @@
 //! - [`send`]: sends it to a peer that may be slow
 //! - [`files`]: static files, for `--staticdir`
 //! - [`api`], [`metrics`]: rooms as JSON and counters as OpenMetrics text; pure
+//! - [`console`]: the page of `--console`; pure
 //! - [`cgi`]: a request as environment variables; pure
 //! - [`program`]: runs a CGI program for a request: [`exchange`] moves the bytes, [`chunked`] decodes the body of the
 //!   request, [`cgi_head`] reads the head of the response; the last two are pure
@@ -22,6 +23,7 @@ pub mod cgi;
 pub mod cgi_head;
 pub mod chunked;
 mod exchange;
+pub mod console;
 pub mod files;
 pub mod head;
 pub mod metrics;

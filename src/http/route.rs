@@ -43,6 +43,8 @@ pub enum Plain {
     Api(Ask),
     /// Anything else: a file, where there are files.
     File,
+    /// The console page, for a face that shows it for every path.
+    Console,
     /// The path does not begin with `--base`.
     OutsideBase,
 }

@@ -12,6 +12,7 @@ mod api;
 mod cli;
 mod closing;
 mod connect;
+mod console;
 mod crash_loop;
 mod descriptor_limit;
 mod exits;

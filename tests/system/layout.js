@@ -20,7 +20,7 @@ globalThis.faults = (width) => {
   const isSeen = ({ left, top, right, bottom }) => right - left > 1 && bottom - top > 1;
 
   const boxes = []; // of controls and of texts
-  for (const element of document.querySelectorAll('button, input, canvas, [tabindex]')) {
+  for (const element of document.querySelectorAll('button, input, select, textarea, canvas, [tabindex]')) {
     const rect = clipped(element.getBoundingClientRect(), element.parentElement);
     if (isSeen(rect)) boxes.push({ element, rect, name: `${element.tagName} #${element.id}` });
   }
@@ -75,7 +75,7 @@ globalThis.faults = (width) => {
     if (ratio < 4.5) found.push(`${name} has a contrast of ${ratio.toFixed(2)}`);
   };
   for (const { element, text, name } of boxes) {
-    if (text || (element.tagName === 'INPUT' && element.value)) contrast(name, element);
+    if (text || (element.tagName !== 'SELECT' && element.value)) contrast(name, element);
     if (element.placeholder) contrast(`the placeholder of ${name}`, element, '::placeholder');
   }
   for (const element of document.querySelectorAll('*')) {

@@ -63,7 +63,7 @@ class Pages(unittest.TestCase):
                     if page == "game" and state != "outside":
                         size = "textSize() * get('field').clientWidth / get('field').width"
                         self.assertGreaterEqual(tab.evaluate(size), 11)
-                    if page != "chat" and state != "outside":
+                    if page in ("game", "whiteboard") and state != "outside":
                         bottom = "document.querySelector('canvas').getBoundingClientRect().bottom"
                         self.assertLessEqual(tab.evaluate(bottom), height, "the canvas is in view")
                     if directory := os.environ.get("SCREENSHOTS"):
