@@ -97,7 +97,7 @@ pub struct Redirect {
 }
 
 /// Files in PEM format.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate and those that it is signed with.
     pub certificate: PathBuf,

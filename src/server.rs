@@ -13,7 +13,7 @@ use crate::config::{Config, Level, Listen};
 use crate::face::rooms::RoomsFace;
 use crate::http::files::{FileOptions, FileServer};
 use crate::listen::accept::{Acceptor, canonical};
-use crate::listen::{self, Announced, Inherited, ListenError, Listener};
+use crate::listen::{self, Announced, Certificates, Inherited, ListenError, Listener};
 use crate::log::Log;
 use crate::room::{Bounds, Table};
 use crate::service::Service;
@@ -112,6 +112,10 @@ pub fn run(config: Config) -> Result<RunResult, String> {
     for warning in &config.warnings {
         log.warn(warning).write();
     }
+    let certificates = match &config.tls {
+        Some(files) => Some(Arc::new(Certificates::load(files.clone(), log.clone())?)),
+        None => None,
+    };
     let shared = Shared {
         ending: Arc::default(),
         log: log.clone(),
@@ -122,8 +126,9 @@ pub fn run(config: Config) -> Result<RunResult, String> {
     };
     let (first_exit, processes) = (Arc::clone(&shared.first_exit), Arc::clone(&shared.processes));
     let service = service(config, shared, &changed, files, descriptors);
+    let acceptors = Vec::new();
     let server =
-        Server { service, acceptors: Vec::new(), signals, changed, ends_idle, first_exit, processes };
+        Server { service, certificates, acceptors, signals, changed, ends_idle, first_exit, processes };
     let outcome = server.serve(source);
     log.flush();
     outcome
@@ -229,6 +234,8 @@ impl Cause {
 
 struct Server {
     service: Arc<Service>,
+    /// With TLS.
+    certificates: Option<Arc<Certificates>>,
     acceptors: Vec<Acceptor>,
     signals: Arc<EndSignals>,
     /// Rung by a signal, and when a connection or a backend has ended.
@@ -245,14 +252,15 @@ impl Server {
             Source::Listeners(listeners) => {
                 for listener in listeners {
                     let announced = listener.announced.clone();
-                    match Acceptor::start(&self.service, listener, &self.changed) {
+                    let certificates = self.certificates.clone();
+                    match Acceptor::start(&self.service, listener, certificates, &self.changed) {
                         Ok(acceptor) => self.acceptors.push(acceptor),
                         Err(e) => {
                             self.shut_down(Cause::CannotStart);
                             return Err(cannot_start(&e));
                         }
                     }
-                    announce(&self.service.log, &announced);
+                    announce(&self.service.log, &announced, self.certificates.is_some());
                 }
             }
             Source::Connection(socket) => self.serve_one(socket)?,
@@ -271,7 +279,10 @@ impl Server {
             .map(canonical);
         // As for an accepted connection; fails on a unix socket.
         let _ = set_tcp_nodelay(&socket, true);
-        let stream = Arc::new(Stream::Socket(socket));
+        let stream = Arc::new(match &self.certificates {
+            Some(certificates) => certificates.secure(socket).map_err(|e| cannot_start(&e))?,
+            None => Stream::Socket(socket),
+        });
         // There is always a slot for the only one.
         let Ok(slot) = service.connections.admit(&stream) else { return Ok(()) };
         work("conn", 64 * 1024, move || serve(&service, &stream, peer, &slot)).map_err(|e| cannot_start(&e))
@@ -421,6 +432,8 @@ impl Idle {
     }
 }
 
-fn announce(log: &Log, address: &Announced) {
-    log.info(&format!("listening on {address}")).json_field("listening", address).write();
+fn announce(log: &Log, address: &Announced, is_secure: bool) {
+    let text = format!("listening on {address}");
+    let line = log.info(&text).json_field("listening", address);
+    if is_secure { line.field("tls", "on") } else { line }.write();
 }

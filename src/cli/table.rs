@@ -34,6 +34,17 @@ macro_rules! frame {
     };
 }
 
+/// One of the files of TLS.
+macro_rules! file {
+    (|$tls:ident| $place:expr) => {
+        Raw("FILE", |draft, path| {
+            let $tls = draft.config.tls.get_or_insert_default();
+            $place = std::path::PathBuf::from(path).into();
+            Ok(())
+        })
+    };
+}
+
 /// All options, in the order of help and man page.
 pub(super) static TABLE: &[Section<Draft>] = &[
     Section { title: "Listening", flags: LISTENING },
@@ -59,6 +70,17 @@ static LISTENING: &[Flag<Draft>] = &[
     flag("inetd", Switch(|_, _| {})).conflicts(&["addr"]).text(
         "Serve the socket on descriptor 0. It may be a listening socket or one accepted connection, as inetd passes \
          them. The log goes to standard error only if that is not the client's connection.",
+    ),
+    flag("tlscert", file!(|tls| tls.certificate)).needs(&["tlskey"]).text(
+        "Encrypt all connections with TLS 1.2 or 1.3, with this certificate: a file in PEM format that has the \
+         server's certificate and then those of its issuers, up to one that clients know. The section TLS has more.",
+    ),
+    flag("tlskey", file!(|tls| tls.key))
+        .needs(&["tlscert"])
+        .text("The private key of that certificate: a file in PEM format, not encrypted."),
+    flag("tlsca", file!(|tls| tls.client_ca)).needs(&["tlscert"]).text(
+        "Require a certificate of each client, issued by one of the certificates in this file in PEM format. Other \
+         clients are refused in the handshake of TLS.",
     ),
     flag("base", Text("PATH", |draft, text| values::base(text).map(|base| base.clone_into(&mut draft.config.base))))
         .default("/")

@@ -48,7 +48,7 @@ impl Face for RoomsFace {
         let Request { head, peer, .. } = *request;
         let recipe = &target.recipe;
         let mut variables = if recipe.program().is_some_and(|program| program.cgi_environment) {
-            cgi::variables(head, peer)
+            cgi::variables(head, peer, request.is_secure)
         } else {
             Vec::new()
         };

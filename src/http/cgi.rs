@@ -8,13 +8,13 @@ use super::head::Head;
 use crate::percent;
 use crate::recipe::Variables;
 
-/// The variables of an upgrade request. `peer` is `None` on a unix socket.
+/// The variables of an upgrade request. `peer` is `None` on a unix socket; `is_secure` is TLS.
 ///
 /// `Proxy` is left out: programs use `HTTP_PROXY` as their own setting ("httpoxy", CVE-2016-5385).
-pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Variables {
+pub fn variables(head: &Head, peer: Option<SocketAddr>, is_secure: bool) -> Variables {
     let host = head.host.as_ref();
     let name = host.map(|host| host.host.to_string()).unwrap_or_default();
-    let port = host.and_then(|host| host.port).unwrap_or(80);
+    let port = host.and_then(|host| host.port).unwrap_or(if is_secure { 443 } else { 80 });
     let fixed = [
         ("GATEWAY_INTERFACE", "CGI/1.1"),
         ("SERVER_SOFTWARE", concat!("scalesocket/", env!("CARGO_PKG_VERSION"))),
@@ -30,6 +30,9 @@ pub fn variables(head: &Head, peer: Option<SocketAddr>) -> Variables {
         path = head.path().into();
     }
     variables.push(("PATH_INFO".to_owned(), OsString::from_vec(path)));
+    if is_secure {
+        variables.push(("HTTPS".to_owned(), OsString::from("on")));
+    }
     if let Some(peer) = peer {
         variables.push(("REMOTE_PORT".to_owned(), OsString::from(peer.port().to_string())));
     }
@@ -71,7 +74,7 @@ mod tests {
         let (head, _) = Head::parse(request.as_bytes()).expect("well-formed").expect("complete");
         let peer = "192.0.2.1:99".parse().expect("an address");
         let found: Vec<_> =
-            variables(&head, Some(peer)).into_iter().filter(|(known, _)| known == name).collect();
+            variables(&head, Some(peer), false).into_iter().filter(|(known, _)| known == name).collect();
         assert!(found.len() <= 1, "{name} stands once");
         found.into_iter().next().map(|(_, value)| value.into_string().expect("text"))
     }

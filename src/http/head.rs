@@ -57,6 +57,8 @@ pub enum HeadError {
     Malformed(&'static str),
     /// Neither HTTP/1.0 nor HTTP/1.1.
     Version,
+    /// HTTP on a port for TLS.
+    NotTls,
     Io(io::Error),
 }
 
@@ -67,7 +69,7 @@ impl HeadError {
             Self::Closed | Self::Truncated | Self::Idle | Self::Io(_) => None,
             Self::TimedOut => Some(408),
             Self::TooLarge | Self::TooManyFields => Some(431),
-            Self::Malformed(_) => Some(400),
+            Self::Malformed(_) | Self::NotTls => Some(400),
             Self::Version => Some(505),
         }
     }
@@ -84,6 +86,7 @@ impl fmt::Display for HeadError {
             Self::TooManyFields => write!(f, "The request has more than {MAX_FIELDS} header fields"),
             Self::Malformed(reason) => write!(f, "Bad request: {reason}"),
             Self::Version => write!(f, "The HTTP version is neither 1.0 nor 1.1"),
+            Self::NotTls => write!(f, "This port speaks TLS: use https:// or wss://"),
             Self::Io(error) => write!(f, "Cannot read the request: {}", reason(error)),
         }
     }

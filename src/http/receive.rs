@@ -18,7 +18,7 @@ const MAX_EMPTY: usize = 16;
 /// Receives a head. `input` is what was read after the previous head; returns what was read after this one.
 ///
 /// A caller that allows a longer wait for the first byte than for the rest waits for the first
-/// byte with [`crate::sys::poll::ready`], unless there is `input`.
+/// byte with [`Stream::is_readable_by`], unless there is `input`.
 #[inline(never)]
 pub fn receive(stream: &Stream, input: Vec<u8>, deadline: Deadline) -> Result<(Head, Vec<u8>), HeadError> {
     let mut buffer = input;
@@ -46,6 +46,7 @@ pub fn receive(stream: &Stream, input: Vec<u8>, deadline: Deadline) -> Result<(H
             Ok(received) => buffer.extend_from_slice(&chunk[..received]),
             Err(e) if e.kind() == io::ErrorKind::TimedOut && had == 0 => return Err(HeadError::Idle),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(HeadError::TimedOut),
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => return Err(HeadError::NotTls),
             Err(e) => return Err(HeadError::Io(e)),
         }
         // Parse only when a line has ended, so that single bytes do not cost a parse each; and at the first bytes,

@@ -42,7 +42,7 @@ impl<'a> Sender<'a> {
     /// system's otherwise.
     pub(super) fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let mut tried = self.accepted > 0;
-        while !bytes.is_empty() {
+        while !bytes.is_empty() || self.peer.stream.owed() > 0 {
             // A small response that is sent at once is sent even after the cutoff.
             if tried {
                 check_cutoff(self.peer)?;
@@ -64,11 +64,12 @@ impl<'a> Sender<'a> {
     /// `TimedOut` when the peer takes too little; the system's otherwise.
     pub(super) fn send_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.peer.stream.write(&[IoSlice::new(bytes)]) {
-            Ok(sent) => {
+            // A stream that wrote what it owes has taken none of these bytes.
+            Ok(sent) if sent > 0 => {
                 self.accepted += sent as u64;
                 Ok(sent)
             }
-            Err(Errno::AGAIN) => {
+            Ok(_) | Err(Errno::AGAIN) => {
                 let now = Instant::now();
                 self.progress.note(now, self.taken());
                 // Checked only while the peer makes us wait, not while our disk is slow.
@@ -81,7 +82,8 @@ impl<'a> Sender<'a> {
 
     /// Bytes that the peer's kernel has acknowledged.
     fn taken(&self) -> u64 {
-        self.accepted.saturating_sub(unacknowledged(self.peer.stream.as_fd()).unwrap_or(0))
+        let sent = self.peer.stream.sent().unwrap_or(self.accepted);
+        sent.saturating_sub(unacknowledged(self.peer.stream.as_fd()).unwrap_or(0))
     }
 
     fn judge(&self, now: Instant) -> io::Result<()> {

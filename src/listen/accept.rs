@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketFlags, sockopt};
 
+use super::certificates::Certificates;
 use super::listener::Listener;
 use super::refuse::Refusals;
 use crate::counters::Count;
@@ -63,8 +64,13 @@ impl Drop for Over {
 }
 
 impl Acceptor {
-    /// Starts a thread; `changed` is rung when it ends.
-    pub fn start(service: &Arc<Service>, listener: Listener, changed: &Arc<Bell>) -> io::Result<Self> {
+    /// Starts a thread; `changed` is rung when it ends. With certificates its connections have TLS.
+    pub fn start(
+        service: &Arc<Service>,
+        listener: Listener,
+        certificates: Option<Arc<Certificates>>,
+        changed: &Arc<Bell>,
+    ) -> io::Result<Self> {
         // Small messages must not wait for an acknowledgement. Accepted connections inherit this on Linux; it fails on
         // unix sockets, which do not need it.
         let _ = sockopt::set_tcp_nodelay(&listener.socket, true);
@@ -73,6 +79,7 @@ impl Acceptor {
         let mut accept = Accept {
             service: Arc::clone(service),
             listener,
+            certificates,
             waker: Arc::clone(&waker),
             refusals: Refusals::default(),
             failing: None,
@@ -107,6 +114,7 @@ enum Next {
 struct Accept {
     service: Arc<Service>,
     listener: Listener,
+    certificates: Option<Arc<Certificates>>,
     waker: Arc<Waker>,
     refusals: Refusals,
     /// When a failure was last logged, and how often it occurred since.
@@ -211,7 +219,14 @@ impl Accept {
 
     fn admit(&mut self, socket: OwnedFd, peer: Option<SocketAddrAny>) {
         let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).map(canonical);
-        let stream = Arc::new(Stream::Socket(socket));
+        let stream = match &self.certificates {
+            None => Stream::Socket(socket),
+            Some(certificates) => match certificates.secure(socket) {
+                Ok(stream) => stream,
+                Err(e) => return self.log_failure("cannot use TLS", &e),
+            },
+        };
+        let stream = Arc::new(stream);
         let slot = match self.service.connections.admit(&stream) {
             Ok(slot) => slot,
             Err(full) => {

@@ -61,12 +61,14 @@ impl Refusals {
 impl Refused {
     /// Discards what was received and responds; returns whether more can arrive.
     fn proceed(&mut self) -> bool {
-        let more = match self.stream.read_by(&mut [0; 4096], Deadline::after(Duration::ZERO)) {
-            Ok(read) => read > 0,
+        match self.stream.read_by(&mut [0; 4096], Deadline::after(Duration::ZERO)) {
+            Ok(read) => {
+                self.answer();
+                read > 0
+            }
+            // Of TLS, perhaps only a part of the handshake.
             Err(e) => e.kind() == std::io::ErrorKind::TimedOut,
-        };
-        self.answer();
-        more
+        }
     }
 
     /// The response fits into the socket's buffer. Only our direction is closed and reading goes on: a reset could

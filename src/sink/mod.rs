@@ -1,7 +1,7 @@
 //! Writing to a peer that may not read: a descriptor, and a bounded queue for what its kernel does not take.
 //!
 //! - [`outbox`]: frames to a client; [`stdin`]: messages to a program
-//! - [`stream`]: the descriptor
+//! - [`stream`]: the descriptor; [`tls`]: the same, encrypted
 //!
 //! A sender locks the sink and, if nothing waits, writes at once without blocking. What the kernel does not take is
 //! queued. A thread that polls the descriptor (it *watches* the sink) writes the rest when the peer has read. The
@@ -15,10 +15,12 @@ mod queue;
 mod state;
 mod stdin;
 mod stream;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
 mod turns;
 mod writer;
 
 pub use self::outbox::{CloseOrder, Outbox, Overflow, Status};
 pub use self::state::{CloseState, WriteResult};
 pub use self::stdin::{Messages, Pushed, Stdin};
-pub use self::stream::Stream;
+pub use self::stream::{PARTIAL, Stream};

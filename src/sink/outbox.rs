@@ -223,11 +223,11 @@ impl Outbox {
     }
 
     pub fn status(&self) -> Status {
-        let Writer { queue, close_state, moved, .. } = &lock(&self.state).writer;
+        let Writer { queue, close_state, moved, owed, .. } = &lock(&self.state).writer;
         Status {
             close_state: *close_state,
-            bytes_held: queue.bytes_held(),
-            left: queue.len(),
+            bytes_held: queue.bytes_held() + owed,
+            left: queue.len() + owed,
             backlog: queue.backlog(),
             moved: *moved,
         }
@@ -239,8 +239,9 @@ impl Outbox {
         // Under the lock: what is written meanwhile would look as if it had been acknowledged.
         let state = lock(&self.state);
         let owed = unacknowledged(&state.stream);
+        let taken = || state.stream.sent().unwrap_or(state.writer.taken);
         (owed.is_some() || !ask_only)
-            .then(|| (state.writer.taken.cast_signed() - owed.unwrap_or(0).cast_signed(), owed.is_some()))
+            .then(|| (taken().cast_signed() - owed.unwrap_or(0).cast_signed(), owed.is_some()))
     }
 }
 

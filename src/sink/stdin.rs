@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::net::Shutdown;
 
 use super::ledger::Ledger;
 use super::queue::Queue;
@@ -307,9 +306,9 @@ impl State {
     fn close_stream(&mut self) {
         match self.stream.as_deref() {
             None => return,
-            Some(Stream::Socket(fd)) => {
+            Some(stream @ (Stream::Socket(_) | Stream::Tls(_))) => {
                 // Fails if the peer is gone; then there is no end to send.
-                let _ = rustix::net::shutdown(fd, Shutdown::Write);
+                let _ = stream.end_writing();
             }
             // Kept open while it holds unread bytes, to count them. See `close_if_read`.
             Some(Stream::Pipe(_)) => {
@@ -336,7 +335,7 @@ impl State {
 fn unread_in_kernel(stream: Option<&Stream>) -> usize {
     let bytes = match stream {
         Some(Stream::Pipe(fd)) => rustix::io::ioctl_fionread(fd).ok(),
-        Some(Stream::Socket(fd)) => unacknowledged(fd),
+        Some(stream) => unacknowledged(stream),
         None => None,
     };
     usize::try_from(bytes.unwrap_or(0)).unwrap_or(usize::MAX)

@@ -1,15 +1,21 @@
-//! Byte streams without a queue. Client connections are read and written only here, HTTP included, so that TLS would be
-//! one more variant.
+//! Byte streams without a queue. Client connections are read and written only here, HTTP included, so that TLS is one
+//! more variant.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
+use super::tls::Tls;
 use crate::sys::deadline::Deadline;
+use crate::sys::poll::ready;
 use crate::sys::socket;
+
+/// The error of a read that has received bytes, but none that a caller can have yet: a part of a TLS record.
+pub const PARTIAL: Errno = Errno::INPROGRESS;
 
 /// A byte stream. Its descriptor is for `poll` and socket options only.
 #[derive(Debug)]
@@ -18,27 +24,55 @@ pub enum Stream {
     Socket(OwnedFd),
     /// The write end of a pipe, in non-blocking mode.
     Pipe(OwnedFd),
+    /// A stream socket with TLS.
+    Tls(Box<Tls>),
 }
 
 impl Stream {
+    /// A server's side of TLS on a socket.
+    #[cfg(feature = "tls")]
+    pub fn secure(
+        socket: OwnedFd,
+        config: &std::sync::Arc<rustls::ServerConfig>,
+    ) -> Result<Self, rustls::Error> {
+        Ok(Self::Tls(Box::new(Tls::new(socket, config)?)))
+    }
+
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Reads, blocking for as long as the descriptor's mode and receive time-out say.
+    ///
+    /// # Errors
+    /// [`PARTIAL`], or the system's.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
             Self::Socket(fd) | Self::Pipe(fd) => rustix::io::read(fd, buffer),
+            Self::Tls(tls) => tls.read(buffer),
         }
     }
 
     /// Reads from a socket, waiting until the deadline at most.
     ///
     /// # Errors
-    /// `TimedOut` when the deadline has passed; the system's otherwise. `Ok(0)` is the end of the stream.
+    /// `TimedOut` when the deadline has passed; `Unsupported` for HTTP without TLS where TLS is spoken; the system's
+    /// otherwise. `Ok(0)` is the end of the stream.
     pub fn read_by(&self, buffer: &mut [u8], deadline: Deadline) -> io::Result<usize> {
         match self {
             Self::Socket(fd) | Self::Pipe(fd) => socket::recv_by(fd.as_fd(), buffer, deadline),
+            Self::Tls(tls) => tls.read_by(buffer, deadline),
         }
     }
 
-    /// Writes without blocking, whatever the mode of a socket.
+    /// Waits until there is something to read, an end or an error included; says whether there is.
+    pub fn is_readable_by(&self, deadline: Deadline) -> bool {
+        matches!(self, Self::Tls(tls) if tls.has_plaintext())
+            || ready(self.as_fd(), PollFlags::IN, deadline).unwrap_or(false)
+    }
+
+    /// Writes without blocking, whatever the mode of a socket. TLS may take bytes that the kernel has not: see
+    /// [`Stream::flush`].
     pub fn write(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         match self {
             Self::Socket(fd) => socket::send_now(fd.as_fd(), slices),
@@ -48,6 +82,47 @@ impl Stream {
                     result => return result,
                 }
             },
+            Self::Tls(tls) => tls.write(slices),
+        }
+    }
+
+    /// Writes, without blocking, what was taken and not written; returns how many bytes are still owed.
+    pub fn flush(&self) -> Result<usize, Errno> {
+        match self {
+            Self::Socket(_) | Self::Pipe(_) => Ok(0),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+
+    /// Bytes that were taken and not written.
+    pub fn owed(&self) -> usize {
+        match self {
+            Self::Socket(_) | Self::Pipe(_) => 0,
+            Self::Tls(tls) => tls.owed(),
+        }
+    }
+
+    /// Bytes that the kernel has taken, where these are not those that [`Stream::write`] has taken.
+    pub fn sent(&self) -> Option<u64> {
+        match self {
+            Self::Socket(_) | Self::Pipe(_) => None,
+            Self::Tls(tls) => Some(tls.sent()),
+        }
+    }
+
+    /// How many bytes are sent beside those of a small message.
+    pub fn overhead(&self) -> usize {
+        match self {
+            Self::Socket(_) | Self::Pipe(_) => 0,
+            Self::Tls(tls) => tls.overhead(),
+        }
+    }
+
+    /// What the peer did wrong, if that has ended the stream.
+    pub fn failure(&self) -> Option<String> {
+        match self {
+            Self::Socket(_) | Self::Pipe(_) => None,
+            Self::Tls(tls) => tls.failure(),
         }
     }
 
@@ -55,11 +130,18 @@ impl Stream {
     pub fn end_writing(&self) -> Result<(), Errno> {
         match self {
             Self::Socket(fd) | Self::Pipe(fd) => rustix::net::shutdown(fd, Shutdown::Write),
+            Self::Tls(tls) => {
+                tls.say_end(Duration::ZERO, || true);
+                rustix::net::shutdown(tls, Shutdown::Write)
+            }
         }
     }
 
     /// Ends a socket so that what was sent arrives: see [`socket::read_to_end`].
     pub fn end_gently(&self, time: Duration, bytes: usize, hurries: impl Fn() -> bool) {
+        if let Self::Tls(tls) = self {
+            tls.say_end(time, &hurries);
+        }
         if self.end_writing().is_ok() {
             socket::read_to_end(self.as_fd(), time, bytes, hurries);
         }
@@ -70,6 +152,7 @@ impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Socket(fd) | Self::Pipe(fd) => fd.as_fd(),
+            Self::Tls(tls) => tls.as_fd(),
         }
     }
 }

@@ -26,7 +26,9 @@ pub(super) struct Writer<Q> {
     pub(super) close_state: CloseState,
     /// A thread polls the descriptor and flushes.
     watched: bool,
-    /// Bytes that the kernel took so far.
+    /// Bytes that the stream has taken and not written, when it was last asked.
+    pub(super) owed: usize,
+    /// Bytes that the stream took so far.
     pub(super) taken: u64,
     /// When the kernel last took something of what waited, or when the waiting began.
     pub(super) moved: Instant,
@@ -35,10 +37,10 @@ pub(super) struct Writer<Q> {
 impl<Q: Pending> Writer<Q> {
     pub(super) fn new(queue: Q) -> Self {
         let moved = Instant::now();
-        Self { queue, close_state: CloseState::Open, watched: false, taken: 0, moved }
+        Self { queue, close_state: CloseState::Open, watched: false, owed: 0, taken: 0, moved }
     }
 
-    /// Writes directly, while the queue is empty. Says how many bytes the kernel took: 0 where it would block.
+    /// Writes directly, while the queue is empty. Says how many bytes the stream took: 0 where it would block.
     pub(super) fn write_now(&mut self, stream: &Stream, slices: &[IoSlice<'_>]) -> Result<usize, Gone> {
         let written = match stream.write(slices) {
             Ok(written) => written,
@@ -47,10 +49,12 @@ impl<Q: Pending> Writer<Q> {
             Err(_) => return Err(Gone),
         };
         self.taken += written as u64;
+        self.owed = stream.owed();
         Ok(written)
     }
 
-    /// Writes from the queue until it is empty, the kernel takes no more, or [`ROUNDS`] are over.
+    /// Writes from the queue until it is empty, the kernel takes no more, or [`ROUNDS`] are over. The end is written only
+    /// once the stream owes nothing.
     pub(super) fn write_queue(&mut self, stream: &Stream) -> Result<(), Gone> {
         for _ in 0..ROUNDS {
             if self.queue.is_empty() {
@@ -69,17 +73,28 @@ impl<Q: Pending> Writer<Q> {
                 Err(_) => return Err(Gone),
             }
         }
-        if self.queue.is_empty() && self.close_state == CloseState::Closing {
+        // What the stream had written of what it owed shows as a smaller debt.
+        let owed = if self.queue.is_empty() { stream.flush().map_err(|_| Gone)? } else { stream.owed() };
+        if owed < self.owed {
+            self.moved = Instant::now();
+        }
+        self.owed = owed;
+        if self.is_clear() && self.close_state == CloseState::Closing {
             self.close_state = CloseState::Closed;
         }
         Ok(())
+    }
+
+    /// Whether the kernel has everything.
+    fn is_clear(&self) -> bool {
+        self.queue.is_empty() && self.owed == 0
     }
 
     /// The result of a call that handed something over.
     pub(super) fn result(&self) -> WriteResult {
         if self.close_state == CloseState::Broken {
             WriteResult::Refused
-        } else if self.queue.is_empty() {
+        } else if self.is_clear() {
             WriteResult::Clear
         } else {
             WriteResult::Waits { needs_watcher: !self.watched }
@@ -97,7 +112,7 @@ impl<Q: Pending> Writer<Q> {
 
     /// If something waits and no thread watches, says yes, and counts it as watched from now on.
     pub(super) fn claim_watch(&mut self) -> bool {
-        if self.watched || self.queue.is_empty() {
+        if self.watched || self.is_clear() {
             return false;
         }
         self.watched = true;
@@ -109,5 +124,6 @@ impl<Q: Pending> Writer<Q> {
     pub(super) fn break_off(&mut self) {
         self.close_state = CloseState::Broken;
         self.queue.clear();
+        self.owed = 0;
     }
 }

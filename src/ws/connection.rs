@@ -47,7 +47,7 @@ impl Connection<'_> {
     }
 
     pub(super) fn request<'h>(&self, head: &'h Head) -> Request<'h> {
-        Request { head, peer: self.peer, is_secure: false }
+        Request { head, peer: self.peer, is_secure: self.stream.is_secure() }
     }
 
     /// Logs a request and its response.
@@ -92,7 +92,10 @@ pub(super) fn log_left(service: &Service, client: &Client, recipe: &Recipe, pid:
         }
         (Some((code, reason)), _) => (Some(code), reason),
         (None, Leave::Closed(code)) => (code, "closed by the client".into()),
-        (None, Leave::Gone) => (None, "connection ended without a close frame".into()),
+        (None, Leave::Gone) => {
+            let failure = client.stream.failure();
+            (None, failure.unwrap_or_else(|| "connection ended without a close frame".to_owned()).into())
+        }
         (None, Leave::Silent) => (None, "no answer to a ping".into()),
         (None, Leave::Broken(code, reason)) => (Some(code), reason.into()),
     };

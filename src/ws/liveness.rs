@@ -1,9 +1,7 @@
 //! Pings and time-outs of a client. [`Liveness`] decides and is pure; [`Clock`] calls it between two reads and acts.
 
-use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::close::Leave;
@@ -17,7 +15,6 @@ use crate::room::Member;
 use crate::service::Service;
 use crate::sink::CloseOrder;
 use crate::sys::deadline::Deadline;
-use crate::sys::poll::ready;
 
 /// A busy client that sends nothing for this long no longer counts as busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -150,7 +147,8 @@ impl Clock {
             }
             if matches!(verdict, Verdict::Ping | Verdict::Gone) {
                 // Acknowledged data shows that the client is alive; an acknowledged ping alone does not.
-                let takes = self.uptake.observe(client, now) > heads::ping().len() as u64;
+                let ping = heads::ping().len() + client.stream.overhead();
+                let takes = self.uptake.observe(client, now) > ping as u64;
                 if self.liveness.note_alive(if takes { now } else { client.sink.status().moved }) {
                     continue;
                 }
@@ -160,8 +158,8 @@ impl Clock {
                 continue;
             }
             // This process may have been stopped until now: first read what has arrived.
-            let unread = ready(client.stream.as_fd(), PollFlags::IN, Deadline::after(Duration::ZERO));
-            if unread.unwrap_or(false) && !std::mem::replace(&mut self.is_deferred, true) {
+            let unread = client.stream.is_readable_by(Deadline::after(Duration::ZERO));
+            if unread && !std::mem::replace(&mut self.is_deferred, true) {
                 return None;
             }
             if verdict == Verdict::Gone {

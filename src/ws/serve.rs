@@ -1,10 +1,7 @@
 //! The thread of a connection: serves requests until one is an upgrade or the connection ends.
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
-
-use rustix::event::PollFlags;
 
 use super::close;
 use super::connection::{Connection, log_left};
@@ -20,7 +17,6 @@ use crate::service::Service;
 use crate::sink::Stream;
 use crate::slots::ConnectionSlot;
 use crate::sys::deadline::Deadline;
-use crate::sys::poll::ready;
 
 /// Serves a connection to its end. `peer` is `None` on a unix socket.
 pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAddr>, slot: &ConnectionSlot) {
@@ -28,10 +24,7 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
     let mut rest = Vec::new();
     for number in 1..=MAX_REQUESTS {
         // `--handshaketimeout` limits the wait for the first request, KEEP_ALIVE the wait for each further one.
-        if number > 1
-            && rest.is_empty()
-            && !ready(stream.as_fd(), PollFlags::IN, Deadline::after(KEEP_ALIVE)).unwrap_or(false)
-        {
+        if number > 1 && rest.is_empty() && !stream.is_readable_by(Deadline::after(KEEP_ALIVE)) {
             return;
         }
         let deadline = Deadline::after(service.config.times.handshake);

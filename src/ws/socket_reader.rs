@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::ahead::{Filled, Given, Inlet};
 use super::pieces::{Need, header_length, payload_length};
 use crate::room::Member;
+use crate::sink::PARTIAL;
 use crate::sys::limits::{MapGuard, Maps};
 
 /// The opcode of a close frame (RFC 6455 §5.2).
@@ -101,13 +102,19 @@ impl<'a> SocketReader<'a> {
 
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<Filled> {
         let was_busy = self.is_busy();
-        let Self { member, inlet, heard, frames, .. } = self;
+        let Self { member, inlet, heard, frames, interrupt_at, .. } = self;
         let came = inlet.ahead.fill(buffer, |into| {
             loop {
                 match member.client().stream.read(into) {
                     // Any thread can receive a signal, and with SO_RCVTIMEO the kernel does not restart the
                     // call (signal(7)).
                     Err(Errno::INTR) => {}
+                    Err(PARTIAL) => {
+                        *heard = Instant::now();
+                        if interrupt_at.take_if(|at| *heard >= *at).is_some() {
+                            return Err(io::ErrorKind::WouldBlock.into());
+                        }
+                    }
                     Ok(0) => return Ok(0),
                     Ok(read) => {
                         *heard = Instant::now();

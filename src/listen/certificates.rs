@@ -1,0 +1,146 @@
+//! The certificate of the server, with its key: read at start, and again when a file has changed.
+
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{Error as PemError, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::config::TlsFiles;
+use crate::log::Log;
+use crate::sink::Stream;
+use crate::sys::{lock, reason};
+
+/// How often it is checked whether the files have changed.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// See the module's documentation.
+pub struct Certificates {
+    files: TlsFiles,
+    log: Log,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    config: Arc<ServerConfig>,
+    versions: Vec<Version>,
+    checked: Instant,
+}
+
+/// What shows that a file has changed: device, inode, size and time; `None` if it is not there.
+type Version = Option<(u64, u64, u64, i64, i64)>;
+
+impl Certificates {
+    /// # Errors
+    /// Which file is wrong, and why.
+    pub fn load(files: TlsFiles, log: Log) -> Result<Self, String> {
+        // Before the files are read: a change after that is noticed later.
+        let (versions, checked) = (versions(&files), Instant::now());
+        let config = read(&files)?;
+        Ok(Self { files, log, current: Mutex::new(Current { config, versions, checked }) })
+    }
+
+    /// The stream of a new connection.
+    ///
+    /// # Errors
+    /// Of rustls, if it cannot use its settings; none is known.
+    pub fn secure(&self, socket: OwnedFd) -> io::Result<Stream> {
+        Stream::secure(socket, &self.current()).map_err(io::Error::other)
+    }
+
+    fn current(&self) -> Arc<ServerConfig> {
+        let mut current = lock(&self.current);
+        if current.checked.elapsed() >= CHECK_EVERY {
+            current.checked = Instant::now();
+            let versions = versions(&self.files);
+            if versions != current.versions {
+                current.versions = versions;
+                match read(&self.files) {
+                    Ok(config) => {
+                        current.config = config;
+                        self.log.info("certificate loaded").field("file", self.files.certificate.display()).write();
+                    }
+                    // Once for each change, as the version is remembered.
+                    Err(e) => self.log.error("certificate not loaded, the old one stays").field("reason", e).write(),
+                }
+            }
+        }
+        Arc::clone(&current.config)
+    }
+}
+
+fn versions(files: &TlsFiles) -> Vec<Version> {
+    let version = |path: &Path| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+    };
+    [Some(&files.certificate), Some(&files.key), files.client_ca.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(|path| version(path))
+        .collect()
+}
+
+fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, String> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&contents(&files.key)?)
+        .map_err(|e| unusable("key", &files.key, &no_item(&e, "private key that is not encrypted")))?;
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let bad = |e: &dyn Display| unusable("certificate", path, e);
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|e| bad(&e))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().map_err(|e| bad(&e))?)
+        }
+    };
+    let mut config =
+        builder.with_single_cert(chain, key).map_err(|e| unusable("certificate", &files.certificate, &e))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A client keeps what it needs to resume. New files have new tickets, so that each client is checked again.
+    config.ticketer = ring::Ticketer::new().map_err(|e| e.to_string())?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+/// The certificates in a file, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = contents(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(unusable("certificate", path, &no_item(&PemError::NoItemsFound, "certificate"))),
+        Err(e) => Err(unusable("certificate", path, &no_item(&e, "certificate"))),
+    }
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|e| format!("cannot read {}: {}", path.display(), reason(&e)))
+}
+
+fn no_item(error: &PemError, what: &str) -> String {
+    match error {
+        PemError::NoItemsFound => format!("there is no {what} in it, in PEM format"),
+        error => error.to_string(),
+    }
+}
+
+fn unusable(what: &str, path: &Path, why: &dyn Display) -> String {
+    format!("cannot use the {what} in {}: {why}", path.display())
+}

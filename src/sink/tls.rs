@@ -1,0 +1,450 @@
+//! A TLS connection over a socket: one more kind of [`Stream`](super::Stream).
+//!
+//! Ciphertext is read outside the lock. A write encrypts one record at a time, and only while the kernel takes all of
+//! it: what it does not take is *owed*, less than one record beside some bytes of the handshake.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{Error, ServerConfig};
+
+use super::stream::PARTIAL;
+use crate::sys::deadline::Deadline;
+use crate::sys::lock;
+use crate::sys::poll::{poll, ready};
+use crate::sys::progress::TRY_AGAIN;
+use crate::sys::socket::send_now;
+
+/// The largest plaintext of a record (RFC 8446 §5.1).
+const RECORD: usize = 16 * 1024;
+
+/// How much larger a record of any cipher suite is than its plaintext, at most.
+const OVERHEAD: usize = 64;
+
+/// The largest plaintext of one write.
+const MAX_WRITE: usize = 4 * RECORD;
+
+/// The most ciphertext that waits for more: a message of the handshake in many small records.
+const MAX_INCOMING: usize = 128 * 1024;
+
+
+/// See the module's documentation.
+pub struct Tls {
+    socket: OwnedFd,
+    state: Mutex<State>,
+    /// How many bytes are owed, for callers that must not wait for the lock.
+    owed: AtomicUsize,
+}
+
+struct State {
+    connection: UnbufferedServerConnection,
+    phase: Phase,
+    /// Ciphertext that is not a whole record yet.
+    incoming: Vec<u8>,
+    /// Plaintext that no caller has taken, from `given` on.
+    plain: Vec<u8>,
+    given: usize,
+    /// Ciphertext that the kernel has not taken, from `flushed` on.
+    outgoing: Vec<u8>,
+    flushed: usize,
+    /// Bytes that the kernel has taken.
+    sent: u64,
+    /// How much larger the last record was than its plaintext.
+    overhead: usize,
+}
+
+/// How far a connection is.
+#[derive(Debug, PartialEq)]
+enum Phase {
+    /// Nothing was received.
+    New,
+    /// The handshake or data.
+    Secure,
+    /// The peer speaks HTTP without TLS. What is written now is not encrypted: a response that says so.
+    PlainHttp,
+    /// The peer sends nothing more.
+    Ended,
+    /// The peer broke the protocol, or was refused.
+    Failed(Error),
+}
+
+impl Tls {
+    pub(super) fn new(socket: OwnedFd, config: &Arc<ServerConfig>) -> Result<Self, Error> {
+        let state = State {
+            connection: UnbufferedServerConnection::new(Arc::clone(config))?,
+            phase: Phase::New,
+            incoming: Vec::new(),
+            plain: Vec::new(),
+            given: 0,
+            outgoing: Vec::new(),
+            flushed: 0,
+            sent: 0,
+            overhead: 0,
+        };
+        Ok(Self { socket, state: Mutex::new(state), owed: AtomicUsize::new(0) })
+    }
+
+    /// Reads once, blocking as the socket does.
+    ///
+    /// # Errors
+    /// [`PARTIAL`] when bytes have arrived, but no whole record.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        if let Some(given) = self.give(buffer) {
+            return Ok(given);
+        }
+        let read = rustix::io::read(&self.socket, &mut *buffer)?;
+        self.decrypt(buffer, read).map_err(|_| Errno::PROTO)?.ok_or(PARTIAL)
+    }
+
+    /// Reads, waiting until the deadline at most.
+    pub(super) fn read_by(&self, buffer: &mut [u8], deadline: Deadline) -> io::Result<usize> {
+        if let Some(given) = self.give(buffer) {
+            return Ok(given);
+        }
+        loop {
+            match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((_, read)) => {
+                    if let Some(given) = self.decrypt(buffer, read)? {
+                        return Ok(given);
+                    }
+                    // Records without data must not keep a caller here.
+                    if deadline.passed() {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    let owes = self.owed() > 0;
+                    let events = if owes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                    let mut fds = [PollFd::new(&self.socket, events)];
+                    if poll(&mut fds, deadline)? == 0 {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    if owes {
+                        self.flush()?;
+                    }
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Whether a read returns at once, without a look at the socket.
+    pub(super) fn has_plaintext(&self) -> bool {
+        !lock(&self.state).plain.is_empty()
+    }
+
+    /// Encrypts and writes without blocking; returns how much plaintext was taken. What the kernel did not take is owed.
+    ///
+    /// # Errors
+    /// `AGAIN` while something is owed or the handshake is not over.
+    pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::PlainHttp {
+            return send_now(self.socket.as_fd(), slices);
+        }
+        let result = state.write(self.socket.as_fd(), slices);
+        self.note_owed(&state);
+        result
+    }
+
+    /// Writes what is owed; returns how much still is.
+    pub(super) fn flush(&self) -> Result<usize, Errno> {
+        let mut state = lock(&self.state);
+        let result = state.flush(self.socket.as_fd());
+        self.note_owed(&state);
+        match result {
+            Ok(()) | Err(Errno::AGAIN) => Ok(state.owed()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Bytes that the kernel has not taken.
+    pub(super) fn owed(&self) -> usize {
+        self.owed.load(Ordering::Acquire)
+    }
+
+    /// Bytes that the kernel has taken.
+    pub(super) fn sent(&self) -> u64 {
+        lock(&self.state).sent
+    }
+
+    /// How much larger a record is than its plaintext.
+    pub(super) fn overhead(&self) -> usize {
+        lock(&self.state).overhead
+    }
+
+    /// Why the connection has failed, if the peer has broken the protocol.
+    pub(super) fn failure(&self) -> Option<String> {
+        match &lock(&self.state).phase {
+            Phase::Failed(error) => Some(describe(error)),
+            _ => None,
+        }
+    }
+
+    /// Tells the peer that nothing follows (`close_notify`), waiting until then for its kernel to take what is owed.
+    pub(super) fn say_end(&self, time: Duration, hurries: impl Fn() -> bool) {
+        let mut state = lock(&self.state);
+        // A peer that is gone does not need it.
+        let _ = state.process(Outgoing::End);
+        self.note_owed(&state);
+        drop(state);
+        let until = Instant::now() + time;
+        while let Ok(1..) = self.flush() {
+            let now = Instant::now();
+            let next = Deadline::at(until.min(now + TRY_AGAIN));
+            if now >= until || hurries() || ready(self.socket.as_fd(), PollFlags::OUT, next).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Gives plaintext that is there, or the end of it.
+    fn give(&self, buffer: &mut [u8]) -> Option<usize> {
+        lock(&self.state).give(buffer)
+    }
+
+    /// Takes ciphertext out of the buffer and puts plaintext there; `None` if there is none yet.
+    fn decrypt(&self, buffer: &mut [u8], read: usize) -> io::Result<Option<usize>> {
+        let mut state = lock(&self.state);
+        state.receive(&buffer[..read]);
+        // Tickets, alerts and the like. If it fails, so does the next read or write.
+        let _ = state.flush(self.socket.as_fd());
+        self.note_owed(&state);
+        match (state.give(buffer), &state.phase) {
+            (Some(given), _) => Ok(Some(given)),
+            (None, Phase::PlainHttp) => Err(io::ErrorKind::Unsupported.into()),
+            (None, Phase::Failed(error)) => Err(io::Error::other(describe(error))),
+            (None, _) => Ok(None),
+        }
+    }
+
+    fn note_owed(&self, state: &State) {
+        self.owed.store(state.owed(), Ordering::Release);
+    }
+}
+
+/// What is to be encrypted.
+#[derive(Clone, Copy)]
+enum Outgoing<'a> {
+    Nothing,
+    Data(&'a [u8]),
+    End,
+}
+
+impl State {
+    fn owed(&self) -> usize {
+        self.outgoing.len() - self.flushed
+    }
+
+    fn give(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let left = &self.plain[self.given..];
+        if left.is_empty() {
+            return (self.phase == Phase::Ended).then_some(0);
+        }
+        let given = left.len().min(buffer.len());
+        buffer[..given].copy_from_slice(&left[..given]);
+        self.given += given;
+        if self.given == self.plain.len() {
+            // An idle connection keeps no buffers.
+            (self.plain, self.given) = (Vec::new(), 0);
+        }
+        Some(given)
+    }
+
+    /// Takes what was read from the socket; nothing is the end.
+    fn receive(&mut self, bytes: &[u8]) {
+        match (&self.phase, bytes) {
+            (Phase::New | Phase::Secure, []) => self.phase = Phase::Ended,
+            (Phase::New, [b'A'..=b'Z', ..]) => self.phase = Phase::PlainHttp,
+            (Phase::New | Phase::Secure, _) => {
+                self.phase = Phase::Secure;
+                self.incoming.extend_from_slice(bytes);
+                if let Err(error) = self.process(Outgoing::Nothing) {
+                    self.phase = Phase::Failed(error);
+                    self.incoming = Vec::new();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Processes what was received, then encrypts; returns whether the connection is ready for that.
+    fn process(&mut self, message: Outgoing<'_>) -> Result<bool, Error> {
+        loop {
+            let UnbufferedStatus { mut discard, state } =
+                self.connection.process_tls_records(&mut self.incoming);
+            let mut sealed = None;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard += record.discard;
+                        self.plain.extend_from_slice(record.payload);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    append(&mut self.outgoing, 1024, |out| {
+                        data.encode(out).map_err(|error| match error {
+                            EncodeError::InsufficientSize(e) => Some(e.required_size),
+                            EncodeError::AlreadyEncoded => None,
+                        })
+                    })?;
+                }
+                // It is kept until the kernel has taken it.
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => self.phase = Phase::Ended,
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let (plain, end) = match message {
+                        Outgoing::Nothing => return self.tidy(discard).map(|()| true),
+                        Outgoing::Data(plain) => (plain, false),
+                        Outgoing::End => (&[][..], true),
+                    };
+                    let added = append(&mut self.outgoing, plain.len() + OVERHEAD, |out| {
+                        let result =
+                            if end { traffic.queue_close_notify(out) } else { traffic.encrypt(plain, out) };
+                        result.map_err(|error| match error {
+                            EncryptError::InsufficientSize(e) => Some(e.required_size),
+                            EncryptError::EncryptExhausted => None,
+                        })
+                    })?;
+                    self.overhead = added.saturating_sub(plain.len());
+                    sealed = Some(true);
+                }
+                Ok(_) => sealed = Some(false),
+                Err(error) => {
+                    self.incoming.drain(..discard);
+                    self.take_alert();
+                    return Err(error);
+                }
+            }
+            self.tidy(discard)?;
+            if let Some(sealed) = sealed {
+                return Ok(sealed);
+            }
+        }
+    }
+
+    /// Drops what has been processed.
+    fn tidy(&mut self, discard: usize) -> Result<(), Error> {
+        if discard >= self.incoming.len() {
+            self.incoming = Vec::new();
+        } else {
+            self.incoming.drain(..discard);
+        }
+        if self.incoming.len() > MAX_INCOMING {
+            return Err(Error::General("a message of the handshake is too large".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// After an error: the alert for the peer. Not called twice, as rustls would read the same record again.
+    fn take_alert(&mut self) {
+        let status = self.connection.process_tls_records(&mut self.incoming);
+        if let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state {
+            let _ = append(&mut self.outgoing, OVERHEAD, |out| data.encode(out).map_err(|_| None));
+        }
+    }
+
+    fn write(&mut self, socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        self.flush(socket)?;
+        let most = slices.iter().map(|slice| slice.len()).sum::<usize>().min(MAX_WRITE);
+        let mut taken = 0;
+        while taken < most {
+            if matches!(self.phase, Phase::Failed(_)) {
+                return Err(Errno::PIPE);
+            }
+            let mut joined = Vec::new();
+            let plain = next_record(slices, taken, &mut joined);
+            match self.process(Outgoing::Data(plain)) {
+                Ok(true) => taken += plain.len(),
+                // The handshake is not over.
+                Ok(false) => return Err(Errno::AGAIN),
+                Err(error) => {
+                    self.phase = Phase::Failed(error);
+                    continue;
+                }
+            }
+            match self.flush(socket) {
+                Ok(()) => {}
+                Err(Errno::AGAIN) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Writes what is owed.
+    ///
+    /// # Errors
+    /// `AGAIN` if something still is.
+    fn flush(&mut self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
+        while self.owed() > 0 {
+            let written = send_now(socket, &[IoSlice::new(&self.outgoing[self.flushed..])])?;
+            self.flushed += written;
+            self.sent += written as u64;
+        }
+        if self.flushed > 0 {
+            (self.outgoing, self.flushed) = (Vec::new(), 0);
+        }
+        Ok(())
+    }
+}
+
+/// The plaintext of the next record, from this offset on.
+fn next_record<'a>(slices: &'a [IoSlice<'_>], mut offset: usize, joined: &'a mut Vec<u8>) -> &'a [u8] {
+    for slice in slices {
+        let skip = offset.min(slice.len());
+        offset -= skip;
+        let part = &slice[skip..];
+        let part = &part[..part.len().min(RECORD - joined.len())];
+        if joined.is_empty() && part.len() == RECORD {
+            return part;
+        }
+        joined.extend_from_slice(part);
+    }
+    joined
+}
+
+/// Appends what `encode` puts into a buffer of about `size` bytes. It fails with the size that it needs, if any will do.
+fn append(
+    outgoing: &mut Vec<u8>,
+    size: usize,
+    mut encode: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
+) -> Result<usize, Error> {
+    let had = outgoing.len();
+    outgoing.resize(had + size, 0);
+    let mut result = encode(&mut outgoing[had..]);
+    if let Err(Some(size)) = result {
+        outgoing.resize(had + size, 0);
+        result = encode(&mut outgoing[had..]);
+    }
+    outgoing.truncate(had + result.unwrap_or(0));
+    result.map_err(|_| Error::EncryptError)
+}
+
+/// The error in words.
+fn describe(error: &Error) -> String {
+    format!("TLS: {error}")
+}
+
+impl AsFd for Tls {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("socket", &self.socket).field("owed", &self.owed).finish_non_exhaustive()
+    }
+}
