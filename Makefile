@@ -10,6 +10,11 @@ BIN = target/release/scalesocket
 TESTTHREADS = 4
 # What `make static` builds for.
 TARGET = x86_64-unknown-linux-musl
+# Cargo features of `make static`, beside those that every build has: `make static FEATURES=tls` for TLS, which makes the
+# binary 1 MB larger and needs a C compiler.
+FEATURES =
+# What compiles C for the static binary: musl's compiler where it is installed. ring needs no C library.
+STATICCC = $$(command -v musl-gcc || command -v gcc || command -v cc)
 # Rust's own linker, so that no cross linker is needed. It merges identical functions and packs relocations:
 # the binary is 50 KB smaller.
 STATICFLAGS = -C linker=rust-lld -C link-arg=--icf=all -C link-arg=--pack-dyn-relocs=relr
@@ -54,7 +59,16 @@ static: static-target ## build a static binary for $(TARGET) and check that it i
 	for sources in "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*/; do \
 		case $$sources in *[[:space:]]*) ;; *) flags="$$flags --remap-path-prefix=$$sources=";; esac; \
 	done; \
-	set -x; RUSTFLAGS="$$flags" $(CARGO) build --release --locked --target $(TARGET)
+	case ' $(FEATURES) ' in *[\ ,]tls[\ ,]*) \
+		compiler=$(STATICCC); \
+		if [ -z "$$compiler" ]; then \
+			echo 'make: NO C COMPILER, which the feature tls needs: install gcc, or name one with STATICCC=' >&2; \
+			exit 1; \
+		fi; \
+		export "CC_$$(echo '$(TARGET)' | tr - _)=$$compiler";; \
+	esac; \
+	set -x; RUSTFLAGS="$$flags" $(CARGO) build --release --locked --target $(TARGET) \
+		--no-default-features --features '$(FEATURES)'
 	@built="$${CARGO_TARGET_DIR:-target}/$(TARGET)/release/scalesocket"; \
 	tests/system/static "$$built" && \
 	echo "$$built: static, $$(wc -c < "$$built" | tr -d ' ') bytes"

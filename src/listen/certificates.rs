@@ -67,10 +67,15 @@ impl Certificates {
                 match read(&self.files) {
                     Ok(config) => {
                         current.config = config;
-                        self.log.info("certificate loaded").field("file", self.files.certificate.display()).write();
+                        self.log
+                            .info("certificate loaded")
+                            .field("file", self.files.certificate.display())
+                            .write();
                     }
                     // Once for each change, as the version is remembered.
-                    Err(e) => self.log.error("certificate not loaded, the old one stays").field("reason", e).write(),
+                    Err(e) => {
+                        self.log.error("certificate not loaded, the old one stays").field("reason", e).write()
+                    }
                 }
             }
         }

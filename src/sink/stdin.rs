@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-
 use super::ledger::Ledger;
 use super::queue::Queue;
 use super::state::{CloseState, Pending as _, WriteResult};

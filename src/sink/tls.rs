@@ -36,7 +36,6 @@ const MAX_WRITE: usize = 4 * RECORD;
 /// The most ciphertext that waits for more: a message of the handshake in many small records.
 const MAX_INCOMING: usize = 128 * 1024;
 
-
 /// See the module's documentation.
 pub struct Tls {
     socket: OwnedFd,
@@ -440,6 +439,13 @@ fn describe(error: &Error) -> String {
 impl AsFd for Tls {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl Drop for Tls {
+    fn drop(&mut self) {
+        // A connection that times out ends like any other.
+        self.say_end(Duration::ZERO, || true);
     }
 }
 

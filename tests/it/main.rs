@@ -43,6 +43,8 @@ mod static_files;
 mod strangers;
 mod tcp;
 mod websocketd_session;
+#[cfg(feature = "tls")]
+mod tls;
 
 mod load_churn;
 mod load_slow;

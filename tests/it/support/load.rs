@@ -335,7 +335,7 @@ fn parse(bytes: &[u8]) -> Option<(Heard, usize)> {
 fn tcp(address: &Address) -> SocketAddr {
     match address {
         Address::Tcp(address) => *address,
-        Address::Unix(path) => panic!("{} is no TCP address", path.display()),
+        address => panic!("{address:?} is no TCP address"),
     }
 }
 

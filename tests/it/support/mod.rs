@@ -9,6 +9,8 @@ pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod scratch;
 pub(crate) mod server;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -16,6 +16,9 @@ use super::DEADLINE;
 pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    /// The same as `Tcp`, for a client that speaks TLS.
+    #[cfg(feature = "tls")]
+    Tls(super::tls::Target),
 }
 
 impl Address {
@@ -30,6 +33,8 @@ impl Address {
     pub(crate) fn port(&self) -> u16 {
         match self {
             Self::Tcp(address) => address.port(),
+            #[cfg(feature = "tls")]
+            Self::Tls(target) => target.address.port(),
             Self::Unix(path) => panic!("{} has no port", path.display()),
         }
     }
@@ -40,6 +45,8 @@ impl Address {
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    #[cfg(feature = "tls")]
+    Tls(super::tls::Socket),
 }
 
 impl Socket {
@@ -51,6 +58,11 @@ impl Socket {
                 Ok(Self::Tcp(socket))
             }
             Address::Unix(path) => UnixStream::connect(path).map(Self::Unix),
+            #[cfg(feature = "tls")]
+            Address::Tls(target) => {
+                let Self::Tcp(tcp) = Self::connect(&Address::Tcp(target.address))? else { unreachable!() };
+                Ok(Self::Tls(super::tls::Socket::new(tcp, target)))
+            }
         }
     }
 
@@ -58,6 +70,8 @@ impl Socket {
         match self {
             Self::Tcp(socket) => socket.try_clone().map(Self::Tcp),
             Self::Unix(socket) => socket.try_clone().map(Self::Unix),
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => Ok(Self::Tls(socket.clone())),
         }
         .expect("a second handle to a socket")
     }
@@ -69,6 +83,8 @@ impl Socket {
             let read = match self {
                 Self::Tcp(socket) => socket.set_read_timeout(time).and_then(|()| socket.read(buffer)),
                 Self::Unix(socket) => socket.set_read_timeout(time).and_then(|()| socket.read(buffer)),
+                #[cfg(feature = "tls")]
+                Self::Tls(socket) => socket.read(buffer, time),
             };
             match read {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -86,6 +102,8 @@ impl Socket {
             Self::Unix(socket) => {
                 socket.set_write_timeout(Some(DEADLINE)).and_then(|()| socket.write_all(bytes))
             }
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.write_all(bytes),
         }
     }
 
@@ -94,6 +112,8 @@ impl Socket {
         let _ = match self {
             Self::Tcp(socket) => socket.shutdown(how),
             Self::Unix(socket) => socket.shutdown(how),
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.shutdown(how),
         };
     }
 
@@ -102,6 +122,8 @@ impl Socket {
         match self {
             Self::Tcp(socket) => socket.local_addr().expect("an address").to_string(),
             Self::Unix(_) => "unix:".to_owned(),
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.tcp.local_addr().expect("an address").to_string(),
         }
     }
 }
@@ -111,6 +133,8 @@ impl AsFd for Socket {
         match self {
             Self::Tcp(socket) => socket.as_fd(),
             Self::Unix(socket) => socket.as_fd(),
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.tcp.as_fd(),
         }
     }
 }
