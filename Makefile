@@ -95,12 +95,12 @@ bench-smoke: build ## run each measurement once, briefly, to check that it works
 bench-peers: ## install the servers that `make bench` compares with, under $(PEERS)
 	benches/peers "$(PEERS)"
 
-lint: ## check the format, the lints, the man page and the scripts
+lint: ## check the format, the lints, the man pages and the scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
 	@if command -v mandoc >/dev/null; then \
-		echo 'mandoc -T lint -W warning man/scalesocket.1'; mandoc -T lint -W warning man/scalesocket.1; \
-	else echo 'make: mandoc is not installed, the man page is not checked' >&2; fi
+		echo 'mandoc -T lint -W warning man/*.1'; mandoc -T lint -W warning man/*.1; \
+	else echo 'make: mandoc is not installed, the man pages are not checked' >&2; fi
 	@for script in $(SCRIPTS); do sh -n "$$script" || exit 1; done
 	@if command -v shellcheck >/dev/null; then \
 		echo 'shellcheck $(SCRIPTS)'; shellcheck $(SCRIPTS); \
@@ -116,7 +116,7 @@ demo: build ## serve examples/chat; open it in two tabs
 		--joinmsg '{"_to":#ID,"_join":#ID}' --leavemsg '{"_leave":#ID}' --staticdir examples/chat cat
 
 # Does not call cargo if the binary exists, so that `make && sudo make install` builds as the user.
-install: ## install the binary, man page and completions under $(DESTDIR)$(PREFIX)
+install: ## install the binary, its link, man pages and completions under $(DESTDIR)$(PREFIX)
 	@if [ ! -x '$(BIN)' ]; then $(MAKE) build; fi
 	umask 022; mkdir -p '$(BINDIR)' '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)'
 	install -m 755 '$(BIN)' '$(BINDIR)/scalesocket'
@@ -125,8 +125,17 @@ install: ## install the binary, man page and completions under $(DESTDIR)$(PREFI
 	'$(BIN)' --completions zsh > '$(ZSHDIR)/_scalesocket'
 	'$(BIN)' --completions fish > '$(FISHDIR)/scalesocket.fish'
 	chmod 644 '$(BASHDIR)/scalesocket' '$(ZSHDIR)/_scalesocket' '$(FISHDIR)/scalesocket.fish'
+	@if [ -e '$(BINDIR)/websocketd' ] && [ "$$(readlink '$(BINDIR)/websocketd')" != scalesocket ]; then \
+		echo 'make: $(BINDIR)/websocketd is another program and stays; scalesocket --websocketd is ours' >&2; \
+	else \
+		set -x; ln -sf scalesocket '$(BINDIR)/websocketd' && \
+		install -m 644 man/websocketd.1 '$(MANDIR)/websocketd.1'; \
+	fi
 
 uninstall: ## remove what `make install` installed
+	@if [ "$$(readlink '$(BINDIR)/websocketd')" = scalesocket ]; then \
+		set -x; rm -f '$(BINDIR)/websocketd' '$(MANDIR)/websocketd.1'; \
+	fi
 	rm -f '$(BINDIR)/scalesocket' '$(MANDIR)/scalesocket.1' '$(BASHDIR)/scalesocket' \
 		'$(ZSHDIR)/_scalesocket' '$(FISHDIR)/scalesocket.fish'
 

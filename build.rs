@@ -6,7 +6,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// Texts to pack, by path from the top of the source. All are ASCII.
-const TEXTS: [&str; 1] = ["src/cli/man.mdoc"];
+const TEXTS: [&str; 3] = ["src/cli/man.mdoc", "src/cli/websocketd/websocketd.mdoc", "src/http/console.html"];
 
 /// The shortest repeat, and how many earlier places are tried for one.
 const SHORTEST: usize = 3;

@@ -223,6 +223,10 @@ pub enum LogFormat {
 /// Importance of a log line, most important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// No line at all.
+    Off,
+    /// The server cannot start.
+    Fatal,
     /// A failure that needs an operator.
     Error,
     /// Something was refused, dropped or given up.

@@ -40,6 +40,8 @@ pub(super) struct Draft {
     pub(super) server_frame: Option<Frame>,
     pub(super) join: Option<String>,
     pub(super) leave: Option<String>,
+    #[cfg(feature = "websocketd")]
+    pub(super) websocketd: super::websocketd::Options,
     /// Print this instead of serving.
     pub(super) print: Option<Print>,
 }
@@ -132,6 +134,8 @@ impl Draft {
             server_frame: None,
             join: None,
             leave: None,
+            #[cfg(feature = "websocketd")]
+            websocketd: super::websocketd::Options::default(),
             print: None,
         }
     }

@@ -226,11 +226,23 @@ mod tests {
     use super::super::table::TABLE;
     use super::*;
 
+    fn tables() -> Vec<&'static Table<Draft>> {
+        vec![
+            TABLE,
+            #[cfg(feature = "websocketd")]
+            super::super::websocketd::table::TABLE,
+        ]
+    }
+
     #[test]
     fn every_entry_is_complete_and_every_name_is_unique() {
+        tables().into_iter().for_each(check);
+    }
+
+    fn check(table: &'static Table<Draft>) {
         let mut names = Vec::new();
         let mut shorts = Vec::new();
-        for flag in flags(TABLE) {
+        for flag in flags(table) {
             names.extend(flag.names());
             shorts.extend(flag.short);
             assert!(!flag.name.is_empty() && !flag.name.starts_with('-'), "{flag:?}");
@@ -239,7 +251,7 @@ mod tests {
             assert_eq!(flag.text.matches('`').count() % 2, 0, "{}: open backtick", flag.name);
             assert!(!flag.text.contains("  "), "{}: two spaces", flag.name);
             for other in flag.conflicts.iter().chain(flag.needs) {
-                assert!(by_name(TABLE, other).is_some(), "{} names unknown {other}", flag.name);
+                assert!(by_name(table, other).is_some(), "{} names unknown {other}", flag.name);
             }
             assert!(flag.value.name().is_some() || !flag.equals_only, "{}", flag.name);
         }
@@ -255,7 +267,7 @@ mod tests {
 
     #[test]
     fn every_option_accepts_its_words_and_its_default() {
-        for flag in flags(TABLE) {
+        for flag in tables().into_iter().flat_map(flags) {
             let set = |text: &str| flag.value.apply(&mut Draft::new(), OsStr::new(text));
             for word in flag.value.words() {
                 assert_eq!(set(word), Ok(()), "--{}={word}", flag.name);

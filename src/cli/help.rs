@@ -27,14 +27,19 @@ pub(super) fn long<D>(table: &'static Table<D>) -> String {
         "Options stand before CMD; long ones may also stand directly after it. ARGS begin at the first word after CMD \
          that is not an option, or after --. With --relay and --connect there is no CMD.",
     );
+    sections(&mut out, table);
+    out
+}
+
+/// All about each option.
+pub(super) fn sections<D>(out: &mut String, table: &'static Table<D>) {
     for section in table {
         let _ = write!(out, "\n{}:\n", section.title);
         for flag in section.flags {
             let _ = writeln!(out, "  {}", heading(flag));
-            wrap(&mut out, INDENT, &flag.full_text().replace('`', ""));
+            wrap(out, INDENT, &flag.full_text().replace('`', ""));
         }
     }
-    out
 }
 
 /// `-h`: one line for each option.

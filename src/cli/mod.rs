@@ -4,11 +4,14 @@
 //! environment of the process; the caller does.
 
 mod addresses;
+mod answer;
 mod completions;
 mod draft;
 mod environment;
 mod failure;
 mod flag;
+#[cfg(feature = "websocketd")]
+mod go_flags;
 mod help;
 mod lookup;
 mod man;
@@ -18,15 +21,19 @@ mod program;
 mod resolve;
 mod table;
 mod values;
+#[cfg(feature = "websocketd")]
+mod websocketd;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
+pub use self::answer::Answer;
 pub use self::environment::Environment;
 pub use self::failure::Failure;
 
 use self::draft::Draft;
 use self::table::TABLE;
-use crate::config::Config;
+use crate::config::{Config, FaceKind, Level};
 
 #[derive(Debug)]
 pub enum Action {
@@ -35,12 +42,70 @@ pub enum Action {
     Print(String),
 }
 
+/// The name that makes the binary websocketd; the option `--websocketd` does so too.
+const WEBSOCKETD: &str = "websocketd";
+
+/// Parses a whole command line, the name of the program included. The error is what to print.
+pub fn command_line(
+    words: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+) -> Result<Box<Config>, Answer> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let name = words.first().and_then(|name| Path::new(name).file_name()).unwrap_or_default().to_owned();
+    let is_named = name == WEBSOCKETD;
+    let mut own = if words.is_empty() { words } else { words.split_off(1) };
+    if is_named || own.first().is_some_and(|word| word == "--websocketd") {
+        if !is_named {
+            own.remove(0);
+        }
+        return as_websocketd(&name, own, environment);
+    }
+    match parse(own, environment) {
+        Ok(Action::Run(config)) => Ok(config),
+        Ok(Action::Print(out)) => Err(Answer { out, ..Answer::default() }),
+        Err(failure) => Err(error(&failure, failure.status())),
+    }
+}
+
+#[cfg(feature = "websocketd")]
+fn as_websocketd(
+    name: &OsStr,
+    words: Vec<OsString>,
+    environment: &Environment,
+) -> Result<Box<Config>, Answer> {
+    websocketd::parse(&name.to_string_lossy(), words, environment).map(Box::new)
+}
+
+#[cfg(not(feature = "websocketd"))]
+fn as_websocketd(_: &OsStr, _: Vec<OsString>, _: &Environment) -> Result<Box<Config>, Answer> {
+    Err(error(&"this build cannot work as websocketd: it lacks the Cargo feature websocketd", 1))
+}
+
+/// What to print when the server of this face could not start.
+pub fn cannot_start(face: &FaceKind, level: Level, reason: &str) -> Answer {
+    match face {
+        #[cfg(feature = "websocketd")]
+        FaceKind::Websocketd(_) => websocketd::cannot_start(level, reason),
+        _ => {
+            let _ = level;
+            error(&reason, 1)
+        }
+    }
+}
+
+fn error(reason: &dyn std::fmt::Display, status: u8) -> Answer {
+    Answer { err: format!("scalesocket: {reason}\n"), status, ..Answer::default() }
+}
+
 /// Parses the words after the name of the program.
 pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     environment: &Environment,
 ) -> Result<Action, Failure> {
     let parsed = parse::parse(TABLE, Draft::new(), words).map_err(Failure::Usage)?;
+    if parsed.gave(WEBSOCKETD) {
+        return Err(Failure::Usage("--websocketd must be the first argument".to_owned()));
+    }
     match parsed.draft.print {
         Some(print) => Ok(Action::Print(print(TABLE))),
         None => Ok(Action::Run(Box::new(resolve::config(parsed, environment)?))),

@@ -20,6 +20,10 @@ pub(super) struct Parsed<D> {
 }
 
 impl<D> Parsed<D> {
+    pub(super) fn new(draft: D) -> Self {
+        Self { draft, given: Vec::new(), program: None, arguments: Vec::new() }
+    }
+
     /// Whether the option was given explicitly.
     pub(super) fn gave(&self, name: &str) -> bool {
         self.given.contains(&name)
@@ -32,7 +36,7 @@ pub(super) fn parse<D>(
     draft: D,
     words: impl IntoIterator<Item = OsString>,
 ) -> Result<Parsed<D>, String> {
-    let parsed = Parsed { draft, given: Vec::new(), program: None, arguments: Vec::new() };
+    let parsed = Parsed::new(draft);
     let words = Words(pico_args::Arguments::from_vec(words.into_iter().collect()));
     let mut parser = Parser { table, words, parsed };
     while let Some(word) = parser.words.next() {
@@ -56,13 +60,21 @@ pub(super) fn parse<D>(
     parsed.arguments.append(&mut words.0.finish());
     for flag in flags(table) {
         check(flag, &parsed)?;
+    }
+    apply_defaults(table, &mut parsed)?;
+    Ok(parsed)
+}
+
+/// Sets the defaults of the options that were not given.
+pub(super) fn apply_defaults<D>(table: &'static Table<D>, parsed: &mut Parsed<D>) -> Result<(), String> {
+    for flag in flags(table) {
         if let Some(value) = flag.default
             && !parsed.gave(flag.name)
         {
             flag.value.apply(&mut parsed.draft, OsStr::new(value))?;
         }
     }
-    Ok(parsed)
+    Ok(())
 }
 
 fn check<D>(flag: &Flag<D>, parsed: &Parsed<D>) -> Result<(), String> {

@@ -4,15 +4,13 @@
 use super::draft::{Draft, Frame, Null};
 use super::flag::Value::{Bytes, Count, Directory, On, Raw, Seconds, SecondsOrOff, Switch, Text, Timeout};
 use super::flag::{Flag, Section, Value, words};
+use super::values::MAX_MESSAGE;
 use super::{addresses, completions, help, man, values};
 use crate::config::{Level, LogFormat, Metrics};
 use crate::recipe::{Incoming, Share, Slow, Stderr};
 
 /// The default of `--passenv`.
 const VARIABLES: &str = "PATH,LD_LIBRARY_PATH,DYLD_LIBRARY_PATH";
-
-/// The largest `--maxmessage` and `--maxline`: 1 GiB.
-const MAX_MESSAGE: u64 = 1 << 30;
 
 /// The largest `--maxqueue`: 1 TiB. More is probably a typing error.
 const MAX_QUEUE: u64 = 1 << 40;
@@ -494,7 +492,7 @@ static OTHER: &[Flag<Draft>] = &[
     .short('V')
     .stops()
     .text("Print the version."),
-    flag("man", Switch(|draft, _| draft.print = Some(man::render)))
+    flag("man", Switch(|draft, _| draft.print = Some(|table| man::render(man::PAGE, table))))
         .stops()
         .text("Print the man page. For `man -l -` or `mandoc`."),
     flag(
@@ -508,4 +506,8 @@ static OTHER: &[Flag<Draft>] = &[
     )
     .stops()
     .text("Print completions for a shell."),
+    flag("websocketd", Switch(|_, _| {})).stops().text(
+        "Work as websocketd does. Must be the first argument; the rest is a command line of `websocketd`, whose man \
+         page describes it. A link with that name needs no option.",
+    ),
 ];

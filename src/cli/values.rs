@@ -11,7 +11,10 @@ use crate::recipe::Keep;
 use crate::site;
 
 /// The longest time: a year.
-const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The largest message, in bytes: 1 GiB.
+pub(super) const MAX_MESSAGE: u64 = 1 << 30;
 
 /// Signals by name, without `SIG`.
 const SIGNALS: [(&str, Signal); 10] = [

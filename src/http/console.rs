@@ -3,14 +3,15 @@
 
 use super::body::Body;
 use super::respond::Reply;
+use crate::packed::{packed, unpack};
 
-const PAGE: &str = include_str!("console.html");
+const PAGE: &[u8] = packed!("console.html");
 
 /// What the page may do: its own style and script, which are named by hashes, and websockets. Browsers differ in whether
 /// `'self'` includes websockets, and behind a proxy the server does not know its address, hence `ws:` and `wss:`.
 const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-0B+SzAqHPxRPAtJIV9Y8zgqrIqH0sec/KDX0sypOxyA='; \
-    script-src 'sha256-WoD3+SMLBLaTP11lMs1QYwifEGD0aiU91/XKxQ7CUmI='; \
+    style-src 'sha256-KD3yk1QcYYkZiEdrcdNmbcb/BSQ9lgJt6V9xd6UGKls='; \
+    script-src 'sha256-MevrTKC51xwiKEEvl3K1XDvfVkggI7y/kO0H7Lxql1U='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The list of rooms. The page fills it with those of the API, which it expects at `api/rooms/` beside itself.
@@ -18,7 +19,8 @@ const ROOMS: &str = "  <select id=\"rooms\" aria-label=\"Rooms\"></select>\n";
 
 /// The page, with or without the list of rooms.
 pub fn reply(lists_rooms: bool) -> Reply {
-    let page = if lists_rooms { PAGE.to_owned() } else { PAGE.replacen(ROOMS, "", 1) };
+    let page = unpack(PAGE);
+    let page = if lists_rooms { page } else { page.replacen(ROOMS, "", 1) };
     Reply::new(200, "text/html; charset=utf-8", Body::Bytes(page.into_bytes()))
         .with("Content-Security-Policy", POLICY)
         .with("X-Content-Type-Options", "nosniff")
@@ -28,6 +30,8 @@ pub fn reply(lists_rooms: bool) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TEXT: &str = include_str!("console.html");
 
     /// SHA-256 (FIPS 180-4).
     fn sha256(data: &[u8]) -> Vec<u8> {
@@ -82,7 +86,7 @@ mod tests {
     fn the_policy_allows_this_style_and_this_script() {
         assert_eq!(base64(&sha256(b"abc")), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
         for tag in ["style", "script"] {
-            let (_, rest) = PAGE.split_once(&format!("<{tag}>")).expect("its start");
+            let (_, rest) = TEXT.split_once(&format!("<{tag}>")).expect("its start");
             let (text, rest) = rest.split_once(&format!("</{tag}>")).expect("its end");
             assert!(!rest.contains(&format!("<{tag}")), "a second one");
             let source = format!("{tag}-src 'sha256-{}';", base64(&sha256(text.as_bytes())));
@@ -92,9 +96,9 @@ mod tests {
 
     #[test]
     fn the_page_is_small_and_loads_nothing() {
-        assert!(PAGE.len() <= 11 * 1024, "{} bytes", PAGE.len());
+        assert!(TEXT.len() <= 11 * 1024, "{} bytes", TEXT.len());
         for word in ["src=", "@import", "url(", "http://", "https://", "innerHTML", "style="] {
-            assert!(!PAGE.contains(word), "{word}");
+            assert!(!TEXT.contains(word), "{word}");
         }
     }
 
@@ -104,7 +108,7 @@ mod tests {
             let Body::Bytes(page) = reply(lists_rooms).body else { panic!("bytes") };
             String::from_utf8(page).expect("text")
         };
-        assert!(page(true).contains(ROOMS) && page(true) == PAGE);
-        assert!(!page(false).contains("<select") && page(false).len() == PAGE.len() - ROOMS.len());
+        assert!(page(true).contains(ROOMS) && page(true) == TEXT);
+        assert!(!page(false).contains("<select") && page(false).len() == TEXT.len() - ROOMS.len());
     }
 }

@@ -85,6 +85,7 @@ impl Shape {
 impl Draft<'_> {
     fn begin(&mut self) {
         let (name, paint) = match self.level {
+            Level::Off | Level::Fatal => ("FATAL", "31"),
             Level::Error => ("ERROR", "31"),
             Level::Warn => ("WARN", "33"),
             Level::Info => ("INFO", "32"),

@@ -42,9 +42,11 @@ mod standstill;
 mod static_files;
 mod strangers;
 mod tcp;
-mod websocketd_session;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "websocketd")]
+mod websocketd_cli;
+mod websocketd_session;
 
 mod load_churn;
 mod load_slow;

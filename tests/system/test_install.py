@@ -34,7 +34,9 @@ class Install(unittest.TestCase):
             modes,
             {
                 "opt/x/bin/scalesocket": 0o755,
+                "opt/x/bin/websocketd": 0o755,
                 "opt/x/share/man/man1/scalesocket.1": 0o644,
+                "opt/x/share/man/man1/websocketd.1": 0o644,
                 "opt/x/share/bash-completion/completions/scalesocket": 0o644,
                 "opt/x/share/zsh/site-functions/_scalesocket": 0o644,
                 "opt/x/share/fish/vendor_completions.d/scalesocket.fish": 0o644,
@@ -42,13 +44,34 @@ class Install(unittest.TestCase):
         )
         installed = Path(directory, "opt/x")
         self.assertRegex(run(installed / "bin/scalesocket", "--version"), r"^scalesocket \d+\.\d+\.\d+\n$")
+        self.assertEqual(os.readlink(installed / "bin/websocketd"), "scalesocket")
+        self.assertRegex(run(installed / "bin/websocketd", "--version"), r"^websocketd \d+\.\d+\.\d+ \(scalesocket ")
         for path in installed.rglob("*/"):
             self.assertEqual(path.stat().st_mode & 0o755, 0o755, path)
         run("make", "uninstall", *where)
         self.assertEqual([path for path in installed.rglob("*") if path.is_file()], [])
 
+    def test_another_websocketd_is_neither_replaced_nor_removed(self):
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        where = [f"DESTDIR={directory}", "PREFIX=/x", f"BIN={BINARY}"]
+        other = Path(directory, "x/bin/websocketd")
+        other.parent.mkdir(parents=True)
+        other.write_text("another program")
+        for target in "install", "uninstall":
+            run("make", target, *where)
+            self.assertEqual(other.read_text(), "another program")
+        self.assertFalse(Path(directory, "x/share/man/man1/websocketd.1").exists())
+
 
 class ManPage(unittest.TestCase):
+    def test_the_page_of_websocketd_is_clean_and_names_its_options(self):
+        page = TOP / "man" / "websocketd.1"
+        self.assertEqual(run(tool("mandoc"), "-T", "lint", "-W", "warning", page), "")
+        self.assertEqual(run(BINARY, "--websocketd", "--man"), page.read_text())
+        text = re.sub(".\b", "", run(tool("mandoc"), "-T", "utf8", page))
+        for option in "--port --passstderr --pingms --sslca --header-ws".split():
+            self.assertIn(option, text)
+
     def test_the_page_is_clean_and_renders(self):
         page = TOP / "man" / "scalesocket.1"
         self.assertEqual(run(tool("mandoc"), "-T", "lint", "-W", "warning", page), "")
