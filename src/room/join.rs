@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::entry_error::EntryError;
 use super::life::{Effects, Event};
 use super::member::Member;
-use super::ports::settled;
+use super::ports::until_found;
 use super::slot::RoomSlot;
 use super::state::{Answer, Occupant, State};
 use crate::backend::{Handle, Outcome, RoomSide, StartContext, StartError, start_backend};
@@ -185,7 +185,12 @@ impl RoomSlot {
         // A separate statement, so that the room's lock is released before `port_for` takes the table's.
         let mut port = room.lock().port;
         // Once the old port is given up, another room may have it.
-        let port = settled(|| table.port_for(port.take()), Result::is_err);
+        let mut found = Err(());
+        until_found(&mut || {
+            found = table.port_for(port.take());
+            found.is_ok()
+        });
+        let port = found;
         // Without a port, the old one is given up: another room may have it by now.
         room.lock().port = port.unwrap_or(None);
         table.reader_starts();

@@ -21,16 +21,16 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const START_TIMEOUT: Duration = Duration::from_secs(1);
 const LOOK_AFTER_START: Duration = Duration::from_millis(5);
 
-/// Calls `attempt`, which takes a port, again if it finds none because of programs that are being started: their
-/// processes have copies of the sockets that tried a port. To be called without a lock.
-pub(super) fn settled<T>(mut attempt: impl FnMut() -> T, finds_none: impl Fn(&T) -> bool) -> T {
+/// Calls `attempt`, which says whether it found a port, again if it found none because of programs that are being
+/// started: their processes have copies of the sockets that tried a port. To be called without a lock.
+#[inline(never)]
+pub(super) fn until_found(attempt: &mut dyn FnMut() -> bool) {
     let deadline = Instant::now() + START_TIMEOUT;
     loop {
         // Before the attempt: a process that has such a copy is being started by then.
         let copied = are_copied();
-        let result = attempt();
-        if !copied || !finds_none(&result) || Instant::now() >= deadline {
-            return result;
+        if attempt() || !copied || Instant::now() >= deadline {
+            return;
         }
         std::thread::sleep(LOOK_AFTER_START);
     }
@@ -128,6 +128,11 @@ mod tests {
     use crate::sys::descriptors::Copies;
 
     // Other tests start programs in the same process.
+    fn settled<T>(mut attempt: impl FnMut() -> T, finds_none: impl Fn(&T) -> bool) -> T {
+        let mut last = None;
+        until_found(&mut || !finds_none(last.insert(attempt())));
+        last.expect("at least one attempt")
+    }
 
     fn take(ports: &mut Ports) -> Option<u16> {
         settled(|| ports.take(), Option::is_none)

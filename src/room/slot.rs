@@ -9,7 +9,7 @@ use super::history::History;
 use super::life::{Effects, Event, Life};
 use super::names::{Key, Name, RoomName, SharedFailures};
 use super::past::Past;
-use super::ports::settled;
+use super::ports::until_found;
 use super::room::Room;
 use super::state::State;
 use super::table::{Rooms, Table};
@@ -51,7 +51,12 @@ impl Registration {
 impl Table {
     /// Takes a slot in the room of a request, which is opened if need be.
     pub fn reserve(self: &Arc<Self>, target: &Target) -> Result<RoomSlot, EntryError> {
-        settled(|| self.reserve_now(target), |slot| matches!(slot, Err(EntryError::NoPort)))
+        let mut slot = Err(EntryError::NoPort);
+        until_found(&mut || {
+            slot = self.reserve_now(target);
+            !matches!(slot, Err(EntryError::NoPort))
+        });
+        slot
     }
 
     fn reserve_now(self: &Arc<Self>, target: &Target) -> Result<RoomSlot, EntryError> {
