@@ -118,8 +118,8 @@ pub(super) fn integer(text: &str) -> Result<i64, String> {
 }
 
 /// A number that is not negative.
-pub(super) fn unsigned(text: &str) -> Result<u64, String> {
-    u64::try_from(integer(text)?).map_err(|_| "parse error".to_owned())
+pub(super) fn unsigned(text: &str) -> Result<i64, String> {
+    integer(text).and_then(|number| if number < 0 { Err("parse error".to_owned()) } else { Ok(number) })
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ fn as_websocketd(
     words: Vec<OsString>,
     environment: &Environment,
 ) -> Result<Box<Config>, Answer> {
-    websocketd::parse(&name.to_string_lossy(), words, environment).map(Box::new)
+    websocketd::parse(&name.to_string_lossy(), words, environment)
 }
 
 #[cfg(not(feature = "websocketd"))]

@@ -17,12 +17,19 @@ use super::{go_flags, man};
 use crate::config::{Config, Level};
 use crate::packed::packed;
 
+/// The name that makes the binary websocketd; the option `--websocketd` does so too.
+pub(super) const NAME: &str = "websocketd";
+
 /// The man page in mdoc(7), with a placeholder for the options.
 pub(super) const PAGE: &[u8] = packed!("websocketd.mdoc");
 
 /// Parses the words after the name of the program. `name` is the one that it was started by.
-pub(super) fn parse(name: &str, words: Vec<OsString>, environment: &Environment) -> Result<Config, Answer> {
-    let command = if name == super::WEBSOCKETD { name } else { "scalesocket --websocketd" };
+pub(super) fn parse(
+    name: &str,
+    words: Vec<OsString>,
+    environment: &Environment,
+) -> Result<Box<Config>, Answer> {
+    let command = if name == NAME { name } else { "scalesocket --websocketd" };
     let is_empty = words.is_empty();
     let mut parsed = Parsed::new(Draft::new());
     // What has no option here is as in the other face.
@@ -53,7 +60,8 @@ pub(super) fn parse(name: &str, words: Vec<OsString>, environment: &Environment)
     if options.license {
         return print(texts::license(name));
     }
-    resolve::config(parsed, level, command, environment)
+    resolve::complete(&mut parsed, level, command, environment)?;
+    Ok(Box::new(parsed.draft.config))
 }
 
 /// The server could not start.

@@ -20,7 +20,7 @@ pub(in crate::cli) struct Options {
     pub(super) max_message: i64,
     pub(super) max_forks: i64,
     /// Milliseconds.
-    pub(super) close_time: u64,
+    pub(super) close_time: i64,
     /// Milliseconds.
     pub(super) ping: i64,
     pub(super) origins: String,

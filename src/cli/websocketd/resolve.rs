@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::net::ToSocketAddrs as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,17 +18,16 @@ use super::super::parse::Parsed;
 use super::super::path::find_program;
 use super::super::program::why_not_runnable;
 use super::super::values::{MAX_DURATION, MAX_MESSAGE};
-use super::options::Options;
 use super::texts::{cannot_start, error, fatal, misuse};
 use crate::config::{
-    Address, Config, FaceKind, Level, Listen, LogConfig, LogFormat, Origin, Redirect, Subprotocols, TlsFiles,
+    Address, FaceKind, Level, Listen, LogConfig, LogFormat, Origin, Redirect, Subprotocols, TlsFiles,
 };
 use crate::framing::Framing;
 use crate::framing::heads::Kind;
 use crate::framing::input::Input;
 use crate::framing::notices::Notices;
 use crate::framing::output::Output;
-use crate::recipe::{Backend, Incoming, Program, Recipe, Share, Slow, Stderr, Step};
+use crate::recipe::{Backend, Incoming, Share, Slow, Stderr, Step};
 use crate::sys::reason;
 
 /// A client is gone when it has not answered for so many times `--pingms`.
@@ -48,183 +47,164 @@ pub(super) fn level(word: &str) -> Option<Level> {
     })
 }
 
-/// `command` is for the usage.
-pub(super) fn config(
-    parsed: Parsed<Draft>,
+/// Completes the settings in the draft. `command` is for the usage.
+pub(super) fn complete(
+    parsed: &mut Parsed<Draft>,
     level: Level,
     command: &str,
     environment: &Environment,
-) -> Result<Config, Answer> {
-    let Parsed { mut draft, given, program, arguments } = parsed;
-    let mut options = std::mem::take(&mut draft.websocketd);
-    draft.config.tls = tls(&mut options)?;
-    if options.binary && options.pass_stderr {
-        return Err(error("Please specify only one of --binary and --passstderr."));
+) -> Result<(), Answer> {
+    tls(&mut parsed.draft).map_err(error)?;
+    program(parsed, environment).map_err(|text| misuse(&text, command))?;
+    directories(&mut parsed.draft).map_err(|text| misuse(&text, command))?;
+    console(&parsed.draft).map_err(|text| fatal(level, text, 4))?;
+    let with_tcp = ["port", "address", "redirport"].iter().any(|name| parsed.gave(name));
+    listen(&mut parsed.draft, with_tcp).map_err(|text| cannot_start(level, &text))?;
+    settings(&mut parsed.draft, level);
+    recipe(&mut parsed.draft);
+    let face = std::mem::take(&mut parsed.draft.websocketd.face);
+    parsed.draft.config.face = FaceKind::Websocketd(Arc::new(face));
+    Ok(())
+}
+
+fn is_set(path: Option<&PathBuf>) -> bool {
+    path.is_some_and(|path| !path.as_os_str().is_empty())
+}
+
+fn tls(draft: &mut Draft) -> Result<(), &'static str> {
+    let options = &mut draft.websocketd;
+    let (certificate, key) = (is_set(options.certificate.as_ref()), is_set(options.key.as_ref()));
+    if !options.ssl && (certificate || key) {
+        return Err("You should not be using --ssl* flags when there is no --ssl option.");
     }
-    let passed = passed(&draft.variables, environment);
-    if !options.origins.is_empty() {
-        options.face.origins = Some(options.origins.split(',').map(str::to_owned).collect());
+    if options.ssl {
+        if !cfg!(feature = "tls") {
+            return Err(
+                "--ssl needs a build of scalesocket with the Cargo feature tls, which this one lacks.",
+            );
+        }
+        if !(certificate && key) {
+            return Err("Please specify both --sslcert and --sslkey when requesting --ssl.");
+        }
+        draft.config.tls = Some(TlsFiles {
+            certificate: options.certificate.take().unwrap_or_default(),
+            key: options.key.take().unwrap_or_default(),
+            client_ca: options.client_ca.take().filter(|path| is_set(Some(path))),
+        });
     }
-    options.face.max_forks = usize::try_from(options.max_forks).ok().filter(|&most| most > 0);
-    options.face.passed.clone_from(&passed);
-    let face = &mut options.face;
-    let directories = [&mut face.script_dir, &mut face.cgi_dir, &mut draft.config.static_dir];
-    for directory in directories {
-        if directory.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+    Ok(())
+}
+
+fn program(parsed: &mut Parsed<Draft>, environment: &Environment) -> Result<(), String> {
+    let draft = &mut parsed.draft;
+    let face = &mut draft.websocketd.face;
+    let mut none = parsed.program.is_none();
+    for directory in [&mut face.script_dir, &mut face.cgi_dir, &mut draft.config.static_dir] {
+        if !is_set(directory.as_ref()) {
             *directory = None;
         }
+        none &= directory.is_none();
     }
-    let static_dir = &draft.config.static_dir;
-    if program.is_none() && face.script_dir.is_none() && face.cgi_dir.is_none() && static_dir.is_none() {
-        let text = "Please specify COMMAND or provide --dir, --staticdir or --cgidir argument.";
-        return Err(misuse(text, command));
+    if draft.websocketd.binary && draft.websocketd.pass_stderr {
+        return Err("Please specify only one of --binary and --passstderr.".to_owned());
     }
-    let mut started = Program { passed, ..std::mem::take(&mut draft.program) };
-    started.stderr = if options.pass_stderr { Stderr::Messages } else { Stderr::Log };
-    if let Some(name) = program {
-        if face.script_dir.is_some() {
-            let text = "Ambiguous. Provided COMMAND and --dir argument. Please only specify just one.";
-            return Err(misuse(text, command));
-        }
-        let search = environment.get("PATH");
-        let found = find_program(&name, search).map_err(|_| {
-            misuse(&format!("Unable to locate specified COMMAND '{}' in OS path.", name.display()), command)
-        })?;
-        // websocketd starts; each client sees the error.
-        if let Some(reason) = why_not_runnable(&found, search) {
-            draft.config.warnings.push(format!("cannot run {}: {reason}", found.display()));
-        }
-        (started.name, started.path, started.arguments) = (found.clone().into(), found, arguments);
+    if none {
+        return Err("Please specify COMMAND or provide --dir, --staticdir or --cgidir argument.".to_owned());
     }
-    check_directories(&mut options, static_dir.as_deref()).map_err(|text| misuse(&text, command))?;
-    if options.face.console {
-        let other = if static_dir.is_some() { Some("static") } else { None };
-        if let Some(other) = other.or(options.face.cgi_dir.as_ref().map(|_| "cgi")) {
-            let text =
-                format!("Invalid parameters: --devconsole cannot be used with --{other}dir. Pick one.");
-            return Err(fatal(level, &text, 4));
-        }
+    draft.program.stderr = if draft.websocketd.pass_stderr { Stderr::Messages } else { Stderr::Log };
+    draft.program.passed = passed(&draft.variables, environment);
+    face.passed.clone_from(&draft.program.passed);
+    let Some(name) = &parsed.program else { return Ok(()) };
+    if face.script_dir.is_some() {
+        return Err(
+            "Ambiguous. Provided COMMAND and --dir argument. Please only specify just one.".to_owned()
+        );
     }
-    let addresses_given = ["port", "address", "redirport"].iter().any(|name| given.contains(name));
-    listen(&mut draft.config, &mut options, addresses_given).map_err(|text| cannot_start(level, &text))?;
-
-    let config = &mut draft.config;
-    config.log = LogConfig { format: LogFormat::Websocketd, level };
-    // The face checks it, by other rules.
-    config.origin = Origin::Any;
-    config.protocols = Subprotocols::Listed(Vec::new());
-    config.limits.message = usize::try_from(options.max_message)
-        .ok()
-        .filter(|bytes| (1..=MAX_MESSAGE as usize).contains(bytes))
-        .unwrap_or(MAX_MESSAGE as usize);
-    config.times.ping = u64::try_from(options.ping).ok().filter(|&ping| ping > 0).map(milliseconds);
-    config.times.gone_after = GONE_AFTER;
-    let ping = config.times.ping;
-    recipe(draft.recipe(), &options, started);
-    draft.recipe().times.ping = ping;
-    draft.config.face = FaceKind::Websocketd(Arc::new(options.face));
-    Ok(draft.config)
-}
-
-fn recipe(recipe: &mut Recipe, options: &Options, program: Program) {
-    let (output, input, kind) = if options.binary {
-        (Output::Chunks, Input::Raw, Kind::Binary)
-    } else {
-        let lines =
-            Output::Delimited { delimiters: b"\n".to_vec(), strip_cr: true, json: false, room: false };
-        (lines, Input::Lines, Kind::Text)
+    let search = environment.get("PATH");
+    let Ok(path) = find_program(name, search) else {
+        return Err(format!("Unable to locate specified COMMAND '{}' in OS path.", name.display()));
     };
-    recipe.backend = Backend::Stdio(program);
-    recipe.share = Share::Client;
-    recipe.framing = Framing { output, input, partial: None };
-    recipe.incoming = Incoming::Only(kind);
-    recipe.notices = Notices::Templates { join: None, leave: None, input };
-    recipe.slow = Slow::Block;
-    recipe.ends_with_output = true;
-    let step = |wait, signal: Signal| Step {
-        wait: milliseconds(options.close_time.saturating_add(wait)),
-        signal: signal.as_raw(),
-    };
-    recipe.stop = vec![step(100, Signal::INT), step(250, Signal::TERM), step(500, Signal::KILL)];
-}
-
-fn milliseconds(number: u64) -> Duration {
-    Duration::from_millis(number).min(MAX_DURATION)
-}
-
-fn tls(options: &mut Options) -> Result<Option<TlsFiles>, Answer> {
-    let file = |path: &mut Option<PathBuf>| path.take().filter(|path| !path.as_os_str().is_empty());
-    let (certificate, key) = (file(&mut options.certificate), file(&mut options.key));
-    match (options.ssl, certificate, key) {
-        (true, ..) if !cfg!(feature = "tls") => {
-            Err(error("--ssl needs a build of scalesocket with the Cargo feature tls, which this one lacks."))
-        }
-        (true, Some(certificate), Some(key)) => {
-            Ok(Some(TlsFiles { certificate, key, client_ca: file(&mut options.client_ca) }))
-        }
-        (true, ..) => Err(error("Please specify both --sslcert and --sslkey when requesting --ssl.")),
-        (false, None, None) => Ok(None),
-        (false, ..) => Err(error("You should not be using --ssl* flags when there is no --ssl option.")),
+    // websocketd starts; each client sees the error.
+    if let Some(reason) = why_not_runnable(&path, search) {
+        draft.config.warnings.push(format!("cannot run {}: {reason}", path.display()));
     }
+    draft.program.name = path.clone().into();
+    draft.program.path = path;
+    draft.program.arguments = std::mem::take(&mut parsed.arguments);
+    Ok(())
 }
 
 /// Variables of `--passenv` that are set, values on one line.
 fn passed(names: &[String], environment: &Environment) -> Vec<(OsString, OsString)> {
-    let value = |name: &String| {
-        let value = environment.get(name).filter(|_| name != "HTTPS")?.as_bytes();
-        let line: Vec<u8> =
-            value.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }).collect();
-        let line = line.trim_ascii();
-        (!line.is_empty()).then(|| (name.into(), OsString::from_vec(line.to_vec())))
-    };
-    names.iter().filter_map(value).collect()
+    let mut passed = Vec::new();
+    for name in names {
+        let value = environment.get(name).filter(|_| name != "HTTPS").unwrap_or_default();
+        let mut line = value.as_bytes().trim_ascii().to_vec();
+        line.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
+        if !line.is_empty() {
+            passed.push((name.into(), OsString::from_vec(line)));
+        }
+    }
+    passed
 }
 
 /// Checks the directories, and replaces those of programs by names without symbolic links.
-fn check_directories(options: &mut Options, static_dir: Option<&Path>) -> Result<(), String> {
-    if let Some(directory) = &mut options.face.script_dir {
-        let name = directory.display().to_string();
-        *directory =
-            directory.canonicalize().map_err(|_| format!("Could not find your script dir '{name}'."))?;
-        if !directory.is_dir() {
-            return Err(format!("Did you mean to specify COMMAND instead of --dir '{name}'?"));
-        }
-    }
-    let inaccessible = |kind: &str, path: &Path| {
-        Err(format!("Your {kind} dir '{}' is not pointing to an accessible directory.", path.display()))
-    };
-    if let Some(directory) = &mut options.face.cgi_dir {
+fn directories(draft: &mut Draft) -> Result<(), String> {
+    let face = &mut draft.websocketd.face;
+    if let Some(directory) = &mut face.script_dir {
         match directory.canonicalize() {
             Ok(real) if real.is_dir() => *directory = real,
-            _ => return inaccessible("CGI", directory),
+            Ok(_) => {
+                let file = directory.display();
+                return Err(format!("Did you mean to specify COMMAND instead of --dir '{file}'?"));
+            }
+            Err(_) => return Err(format!("Could not find your script dir '{}'.", directory.display())),
         }
     }
-    match static_dir {
-        Some(directory) if !directory.is_dir() => inaccessible("static", directory),
-        _ => Ok(()),
+    for (kind, directory) in [("CGI", &mut face.cgi_dir), ("static", &mut draft.config.static_dir)] {
+        let Some(directory) = directory else { continue };
+        match directory.canonicalize() {
+            Ok(real) if real.is_dir() => *directory = real,
+            _ => {
+                let path = directory.display();
+                return Err(format!("Your {kind} dir '{path}' is not pointing to an accessible directory."));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn console(draft: &Draft) -> Result<(), &'static str> {
+    let face = &draft.websocketd.face;
+    if face.console && draft.config.static_dir.is_some() {
+        Err("Invalid parameters: --devconsole cannot be used with --staticdir. Pick one.")
+    } else if face.console && face.cgi_dir.is_some() {
+        Err("Invalid parameters: --devconsole cannot be used with --cgidir. Pick one.")
+    } else {
+        Ok(())
     }
 }
 
-/// Where to listen. `tcp`: there is an option for ports and addresses.
-fn listen(config: &mut Config, options: &mut Options, tcp: bool) -> Result<(), String> {
-    let mut addresses = Vec::new();
-    let socket = options.socket.take().filter(|path| !path.as_os_str().is_empty());
-    if tcp || socket.is_none() {
+/// Where to listen. `with_tcp`: there is an option for ports and addresses.
+fn listen(draft: &mut Draft, with_tcp: bool) -> Result<(), String> {
+    let (config, options) = (&mut draft.config, &mut draft.websocketd);
+    let socket = options.socket.take().filter(|path| is_set(Some(path)));
+    if with_tcp || socket.is_none() {
         let default = if options.ssl { 443 } else { 80 };
         let port = port(if options.port == 0 { default } else { options.port })?;
         if options.hosts.is_empty() {
             options.hosts.push(String::new());
         }
         for host in &options.hosts {
-            addresses.push(address(host, port)?);
+            draft.addresses.push(address(host, port)?);
             if options.redirect_port != 0 {
                 let address = address(host, self::port(options.redirect_port)?)?;
                 config.redirects.push(Redirect { address, port });
             }
         }
     }
-    addresses.extend(socket.map(|path| Address::Unix { path, mode: None }));
-    config.listen = Listen::Addresses(addresses);
+    draft.addresses.extend(socket.map(|path| Address::Unix { path, mode: None }));
+    config.listen = Listen::Addresses(std::mem::take(&mut draft.addresses));
     Ok(())
 }
 
@@ -239,10 +219,9 @@ fn address(host: &str, port: u16) -> Result<Address, String> {
         Ok(Address::Tcp(address)) => address,
         Ok(any @ Address::Any(_)) => return Ok(any),
         _ => {
-            let found: Vec<_> = text
-                .to_socket_addrs()
-                .map_err(|e| format!("listen tcp: lookup {host}: {}", reason(&e)))?
-                .collect();
+            let found = text.to_socket_addrs();
+            let found: Vec<_> =
+                found.map_err(|e| format!("listen tcp: lookup {host}: {}", reason(&e)))?.collect();
             let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
             *first.ok_or_else(|| format!("listen tcp: lookup {host}: no such host"))?
         }
@@ -251,11 +230,63 @@ fn address(host: &str, port: u16) -> Result<Address, String> {
     Ok(if address.ip().is_unspecified() { Address::Any(port) } else { Address::Tcp(address) })
 }
 
+fn settings(draft: &mut Draft, level: Level) {
+    let (config, options) = (&mut draft.config, &mut draft.websocketd);
+    config.log = LogConfig { format: LogFormat::Websocketd, level };
+    // The face checks it, by other rules.
+    config.origin = Origin::Any;
+    config.protocols = Subprotocols::Listed(Vec::new());
+    let bytes = u64::try_from(options.max_message).ok().filter(|&bytes| bytes > 0);
+    config.limits.message = bytes.map_or(MAX_MESSAGE, |bytes| bytes.min(MAX_MESSAGE)) as usize;
+    config.times.ping = Some(milliseconds(options.ping)).filter(|ping| !ping.is_zero());
+    config.times.gone_after = GONE_AFTER;
+    options.face.max_forks = usize::try_from(options.max_forks).ok().filter(|&most| most > 0);
+    if !options.origins.is_empty() {
+        options.face.origins = Some(options.origins.split(',').map(str::to_owned).collect());
+    }
+}
+
+fn recipe(draft: &mut Draft) {
+    let options = &draft.websocketd;
+    let (binary, close_time) = (options.binary, options.close_time);
+    let (ping, program) = (draft.config.times.ping, std::mem::take(&mut draft.program));
+    let (output, input, kind) = if binary {
+        (Output::Chunks, Input::Raw, Kind::Binary)
+    } else {
+        let delimiters = b"\n".to_vec();
+        let lines = Output::Delimited { delimiters, strip_cr: true, json: false, room: false };
+        (lines, Input::Lines, Kind::Text)
+    };
+    let recipe = draft.recipe();
+    recipe.backend = Backend::Stdio(program);
+    recipe.share = Share::Client;
+    recipe.framing = Framing { output, input, partial: None };
+    recipe.incoming = Incoming::Only(kind);
+    recipe.notices = Notices::Templates { join: None, leave: None, input };
+    recipe.slow = Slow::Block;
+    recipe.ends_with_output = true;
+    recipe.times.ping = ping;
+    let steps = [(100, Signal::INT), (250, Signal::TERM), (500, Signal::KILL)];
+    recipe.stop = steps
+        .map(|(wait, signal)| Step {
+            wait: milliseconds(close_time.saturating_add(wait)),
+            signal: signal.as_raw(),
+        })
+        .to_vec();
+}
+
+/// A time that is not negative.
+fn milliseconds(number: i64) -> Duration {
+    Duration::from_millis(number.max(0).cast_unsigned()).min(MAX_DURATION)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::super::tests::words;
     use super::*;
-    use crate::config::{Headers, Websocketd};
+    use crate::config::{Config, Headers, Websocketd};
 
     fn environment() -> Environment {
         Environment::new([
@@ -267,11 +298,11 @@ mod tests {
         ])
     }
 
-    fn parsed(line: &[&str]) -> Result<Config, Answer> {
+    fn parsed(line: &[&str]) -> Result<Box<Config>, Answer> {
         super::super::parse("websocketd", words(line), &environment())
     }
 
-    fn meant(line: &[&str]) -> (Config, Websocketd) {
+    fn meant(line: &[&str]) -> (Box<Config>, Websocketd) {
         let config = parsed(line).unwrap_or_else(|answer| panic!("{line:?}: {answer:?}"));
         let FaceKind::Websocketd(face) = &config.face else { panic!("{:?}", config.face) };
         let face = Websocketd::clone(face);

@@ -150,11 +150,10 @@ fn header(draft: &mut Draft, text: &str, ws: bool, http: bool) -> Result<(), Str
     match values::header(&format!("{checked}:{}", value.replace(['\r', '\n'], " "))) {
         Ok((_, value)) => {
             let headers = &mut draft.config.headers;
-            if ws {
-                headers.ws.push((name.clone(), value.clone()));
-            }
-            if http && !protocol {
-                headers.http.push((name, value));
+            for (list, wanted) in [(&mut headers.ws, ws), (&mut headers.http, http && !protocol)] {
+                if wanted {
+                    list.push((name.clone(), value.clone()));
+                }
             }
         }
         Err(reason) => draft.config.warnings.push(format!("header {text:?} is not sent: {reason}")),
