@@ -22,9 +22,6 @@ use crate::sys::progress::{Pace, Progress};
 /// How much is read at once, in bytes.
 const CHUNK: usize = 8 * 1024;
 
-/// How long a program may neither read its input nor write output.
-const SILENCE: Duration = Duration::from_secs(60);
-
 /// How much output is read and dropped where a response has no body, or has more than its length, in bytes.
 const MAX_DROPPED: usize = 1024 * 1024;
 
@@ -132,7 +129,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// Runs until the response is complete and sent. The process and its log are only looked at.
-    pub(super) fn run(&mut self, process: &Process, log_pipe: &mut LogPipe) -> Result<(), Failure> {
+    /// Only the program's silence is limited in time, and the pace of the client.
+    pub(super) fn run(
+        &mut self,
+        process: &Process,
+        log_pipe: &mut LogPipe,
+        silence: Duration,
+    ) -> Result<(), Failure> {
         loop {
             log_pipe.read(&mut self.buffer);
             // One step in each direction, so that neither one waits for the other.
@@ -141,7 +144,7 @@ impl<'a> Exchange<'a> {
                 return Ok(());
             }
             if moved == [false, false] {
-                self.wait(process, log_pipe)?;
+                self.wait(process, log_pipe, silence)?;
             }
         }
     }
@@ -311,7 +314,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Waits until something can be moved; fails if it takes too long.
-    fn wait(&mut self, process: &Process, log_pipe: &LogPipe) -> Result<(), Failure> {
+    fn wait(&mut self, process: &Process, log_pipe: &LogPipe, silence: Duration) -> Result<(), Failure> {
         check_cutoff(self.peer)?;
         let now = Instant::now();
         let wants_body = self.input.is_empty() && !self.body.is_complete();
@@ -320,12 +323,12 @@ impl<'a> Exchange<'a> {
             if self.upload.verdict(now) != Pace::TakesEnough {
                 return Err(Failure::Client(408, "The body of the request comes too slowly"));
             }
-        } else if now.saturating_duration_since(self.active) >= SILENCE && self.output.is_empty() {
+        } else if now.saturating_duration_since(self.active) >= silence && self.output.is_empty() {
             if matches!(self.response, Response::Complete(_)) {
                 self.stdout = None;
                 return Ok(());
             }
-            let reason = format!("it neither read nor wrote for {} s", SILENCE.as_secs());
+            let reason = format!("it neither read nor wrote for {} s", silence.as_secs());
             return Err(Failure::Program(504, reason));
         }
         let wanted = |is_wanted, flags| if is_wanted { flags } else { PollFlags::empty() };
@@ -342,7 +345,9 @@ impl<'a> Exchange<'a> {
         if let Some(fd) = log_pipe.fd() {
             add(fd, PollFlags::IN);
         }
-        poll(&mut fds, try_again(self.peer))?;
+        let silent = self.active.checked_add(silence).map_or(Deadline::NEVER, Deadline::at);
+        let silent = if silent.passed() { Deadline::NEVER } else { silent };
+        poll(&mut fds, try_again(self.peer).min(silent))?;
         // Reset, or closed in both directions. The end of the client's direction alone is not the end of its interest.
         if fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
             return Err(Failure::Unsent(io::ErrorKind::ConnectionReset.into()));

@@ -18,10 +18,11 @@ use super::respond::{Reply, refuse};
 use super::send::Peer;
 use crate::backend::{LogPipe, Shared, StartContext, Wiring, spawn_program};
 use crate::counters::Count;
+use crate::log::Entry;
 use crate::recipe::{Program, Stderr, Variables};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::poll;
-use crate::sys::process::Process;
+use crate::sys::process::{Exit, Process};
 use crate::sys::socket::reset_on_close;
 
 /// How long a program may run after the end of its output, and after TERM.
@@ -32,6 +33,9 @@ const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 /// How long to wait for a process after KILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a program may be silent.
+pub const SILENCE: Duration = Duration::from_secs(60);
 
 /// The program for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub struct ProgramCall {
     pub variables: Variables,
     /// What the log has for these programs where it has the room for others.
     pub label: String,
+    /// How long it may neither read its input nor write output, usually [`SILENCE`].
+    pub silence: Duration,
 }
 
 /// Answers a request with the output of a program. `rest` was read after the head of the request. If the connection stays
@@ -87,12 +93,15 @@ pub fn run(
     let mut log_pipe = LogPipe::new(spawned.log, "stderr", &shared.log, &call.label, process.id());
 
     let mut exchange = Exchange::new(peer, head, body, rest, (spawned.stdin, spawned.stdout), last);
-    let result = exchange.run(&process, &mut log_pipe);
+    let result = exchange.run(&process, &mut log_pipe, call.silence);
     let outcome = exchange.finish();
-    terminate(peer, &process, &mut log_pipe, result.is_ok());
+    let exit = terminate(peer, &process, &mut log_pipe, result.is_ok());
 
     match (result, outcome.announced) {
         (Ok(()), _) => {
+            if exit.is_some_and(|exit| !exit.success()) {
+                with_exit(log_pipe.warn("program failed"), exit).write();
+            }
             if outcome.goes_on {
                 return Ok(Some(outcome.rest));
             }
@@ -105,7 +114,7 @@ pub fn run(
             Ok(None)
         }
         (Err(Failure::Program(status, reason)), None) => {
-            log_pipe.warn("no response of the program").field("reason", reason).write();
+            with_exit(log_pipe.warn("invalid response from program").field("reason", reason), exit).write();
             let reply = Reply::empty(status);
             Ok((answer(peer, head, reply, last)? == Next::KeepAlive).then_some(outcome.rest))
         }
@@ -115,7 +124,7 @@ pub fn run(
                 Failure::Client(_, text) => text.to_owned(),
                 Failure::Unsent(e) => return Err(e),
             };
-            log_pipe.warn("response of the program cut off").field("reason", reason).write();
+            with_exit(log_pipe.warn("response from program cut off").field("reason", reason), exit).write();
             if length == Length::UntilEnd {
                 // Otherwise the response would look complete.
                 reset_on_close(peer.stream.as_fd());
@@ -127,21 +136,30 @@ pub fn run(
     }
 }
 
-/// Waits for the end of a program, or ends it with the rest of its process group; and reaps it.
-fn terminate(peer: Peer<'_>, process: &Process, log_pipe: &mut LogPipe, is_done: bool) {
+fn with_exit(line: Entry<'_>, exit: Option<Exit>) -> Entry<'_> {
+    match exit {
+        Some(exit) => line.field("exit", exit),
+        None => line,
+    }
+}
+
+/// Waits for the end of a program, or ends it; ends the rest of its process group, and reaps it. Says how it ended if it
+/// was not ended.
+fn terminate(peer: Peer<'_>, process: &Process, log_pipe: &mut LogPipe, is_done: bool) -> Option<Exit> {
     let grace = || if peer.cutoff.get().is_some() { SHUTDOWN_GRACE } else { GRACE };
-    if !(is_done && has_ended(process, log_pipe, grace())) {
+    let by_itself = has_ended(process, log_pipe, if is_done { grace() } else { Duration::ZERO });
+    if !by_itself {
         process.signal_group(Signal::TERM);
         has_ended(process, log_pipe, grace());
     }
     // Also those that it has started.
     process.signal_group(Signal::KILL);
     has_ended(process, log_pipe, KILL_TIMEOUT);
-    match process.reap() {
-        Some(exit) if exit.success() => {}
-        Some(exit) => log_pipe.warn("program failed").field("exit", exit).write(),
-        None => log_pipe.warn("program does not end").write(),
+    let exit = process.reap();
+    if exit.is_none() {
+        log_pipe.warn("program does not end").write();
     }
+    exit.filter(|_| by_itself)
 }
 
 /// Waits until the process has ended, and logs what it still prints.
@@ -192,7 +210,13 @@ mod tests {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&file, mode).expect("chmod");
         let passed = vec![("PATH".into(), std::env::var_os("PATH").unwrap_or_default())];
-        let call = ProgramCall { file, passed, variables: Vec::new(), label: "program".to_owned() };
+        let call = ProgramCall {
+            file,
+            passed,
+            variables: Vec::new(),
+            label: "program".to_owned(),
+            silence: SILENCE,
+        };
         (directory, call)
     }
 
@@ -390,6 +414,35 @@ mod tests {
             let error = server.join().expect("no panic").expect_err("the client is gone");
             assert_ne!(error.kind(), io::ErrorKind::TimedOut, "{script}");
         }
+    }
+
+    #[test]
+    fn a_silent_program_is_ended() {
+        for (script, status) in
+            [("sleep 1000", "504"), (&format!("{OK}; echo hello; exec sleep 1000"), "200")]
+        {
+            let (_directory, call) = program(script);
+            let (mut client, server) = serve(ProgramCall { silence: Duration::from_millis(200), ..call });
+            client.write_all(GET.as_bytes()).expect("write");
+            client.shutdown(Shutdown::Write).expect("shutdown");
+            let mut text = String::new();
+            client.read_to_string(&mut text).expect("read");
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{script} {text}");
+            assert!(!text.ends_with("\r\n0\r\n\r\n"), "the response does not look complete: {text}");
+            assert_eq!(server.join().expect("no panic").expect("no error"), 1);
+        }
+    }
+
+    #[test]
+    fn a_client_that_stops_in_the_middle_of_its_body_gets_a_408() {
+        let (_directory, call) = program("exec cat");
+        let (mut client, server) = serve(call);
+        client.write_all(post("Content-Length: 5\r\n", "hel").as_bytes()).expect("write");
+        let mut status = [0; 13];
+        client.read_exact(&mut status).expect("read");
+        assert_eq!(&status, b"HTTP/1.1 408 ");
+        drop(client);
+        assert_eq!(server.join().expect("no panic").expect("no error"), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod support;
 
 mod accounts;
 mod api;
+mod cgi;
 mod cli;
 mod closing;
 mod connect;

@@ -2,6 +2,11 @@
 
 use std::path::Path;
 
+/// Of a file whose name says nothing.
+pub(super) const UNKNOWN: &str = "application/octet-stream";
+
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
 /// By extension in lower case. Text has a charset; JSON has none (RFC 8259 §11), XML files declare theirs.
 const TYPES: [(&str, &str); 34] = [
     ("html", "text/html; charset=utf-8"),
@@ -43,7 +48,13 @@ const TYPES: [(&str, &str); 34] = [
 pub(super) fn of(name: &Path) -> &'static str {
     let ending = name.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let known = TYPES.iter().find(|(known, _)| ending.eq_ignore_ascii_case(known));
-    known.map_or("application/octet-stream", |(_, media_type)| media_type)
+    known.map_or(UNKNOWN, |(_, media_type)| media_type)
+}
+
+/// Whether the beginning of a file is text: it has no byte that only binary files have (MIME Sniffing standard §7.2).
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    let is_binary = |byte: &u8| matches!(byte, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f);
+    !bytes.iter().any(is_binary)
 }
 
 #[cfg(test)]

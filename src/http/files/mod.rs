@@ -37,6 +37,8 @@ pub struct FileOptions {
     pub dotfiles: bool,
     /// Each file has one path, as with Go's `FileServer`: `index.html` and a file with a slash at its end are redirected.
     pub one_path: bool,
+    /// A file whose name says nothing about its type is text if its beginning is.
+    pub text: bool,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,13 @@ impl FileServer {
             name.push(INDEX);
         }
         match self.find(&name) {
-            Ok(Found::File(file)) => file.reply(head, media_type::of(&name)),
+            Ok(Found::File(file)) => {
+                let mut media_type = media_type::of(&name);
+                if options.text && media_type == media_type::UNKNOWN && file.begins_with_text() {
+                    media_type = media_type::TEXT;
+                }
+                file.reply(head, media_type)
+            }
             Ok(Found::Directory) if !wanted.is_directory() => {
                 to_directory(&[base, &wanted.encoded()].concat(), head.query())
             }
@@ -132,6 +140,12 @@ struct OpenFile {
 }
 
 impl OpenFile {
+    fn begins_with_text(&self) -> bool {
+        let mut bytes = [0; 512];
+        let read = rustix::io::pread(&self.file, &mut bytes, 0).unwrap_or(0);
+        media_type::is_text(&bytes[..read])
+    }
+
     fn reply(self, head: &Head, media_type: &str) -> Reply {
         let Self { file, size, validators } = self;
         let whole = |status| {
@@ -414,7 +428,7 @@ mod tests {
     #[test]
     fn with_all_options_files_are_served_as_by_go() {
         let (directory, _) = site();
-        let options = FileOptions { listing: true, dotfiles: true, one_path: true };
+        let options = FileOptions { listing: true, dotfiles: true, one_path: true, text: true };
         let files = FileServer::open(&directory.path().join("www"), options).expect("open");
         for (path, status, expected) in [
             ("/", 200, "home"),
@@ -447,6 +461,14 @@ mod tests {
                 "{path}"
             );
         }
+        directory.write("www/binary", b"a\0b");
+        for (path, media_type) in [
+            ("/.env", "text/plain; charset=utf-8"),
+            ("/binary", "application/octet-stream"),
+            ("/%c3%a9.css", "text/css; charset=utf-8"),
+        ] {
+            assert_eq!(field(&get(&files, path, ""), "Content-Type"), Some(media_type), "{path}");
+        }
         std::fs::remove_file(directory.path().join("www/index.html")).expect("remove");
         let list = content(&get(&files, "/", ""));
         let names: Vec<_> =
@@ -459,6 +481,7 @@ mod tests {
                 "a.txt",
                 "absolute.txt",
                 "bare/",
+                "binary",
                 "empty",
                 "fifo",
                 "loop",
