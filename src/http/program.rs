@@ -34,8 +34,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 /// How long to wait for a process after KILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a program may be silent.
-pub const SILENCE: Duration = Duration::from_secs(60);
+/// How long a program may neither read its input nor write output.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// The program for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +48,6 @@ pub struct ProgramCall {
     pub variables: Variables,
     /// What the log has for these programs where it has the room for others.
     pub label: String,
-    /// How long it may neither read its input nor write output, usually [`SILENCE`].
-    pub silence: Duration,
 }
 
 /// Answers a request with the output of a program. `rest` was read after the head of the request. If the connection stays
@@ -65,6 +63,18 @@ pub fn run(
     call: &ProgramCall,
     shared: &Shared,
     last: bool,
+) -> io::Result<Option<Vec<u8>>> {
+    run_within(peer, head, rest, call, shared, last, SILENCE)
+}
+
+fn run_within(
+    peer: Peer<'_>,
+    head: &Head,
+    rest: Vec<u8>,
+    call: &ProgramCall,
+    shared: &Shared,
+    last: bool,
+    silence: Duration,
 ) -> io::Result<Option<Vec<u8>>> {
     let Ok(body) = RequestBody::of(head) else {
         answer(peer, head, refuse(501, "Unknown Transfer-Encoding"), true)?;
@@ -93,7 +103,7 @@ pub fn run(
     let mut log_pipe = LogPipe::new(spawned.log, "stderr", &shared.log, &call.label, process.id());
 
     let mut exchange = Exchange::new(peer, head, body, rest, (spawned.stdin, spawned.stdout), last);
-    let result = exchange.run(&process, &mut log_pipe, call.silence);
+    let result = exchange.run(&process, &mut log_pipe, silence);
     let outcome = exchange.finish();
     let exit = terminate(peer, &process, &mut log_pipe, result.is_ok());
 
@@ -210,19 +220,17 @@ mod tests {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&file, mode).expect("chmod");
         let passed = vec![("PATH".into(), std::env::var_os("PATH").unwrap_or_default())];
-        let call = ProgramCall {
-            file,
-            passed,
-            variables: Vec::new(),
-            label: "program".to_owned(),
-            silence: SILENCE,
-        };
+        let call = ProgramCall { file, passed, variables: Vec::new(), label: "program".to_owned() };
         (directory, call)
     }
 
     /// Serves all requests of a connection with a program, on as small a stack as a connection has. Returns how many
     /// there were.
     fn serve(call: ProgramCall) -> (UnixStream, Served) {
+        serve_within(call, SILENCE)
+    }
+
+    fn serve_within(call: ProgramCall, silence: Duration) -> (UnixStream, Served) {
         let (ours, theirs) = UnixStream::pair().expect("socketpair");
         theirs.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
         let server = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || {
@@ -231,7 +239,7 @@ mod tests {
             let (mut rest, mut number) = (Vec::new(), 0);
             while let Ok((head, behind)) = receive(&stream, rest, Deadline::after(Duration::from_secs(30))) {
                 number += 1;
-                match run(peer, &head, behind, &call, &shared, false)? {
+                match run_within(peer, &head, behind, &call, &shared, false, silence)? {
                     Some(behind) => rest = behind,
                     None => break,
                 }
@@ -422,7 +430,7 @@ mod tests {
             [("sleep 1000", "504"), (&format!("{OK}; echo hello; exec sleep 1000"), "200")]
         {
             let (_directory, call) = program(script);
-            let (mut client, server) = serve(ProgramCall { silence: Duration::from_millis(200), ..call });
+            let (mut client, server) = serve_within(call, Duration::from_millis(200));
             client.write_all(GET.as_bytes()).expect("write");
             client.shutdown(Shutdown::Write).expect("shutdown");
             let mut text = String::new();
