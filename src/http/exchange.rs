@@ -140,7 +140,7 @@ impl<'a> Exchange<'a> {
             log_pipe.read(&mut self.buffer);
             // One step in each direction, so that neither one waits for the other.
             let moved = [self.pass_input()?, self.pass_output(process)?];
-            if self.stdout.is_none() && self.output.is_empty() {
+            if self.stdout.is_none() && self.is_sent() {
                 return Ok(());
             }
             if moved == [false, false] {
@@ -206,9 +206,14 @@ impl<'a> Exchange<'a> {
         true
     }
 
+    /// Whether the kernel has all output so far: TLS may have taken what the kernel has not.
+    fn is_sent(&self) -> bool {
+        self.output.is_empty() && self.peer.stream.owed() == 0
+    }
+
     /// Moves a part of the output; returns whether there was one.
     fn pass_output(&mut self, process: &Process) -> Result<bool, Failure> {
-        if !self.output.is_empty() {
+        if !self.is_sent() {
             let sent = self.sender.send_some(&self.output)?;
             self.output.drain(..sent);
             self.active = Instant::now();
@@ -318,12 +323,12 @@ impl<'a> Exchange<'a> {
         check_cutoff(self.peer)?;
         let now = Instant::now();
         let wants_body = self.input.is_empty() && !self.body.is_complete();
-        if wants_body && self.stdin.is_some() && self.output.is_empty() {
+        if wants_body && self.stdin.is_some() && self.is_sent() {
             self.upload.note(now, self.received);
             if self.upload.verdict(now) != Pace::TakesEnough {
                 return Err(Failure::Client(408, "The body of the request comes too slowly"));
             }
-        } else if now.saturating_duration_since(self.active) >= silence && self.output.is_empty() {
+        } else if now.saturating_duration_since(self.active) >= silence && self.is_sent() {
             if matches!(self.response, Response::Complete(_)) {
                 self.stdout = None;
                 return Ok(());
@@ -332,13 +337,13 @@ impl<'a> Exchange<'a> {
             return Err(Failure::Program(504, reason));
         }
         let wanted = |is_wanted, flags| if is_wanted { flags } else { PollFlags::empty() };
-        let socket = wanted(wants_body, PollFlags::IN) | wanted(!self.output.is_empty(), PollFlags::OUT);
+        let socket = wanted(wants_body, PollFlags::IN) | wanted(!self.is_sent(), PollFlags::OUT);
         let mut fds = vec![PollFd::from_borrowed_fd(self.peer.stream.as_fd(), socket)];
         let mut add = |fd, flags| fds.push(PollFd::from_borrowed_fd(fd, flags));
         if let Some(stdin) = self.stdin.as_ref().filter(|_| !self.input.is_empty()) {
             add(stdin.as_fd(), PollFlags::OUT);
         }
-        if let Some(stdout) = self.stdout.as_ref().filter(|_| self.output.is_empty()) {
+        if let Some(stdout) = self.stdout.as_ref().filter(|_| self.is_sent()) {
             add(stdout.as_fd(), PollFlags::IN);
             add(process.as_fd(), PollFlags::IN);
         }
