@@ -12,10 +12,10 @@ use crate::percent;
 const MAX_NAMES: usize = 10_000;
 
 /// The list of an open directory.
-pub(super) fn reply(directory: OwnedFd, dotfiles: bool) -> Result<Reply, Errno> {
+pub(super) fn reply(directory: &OwnedFd, dotfiles: bool) -> Result<Reply, Errno> {
     let mut names = Vec::new();
     let mut is_cut = false;
-    for entry in Dir::read_from(&directory)? {
+    for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if matches!(name, b"." | b"..") || name[0] == b'.' && !dotfiles {
@@ -28,7 +28,7 @@ pub(super) fn reply(directory: OwnedFd, dotfiles: bool) -> Result<Reply, Errno> 
         let mut name = name.to_vec();
         // Some file systems do not tell.
         let is_directory = match entry.file_type() {
-            FileType::Unknown => statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
+            FileType::Unknown => statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
             kind => kind == FileType::Directory,
         };

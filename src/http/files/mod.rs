@@ -99,7 +99,7 @@ impl FileServer {
         let entry = Entry::find(&self.root, name)?;
         match (entry.kind(), wanted.last()) {
             (FileType::Directory, _) if self.options.listing => {
-                listing::reply(entry.open()?, self.options.dotfiles)
+                listing::reply(&entry.open()?, self.options.dotfiles)
             }
             (FileType::RegularFile, Some(file)) if self.options.one_path => {
                 Ok(moved(&["../", &file].concat(), head.query()))
