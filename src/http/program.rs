@@ -21,7 +21,8 @@ use crate::counters::Count;
 use crate::log::Entry;
 use crate::recipe::{Program, Stderr, Variables};
 use crate::sys::deadline::Deadline;
-use crate::sys::poll::poll;
+use crate::sys::pipe::PIPE;
+use crate::sys::poll::{poll, ready};
 use crate::sys::process::{Exit, Process};
 use crate::sys::socket::reset_on_close;
 
@@ -105,7 +106,9 @@ fn run_within(
     let mut exchange = Exchange::new(peer, head, body, rest, (spawned.stdin, spawned.stdout), last);
     let result = exchange.run(&process, &mut log_pipe, silence);
     let outcome = exchange.finish();
-    let exit = terminate(peer, &process, &mut log_pipe, result.is_ok());
+    // A program whose response is invalid may be about to say why on its standard error.
+    let may_finish = matches!(result, Ok(()) | Err(Failure::Program(500, _)));
+    let exit = terminate(peer, &process, &mut log_pipe, may_finish);
 
     match (result, outcome.announced) {
         (Ok(()), _) => {
@@ -155,9 +158,9 @@ fn with_exit(line: Entry<'_>, exit: Option<Exit>) -> Entry<'_> {
 
 /// Waits for the end of a program, or ends it; ends the rest of its process group, and reaps it. Says how it ended if it
 /// was not ended.
-fn terminate(peer: Peer<'_>, process: &Process, log_pipe: &mut LogPipe, is_done: bool) -> Option<Exit> {
+fn terminate(peer: Peer<'_>, process: &Process, log_pipe: &mut LogPipe, may_finish: bool) -> Option<Exit> {
     let grace = || if peer.cutoff.get().is_some() { SHUTDOWN_GRACE } else { GRACE };
-    let by_itself = has_ended(process, log_pipe, if is_done { grace() } else { Duration::ZERO });
+    let by_itself = has_ended(process, log_pipe, if may_finish { grace() } else { Duration::ZERO });
     if !by_itself {
         process.signal_group(Signal::TERM);
         has_ended(process, log_pipe, grace());
@@ -175,10 +178,9 @@ fn terminate(peer: Peer<'_>, process: &Process, log_pipe: &mut LogPipe, is_done:
 /// Waits until the process has ended, and logs what it still prints.
 fn has_ended(process: &Process, log_pipe: &mut LogPipe, time: Duration) -> bool {
     let deadline = Deadline::after(time);
-    let mut buffer = [0; 1024];
     loop {
         let has_ended = process.exited().is_some();
-        log_pipe.read(&mut buffer);
+        log_waiting(log_pipe);
         if has_ended || deadline.passed() {
             return has_ended;
         }
@@ -187,6 +189,18 @@ fn has_ended(process: &Process, log_pipe: &mut LogPipe, time: Duration) -> bool 
         if poll(&mut fds, deadline).is_err() {
             return false;
         }
+    }
+}
+
+/// Logs what is in the pipe, and no more than that: other processes may write on.
+fn log_waiting(log_pipe: &mut LogPipe) {
+    let mut buffer = [0; 1024];
+    for _ in 0..=PIPE / buffer.len() {
+        let now = Deadline::after(Duration::ZERO);
+        if !log_pipe.fd().is_some_and(|fd| ready(fd, PollFlags::IN, now).unwrap_or(false)) {
+            return;
+        }
+        log_pipe.read(&mut buffer);
     }
 }
 

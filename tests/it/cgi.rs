@@ -194,6 +194,7 @@ fn what_a_program_prints_becomes_a_response() {
             ("sized.sh", "printf 'Content-Type: a/b\\r\\nContent-Length: 5\\r\\n\\r\\nhello, and more'"),
             ("inject.sh", "printf 'Content-Type: a/b\\nX: y\\rSet-Cookie: z\\nTransfer-Encoding: x\\n\\n'"),
             ("bad.sh", "echo no header; echo; echo hello; echo reason >&2"),
+            ("long.sh", "seq 1 2000 >&2; exit 3"),
             ("endless.sh", "exec yes"),
         ],
         &[],
@@ -213,11 +214,13 @@ fn what_a_program_prints_becomes_a_response() {
     let response = raw.ask("GET", "/inject.sh", "");
     assert_eq!(response.field("x"), Some("y Set-Cookie: z"));
     assert_eq!((response.field("set-cookie"), response.field("transfer-encoding")), (None, Some("chunked")));
-    for target in ["/bad.sh", "/endless.sh"] {
+    for target in ["/bad.sh", "/long.sh", "/endless.sh"] {
         let response = raw.ask("GET", target, "");
         assert_eq!((response.status, response.text()), (500, ""), "{target}");
     }
     site.log.wait_for(|line| line.contains("bad.sh") && line.contains("reason") && line.contains("stderr"));
+    site.log.wait_for(|line| line.contains("long.sh") && line.ends_with("| 2000"));
+    site.log.wait_for(|line| line.contains("long.sh") && line.contains("exit status 3"));
     site.await_no_program();
 }
 
