@@ -1,12 +1,14 @@
-//! Log lines, text or JSON, on standard error. Nothing else in the program prints.
+//! Log lines: text or JSON on standard error, or as websocketd writes them on standard output. Nothing else in the
+//! program prints.
 //!
 //! The thread that logs formats the line; the log thread writes it. Between them is a channel with a limit in bytes:
-//! if standard error is not read, lines are dropped and counted, and no thread waits. Lines that repeat are held back,
+//! if the stream is not read, lines are dropped and counted, and no thread waits. Lines that repeat are held back,
 //! see `repeats`.
 
 mod escape;
 mod line;
 mod repeats;
+mod websocketd;
 mod writer;
 
 use std::fmt::Display;
@@ -19,13 +21,15 @@ use crossbeam_channel::{Sender, unbounded};
 
 use self::line::{Draft, Line, Shape, Shared};
 use self::repeats::{Kind, Repeat};
+#[cfg(feature = "websocketd")]
+pub(crate) use self::websocketd::Quoted;
 use crate::config::{Level, LogConfig, LogFormat};
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::lock;
 use crate::sys::threads::thread;
 
-/// The largest number of bytes queued for standard error.
+/// The largest number of bytes queued for the stream.
 const BACKLOG: usize = 1024 * 1024;
 
 /// How long the program waits for the last lines at its end.
@@ -82,9 +86,14 @@ impl Log {
         self.at(Level::Warn, message)
     }
 
-    /// Joins, leaves, starts, exits.
+    /// Joins, leaves, starts, exits. Below the usual level in the log of websocketd, which has other lines for them.
     pub fn info<'a>(&'a self, message: &'a str) -> Entry<'a> {
-        self.at(Level::Info, message)
+        self.at(if self.is_websocketd() { Level::Debug } else { Level::Info }, message)
+    }
+
+    /// A line that a program printed on a stream.
+    pub fn output<'a>(&'a self, stream: &'a str) -> Entry<'a> {
+        self.at(if self.is_websocketd() { Level::Error } else { Level::Info }, stream)
     }
 
     /// Plain requests, signals, decisions.
@@ -114,6 +123,10 @@ impl Log {
         }
     }
 
+    fn is_websocketd(&self) -> bool {
+        self.inner.shape.format == LogFormat::Websocketd
+    }
+
     fn push(&self, kind: &Kind<'_>, line: String) {
         let Shared { bytes, dropped, repeats } = &*self.inner.shared;
         let held = line.capacity();
@@ -125,6 +138,10 @@ impl Log {
                 send(Line::Wake);
             }
             return;
+        }
+        if self.is_websocketd() && kind.level == Level::Access {
+            // Monitoring counts these lines.
+            return send(Line::Text(line));
         }
         let verdict = lock(repeats).line(kind, line, Instant::now());
         match verdict {
@@ -153,6 +170,14 @@ impl<'a> Entry<'a> {
     pub fn room(mut self, room: &'a str) -> Self {
         if let Some(draft) = &mut self.draft {
             draft.room = Some(room).filter(|room| !room.is_empty());
+        }
+        self
+    }
+
+    /// The part of the server that it is about, in the log of websocketd.
+    pub fn category(mut self, category: &'static str) -> Self {
+        if let Some(draft) = &mut self.draft {
+            draft.category = Some(category);
         }
         self
     }

@@ -71,7 +71,7 @@ impl LogPipe {
     fn take(&mut self, bytes: &[u8]) {
         let (log, room, pid, what) = (&self.log, &self.room, self.pid, self.what);
         let line = |line: &[u8]| {
-            log.info(what)
+            log.output(what)
                 .room(room)
                 .number("pid", pid)
                 .content("line", String::from_utf8_lossy(line))

@@ -19,7 +19,6 @@ use super::room_side::{Departed, Outcome, RoomSide, Shared};
 use super::started::{POLL_RETRY, STACK, Source};
 use super::steps::Sequence;
 use crate::clients::{Client, SHUTDOWN_CLOSE_TIMEOUT};
-use crate::config::Level;
 use crate::counters::Count;
 use crate::log::Entry;
 use crate::recipe::Recipe;
@@ -439,9 +438,9 @@ impl Reader {
             _ if self.ending.is_stopping() => Outcome::Stopped,
             _ => Outcome::Failed,
         };
-        let level = if outcome == Outcome::Failed { Level::Warn } else { Level::Info };
-        let ended = format!("{} ended", self.source.kind);
-        let line = self.about(self.shared.log.at(level, &ended));
+        let (log, ended) = (&self.shared.log, format!("{} ended", self.source.kind));
+        let line = if outcome == Outcome::Failed { log.warn(&ended) } else { log.info(&ended) };
+        let line = self.about(line);
         let line = if self.source.process.is_some() { line.field("exit", exit) } else { line };
         line.seconds("duration", self.started.elapsed()).number("messages", self.delivery.messages()).write();
         if self.source.process.is_some() {

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::escape::{Plain, push_json_string, quote_json_string, quote_text_value};
 use super::repeats::Repeats;
+use super::websocketd;
 use crate::config::{Level, LogFormat};
 use crate::sys::bell::Bell;
 
@@ -45,6 +46,8 @@ pub(super) struct Draft<'a> {
     pub(super) message: &'a str,
     pub(super) room: Option<&'a str>,
     pub(super) client: Option<u64>,
+    /// Only websocketd's log has it.
+    pub(super) category: Option<&'static str>,
     pub(super) fields: String,
     /// Where in the fields the last value is, and the value that tells repeats apart.
     pub(super) last: Range<usize>,
@@ -60,6 +63,7 @@ impl Shape {
             message,
             room: None,
             client: None,
+            category: None,
             fields: String::with_capacity(128),
             last: 0..0,
             content: 0..0,
@@ -98,10 +102,10 @@ impl Draft<'_> {
             (LogFormat::Json, _) => {
                 write!(self.text, "{{\"time\":\"{time}\",\"level\":\"{}\"", name.to_ascii_lowercase())
             }
-            (LogFormat::Text | LogFormat::Websocketd, true) => {
-                write!(self.text, "{time} \x1b[{paint}m{name:5}\x1b[0m")
-            }
-            (LogFormat::Text | LogFormat::Websocketd, false) => write!(self.text, "{time} {name:5}"),
+            (LogFormat::Text, true) => write!(self.text, "{time} \x1b[{paint}m{name:5}\x1b[0m"),
+            (LogFormat::Text, false) => write!(self.text, "{time} {name:5}"),
+            // The time is added to the whole line.
+            (LogFormat::Websocketd, _) => Ok(()),
         };
     }
 
@@ -110,15 +114,19 @@ impl Draft<'_> {
     pub(super) fn push(&mut self, key: &str, value: &dyn Display, quoted: bool) {
         let fields = &mut self.fields;
         let _ = match self.shape.format {
-            LogFormat::Text | LogFormat::Websocketd => write!(fields, " {key}="),
+            LogFormat::Text => write!(fields, " {key}="),
             LogFormat::Json => write!(fields, ",\"{key}\":"),
+            LogFormat::Websocketd => {
+                self.last = websocketd::push(fields, &mut self.text, key, value);
+                return;
+            }
         };
         let start = fields.len();
         let _ = write!(fields, "{value}");
         if quoted {
             match self.shape.format {
-                LogFormat::Text | LogFormat::Websocketd => quote_text_value(fields, start),
                 LogFormat::Json => quote_json_string(fields, start),
+                LogFormat::Text | LogFormat::Websocketd => quote_text_value(fields, start),
             }
         }
         self.last = start..fields.len();
@@ -128,7 +136,18 @@ impl Draft<'_> {
     pub(super) fn finish(&mut self) -> String {
         let mut text = std::mem::take(&mut self.text);
         match self.shape.format {
-            LogFormat::Text | LogFormat::Websocketd => {
+            LogFormat::Websocketd => {
+                return websocketd::finish(&websocketd::Parts {
+                    level: self.level,
+                    category: self.category,
+                    room: self.room,
+                    fields: &self.fields,
+                    content: self.content.clone(),
+                    message: self.message,
+                    behind: &text,
+                });
+            }
+            LogFormat::Text => {
                 let _ = match (self.room, self.client) {
                     (Some(room), Some(id)) => write!(text, " [{} {id}]", Plain(room)),
                     (Some(room), None) => write!(text, " [{}]", Plain(room)),

@@ -1,4 +1,4 @@
-//! The log thread: writes queued lines to standard error.
+//! The log thread: writes queued lines to standard error, or to standard output in the format of websocketd.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::line::{Line, Shape, Shared};
-use crate::config::Level;
+use crate::config::{Level, LogFormat};
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::lock;
@@ -27,12 +27,16 @@ const PIECE: usize = 4096;
 /// Pause after the queue was emptied, so that the lines of a burst are written together and wake the thread once.
 const REST: Duration = Duration::from_millis(1);
 
-/// How long to wait for standard error, and how long after a failure to try again.
+/// How long to wait for the stream, and how long after a failure to try again.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The body of the log thread.
 pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &Shared) {
-    let mut output = Output { fd: rustix::stdio::stderr(), torn: false, failure: None };
+    let (fd, name) = match shape.format {
+        LogFormat::Text | LogFormat::Json => (rustix::stdio::stderr(), "standard error"),
+        LogFormat::Websocketd => (rustix::stdio::stdout(), "standard output"),
+    };
+    let mut output = Output { fd, name, torn: false, failure: None };
     let (mut text, mut answers) = (String::new(), Vec::<Arc<Bell>>::new());
     loop {
         let next = lock(&shared.repeats).next();
@@ -82,12 +86,13 @@ pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &S
     }
 }
 
-/// Standard error. Programs may share it and change its mode.
+/// The stream that is written to. Programs may share it and change its mode.
 struct Output {
     fd: BorrowedFd<'static>,
+    name: &'static str,
     /// The last line was written only in part.
     torn: bool,
-    /// The error by which lines were lost; `None` if standard error was not read.
+    /// The error by which lines were lost; `None` if the stream was not read.
     failure: Option<Errno>,
 }
 
@@ -144,8 +149,8 @@ impl Output {
             return;
         }
         let reason = match self.failure {
-            Some(error) => format!("standard error: {}", reason(&error.into())),
-            None => "standard error was not read in time".to_owned(),
+            Some(error) => format!("{}: {}", self.name, reason(&error.into())),
+            None => format!("{} was not read in time", self.name),
         };
         let mut line = shape.draft(Level::Warn, "log lines dropped");
         line.push("lines", &lost, false);
