@@ -19,5 +19,5 @@ mod table;
 pub use self::entry_error::EntryError;
 pub use self::listing::{Facts, Waiting};
 pub use self::member::Member;
-pub use self::slot::RoomSlot;
+pub use self::slot::{ProcessSlot, RoomSlot};
 pub use self::table::{Bounds, Table};

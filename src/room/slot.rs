@@ -97,9 +97,7 @@ impl Table {
         wanted: &RoomName,
         name: Option<&Arc<Name>>,
     ) -> Result<Option<u16>, EntryError> {
-        if self.bounds.rooms.is_some_and(|most| rooms.by_key.len() >= most) {
-            return Err(EntryError::TooManyRooms);
-        }
+        self.check_number(rooms)?;
         let failures = match (key, name) {
             (Key::Server, _) => rooms.past.failures(key),
             (_, Some(name)) => name.failures.get(),
@@ -112,6 +110,26 @@ impl Table {
             Some(ports) => ports.take().map(Some).ok_or(EntryError::NoPort),
             None => Ok(None),
         }
+    }
+
+    fn check_number(&self, rooms: &Rooms) -> Result<(), EntryError> {
+        let open = rooms.by_key.len() + rooms.processes;
+        if self.bounds.rooms.is_some_and(|most| open >= most) {
+            Err(EntryError::TooManyRooms)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes a slot for a process that serves no room, such as a CGI program. It counts as a room.
+    pub fn reserve_process(self: &Arc<Self>) -> Result<ProcessSlot, EntryError> {
+        let mut rooms = lock(&self.rooms);
+        if rooms.shutting_down {
+            return Err(EntryError::ShuttingDown);
+        }
+        self.check_number(&rooms)?;
+        rooms.processes += 1;
+        Ok(ProcessSlot(Arc::clone(self)))
     }
 
     /// Opens a room with one slot taken. `past` is what is remembered of its name.
@@ -152,6 +170,15 @@ impl Table {
     }
 }
 
+/// A slot for a process that serves no room, to be held until the process is reaped.
+pub struct ProcessSlot(Arc<Table>);
+
+impl Drop for ProcessSlot {
+    fn drop(&mut self) {
+        lock(&self.0.rooms).processes -= 1;
+    }
+}
+
 /// A slot, held from before the upgrade until the client has joined or given up.
 pub struct RoomSlot {
     pub(super) registration: Registration,
@@ -165,5 +192,34 @@ impl Drop for RoomSlot {
         if !self.used {
             self.registration.give_back(&self.name, |_| {});
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::Bounds;
+    use super::*;
+    use crate::backend::panics::{recipe, shared};
+
+    #[test]
+    fn rooms_and_processes_of_no_room_are_counted_together() {
+        let bounds = Bounds { rooms: Some(2), ..Bounds::default() };
+        let table = Table::new(Arc::new(recipe()), Arc::new(shared()), bounds, Arc::default());
+        let target = |name| Target::new(name, &table.recipe);
+        let full = |error: Option<EntryError>| assert_eq!(error, Some(EntryError::TooManyRooms));
+        let room = table.reserve(&target("a")).expect("a room");
+        let process = table.reserve_process().expect("a process");
+        full(table.reserve(&target("b")).err());
+        full(table.reserve_process().err());
+        drop(process);
+        let other = table.reserve(&target("b")).expect("the place of the process");
+        full(table.reserve_process().err());
+        drop((room, other));
+        let processes = [table.reserve_process(), table.reserve_process()];
+        assert!(processes.iter().all(Result::is_ok));
+        full(table.reserve_process().err());
+        drop(processes);
+        table.shut_down();
+        assert_eq!(table.reserve_process().err(), Some(EntryError::ShuttingDown));
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Rooms {
     /// A slot was taken: with `--oneshot` it was the only one, whether or not its client has joined.
     pub(super) taken: bool,
     pub(super) shutting_down: bool,
+    /// Processes of no room: see [`Table::reserve_process`].
+    pub(super) processes: usize,
     /// The number of the next room of one client.
     next_client: u64,
 }
@@ -109,6 +111,7 @@ impl Table {
                 ports,
                 taken: false,
                 shutting_down: false,
+                processes: 0,
                 next_client: 0,
             }),
             bounds,
