@@ -9,11 +9,14 @@ use rustix::net::sockopt::set_tcp_nodelay;
 
 use crate::backend::{Shared, launch};
 use crate::clients::SHUTDOWN_CLOSE_TIMEOUT;
-use crate::config::{Config, Level, Listen};
+use crate::config::{Config, FaceKind, Level, Listen};
+use crate::face::Face;
 use crate::face::rooms::RoomsFace;
+#[cfg(feature = "websocketd")]
+use crate::face::websocketd::WebsocketdFace;
 use crate::http::files::{FileOptions, FileServer};
 use crate::listen::accept::{Acceptor, canonical};
-use crate::listen::{self, Announced, Certificates, Inherited, ListenError, Listener};
+use crate::listen::{self, Certificates, Inherited, ListenError, Listener};
 use crate::log::Log;
 use crate::room::{Bounds, Table};
 use crate::service::Service;
@@ -81,7 +84,13 @@ pub fn run(config: Config) -> Result<RunResult, String> {
         Listen::Addresses(addresses) => {
             let inherited = listen::systemd().map_err(text)?;
             if inherited.is_empty() {
-                let bound: Result<Vec<_>, _> = addresses.iter().map(listen::bind).collect();
+                let listeners = addresses.iter().map(listen::bind);
+                let redirects = config.redirects.iter().map(|redirect| {
+                    let mut listener = listen::bind(&redirect.address)?;
+                    listener.redirect = Some(redirect.port);
+                    Ok(listener)
+                });
+                let bound: Result<Vec<_>, _> = listeners.chain(redirects).collect();
                 (Source::Listeners(bound.map_err(text)?), true, false)
             } else {
                 let source = classify(inherited);
@@ -93,9 +102,14 @@ pub fn run(config: Config) -> Result<RunResult, String> {
     let could_be_more = descriptors::could_be_more();
     let can_launch = could_be_more && launch::prepare();
     let descriptors = descriptors::prepare(can_launch);
+    let file_options = match config.face {
+        FaceKind::Rooms => FileOptions::default(),
+        // Those of Go's file server.
+        FaceKind::Websocketd(_) => FileOptions { listing: true, dotfiles: true, one_path: true },
+    };
     let files = match &config.static_dir {
         Some(path) => Some(
-            FileServer::open(path, FileOptions::default())
+            FileServer::open(path, file_options)
                 .map_err(|e| format!("cannot open the directory {}: {}", path.display(), reason(&e)))?,
         ),
         None => None,
@@ -125,7 +139,7 @@ pub fn run(config: Config) -> Result<RunResult, String> {
         first_exit: Arc::new(FirstExit::new(Arc::clone(&changed))),
     };
     let (first_exit, processes) = (Arc::clone(&shared.first_exit), Arc::clone(&shared.processes));
-    let service = service(config, shared, &changed, files, descriptors);
+    let service = service(config, shared, &changed, files, descriptors)?;
     let acceptors = Vec::new();
     let server =
         Server { service, certificates, acceptors, signals, changed, ends_idle, first_exit, processes };
@@ -162,7 +176,7 @@ fn service(
     changed: &Arc<Bell>,
     files: Option<FileServer>,
     descriptors: u64,
-) -> Arc<Service> {
+) -> Result<Arc<Service>, String> {
     let log = shared.log.clone();
     let (possible, reason) = limits::connections(descriptors);
     let wanted = config.limits.clients;
@@ -184,21 +198,30 @@ fn service(
     log.debug("connections at most").number("connections", most).field("limit", reason).write();
     let (counters, maps) = (Arc::clone(&shared.counters), Arc::clone(&shared.maps));
     let bounds = Bounds {
-        rooms: config.limits.rooms,
+        rooms: match &config.face {
+            FaceKind::Rooms => config.limits.rooms,
+            FaceKind::Websocketd(settings) => settings.max_forks,
+        },
         room_clients: config.limits.room_clients,
         oneshot: config.oneshot,
     };
     let table = Table::new(Arc::clone(&config.recipe), Arc::new(shared), bounds, Arc::clone(changed));
     let (config, connections) = (Arc::new(config), Slots::new(most, maps, Arc::clone(changed)));
-    let face = RoomsFace {
-        config: Arc::clone(&config),
-        counters: Arc::clone(&counters),
-        log: log.clone(),
-        table: Arc::clone(&table),
-        connections: Arc::clone(&connections),
-        files,
+    let face: Box<dyn Face> = match &config.face {
+        FaceKind::Rooms => Box::new(RoomsFace {
+            config: Arc::clone(&config),
+            counters: Arc::clone(&counters),
+            log: log.clone(),
+            table: Arc::clone(&table),
+            connections: Arc::clone(&connections),
+            files,
+        }),
+        #[cfg(feature = "websocketd")]
+        FaceKind::Websocketd(settings) => Box::new(WebsocketdFace::new(&config, settings, &log, files)?),
+        #[cfg(not(feature = "websocketd"))]
+        FaceKind::Websocketd(_) => return Err("built without the feature websocketd".to_owned()),
     };
-    Service::new(config, counters, log, table, connections, Box::new(face))
+    Ok(Service::new(config, counters, log, table, connections, face))
 }
 
 /// Why a run ends.
@@ -250,9 +273,11 @@ impl Server {
     fn serve(mut self, source: Source) -> Result<RunResult, String> {
         match source {
             Source::Listeners(listeners) => {
+                self.service.face.log_start();
                 for listener in listeners {
-                    let announced = listener.announced.clone();
-                    let certificates = self.certificates.clone();
+                    let (address, redirects) = (listener.announced.to_string(), listener.redirect.is_some());
+                    // A redirect begins where nothing is encrypted.
+                    let certificates = self.certificates.clone().filter(|_| !redirects);
                     match Acceptor::start(&self.service, listener, certificates, &self.changed) {
                         Ok(acceptor) => self.acceptors.push(acceptor),
                         Err(e) => {
@@ -260,7 +285,7 @@ impl Server {
                             return Err(cannot_start(&e));
                         }
                     }
-                    announce(&self.service.log, &announced, self.certificates.is_some());
+                    self.service.face.log_listening(&address, redirects);
                 }
             }
             Source::Connection(socket) => self.serve_one(socket)?,
@@ -285,7 +310,8 @@ impl Server {
         });
         // There is always a slot for the only one.
         let Ok(slot) = service.connections.admit(&stream) else { return Ok(()) };
-        work("conn", 64 * 1024, move || serve(&service, &stream, peer, &slot)).map_err(|e| cannot_start(&e))
+        work("conn", 64 * 1024, move || serve(&service, &stream, peer, &slot, None))
+            .map_err(|e| cannot_start(&e))
     }
 
     /// Until there is a reason to end.
@@ -430,10 +456,4 @@ impl Idle {
         // Beyond the range of the clock: never.
         since.checked_add(limit).map(Deadline::at)
     }
-}
-
-fn announce(log: &Log, address: &Announced, is_secure: bool) {
-    let text = format!("listening on {address}");
-    let line = log.info(&text).json_field("listening", address);
-    if is_secure { line.field("tls", "on") } else { line }.write();
 }

@@ -2,6 +2,8 @@
 //! request asks for, which recipe its room has, and what is answered and logged. Everything behind it is the same.
 
 pub mod rooms;
+#[cfg(feature = "websocketd")]
+pub mod websocketd;
 
 use std::net::SocketAddr;
 
@@ -51,6 +53,12 @@ pub trait Face: Send + Sync {
 
     /// The response to a request that is refused.
     fn refusal(&self, refusal: &Refusal) -> Reply;
+
+    /// Logs what is served, before the first listener is.
+    fn log_start(&self) {}
+
+    /// Logs an address that is listened on, if only to redirect to another port.
+    fn log_listening(&self, address: &str, redirects: bool);
 
     /// Logs a plain request and its response.
     fn log_request(&self, request: &Request<'_>, reply: &Reply);

@@ -66,7 +66,7 @@ impl Face for RoomsFace {
         let head = request.head;
         match plain {
             Plain::OutsideBase => Refusal::from(NoRoom::OutsideBase(self.config.base.clone())).reply(),
-            Plain::Options | Plain::Health | Plain::File => {
+            Plain::Options | Plain::Health | Plain::File | Plain::Moved(_) => {
                 let reply = plain::reply(head, plain, self.files.as_ref(), &self.config.base);
                 if reply.status == 404 { self.nothing_here(head) } else { reply }
             }
@@ -84,6 +84,12 @@ impl Face for RoomsFace {
 
     fn refusal(&self, refusal: &Refusal) -> Reply {
         refusal.reply()
+    }
+
+    fn log_listening(&self, address: &str, _redirects: bool) {
+        let text = format!("listening on {address}");
+        let line = self.log.info(&text).json_field("listening", address);
+        if self.config.tls.is_some() { line.field("tls", "on") } else { line }.write();
     }
 
     /// A refused websocket is a warning, all else is logged at debug level. Queries are not logged, as they can contain

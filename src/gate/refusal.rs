@@ -22,13 +22,24 @@ pub struct Refusal {
     pub count: Count,
     /// For `Retry-After`.
     pub retry_after: Option<Duration>,
-    field: Option<(&'static str, &'static str)>,
+    /// The limit on rooms is reached.
+    pub is_room_limit: bool,
+    /// One more field of the response.
+    pub field: Option<(&'static str, &'static str)>,
 }
 
 impl Refusal {
-    fn new(status: u16, text: impl Into<String>, count: Count) -> Self {
+    pub fn new(status: u16, text: impl Into<String>, count: Count) -> Self {
         let body = text.into();
-        Self { status, reason: body.clone(), body, count, retry_after: None, field: None }
+        Self {
+            status,
+            reason: body.clone(),
+            body,
+            count,
+            retry_after: None,
+            is_room_limit: false,
+            field: None,
+        }
     }
 
     /// Temporary: there may be room again at any time.
@@ -104,7 +115,7 @@ impl From<EntryError> for Refusal {
         let refusal = Self::busy(error.sentence());
         match error {
             EntryError::Failing(_, pause) => Self { retry_after: Some(pause), ..refusal },
-            _ => refusal,
+            error => Self { is_room_limit: error == EntryError::TooManyRooms, ..refusal },
         }
     }
 }

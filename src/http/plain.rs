@@ -41,6 +41,7 @@ pub fn reply(head: &Head, plain: &Plain, files: Option<&FileServer>, base: &str)
             Reply::new(200, "application/json", Body::Bytes(br#"{"status":"ok"}"#.to_vec()))
         }
         (Plain::File, Some(files)) => files.reply(head, base),
+        (Plain::Moved(place), _) => refuse(301, "Moved Permanently").with("Location", place),
         _ => refuse(404, "Not found"),
     }
 }

@@ -47,6 +47,8 @@ pub enum Plain {
     Console,
     /// The path does not begin with `--base`.
     OutsideBase,
+    /// Another place: the value of `Location`.
+    Moved(String),
 }
 
 /// What is served in addition to rooms and files.
@@ -89,7 +91,12 @@ impl fmt::Display for BadRequest {
 /// Decides what a request asks for. `path` is its path after `--base`, if it begins with that.
 pub fn route(head: &Head, path: Option<&str>, offers: Offers) -> Result<Route, BadRequest> {
     if head.asks_upgrade() {
-        return upgrade(head).map(Route::Upgrade);
+        let request = upgrade(head)?;
+        return if site::is_clean(&request.query) {
+            Ok(Route::Upgrade(request))
+        } else {
+            Err(BadRequest::Query)
+        };
     }
     match head.method() {
         "GET" | "HEAD" => {}
@@ -105,7 +112,17 @@ pub fn route(head: &Head, path: Option<&str>, offers: Offers) -> Result<Route, B
     }))
 }
 
-fn upgrade(head: &Head) -> Result<UpgradeRequest, BadRequest> {
+/// The URL of a request at another port of the same host; `None` if the request names no host.
+pub fn other_port(head: &Head, is_secure: bool, port: u16) -> Option<String> {
+    let host = &head.host.as_ref()?.host;
+    let (scheme, path) = (if is_secure { "https" } else { "http" }, head.path());
+    let (mark, query) = head.query().map_or(("", ""), |query| ("?", query));
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    Some(format!("{scheme}://{host}:{port}{slash}{path}{mark}{query}"))
+}
+
+/// Checks a handshake.
+pub fn upgrade(head: &Head) -> Result<UpgradeRequest, BadRequest> {
     if head.method() != "GET" {
         return Err(BadRequest::HandshakeMethod);
     }
@@ -120,13 +137,9 @@ fn upgrade(head: &Head) -> Result<UpgradeRequest, BadRequest> {
     }
     let key = head.only("sec-websocket-key").filter(|key| is_key(key)).ok_or(BadRequest::Key)?;
     let protocols = subprotocol::offered(head).ok_or(BadRequest::Protocols)?;
-    let query = head.query().unwrap_or_default();
-    if !site::is_clean(query) {
-        return Err(BadRequest::Query);
-    }
     // Extensions are never accepted, so none is named.
     Ok(UpgradeRequest {
-        query: query.to_owned(),
+        query: head.query().unwrap_or_default().to_owned(),
         protocols,
         accept: tungstenite::handshake::derive_accept_key(key.as_bytes()),
     })
@@ -151,6 +164,22 @@ mod tests {
         let text = format!("{line}\r\nHost: h\r\n{}\r\n", fields.concat());
         let (head, _) = Head::parse(text.as_bytes()).expect(line).expect("complete");
         route(&head, Some(head.path()), Offers::default())
+    }
+
+    #[test]
+    fn another_port_is_one_of_the_same_host_with_the_same_path() {
+        for (target, host, secure, wanted) in [
+            ("/", "h", false, Some("http://h:8080/")),
+            ("/a/%20?b=c?", "h:81", true, Some("https://h:8080/a/%20?b=c?")),
+            ("//evil/", "h", false, Some("http://h:8080//evil/")),
+            ("*", "[::1]:81", false, Some("http://[::1]:8080/*")),
+            ("http://other/x", "h", false, Some("http://other:8080/x")),
+            ("/", "", false, None),
+        ] {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let (head, _) = Head::parse(text.as_bytes()).expect(target).expect("complete");
+            assert_eq!(other_port(&head, secure, 8080).as_deref(), wanted, "{target}");
+        }
     }
 
     #[test]

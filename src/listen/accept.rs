@@ -237,9 +237,10 @@ impl Accept {
         };
         let service = Arc::clone(&self.service);
         let served = Arc::clone(&stream);
+        let redirect = self.listener.redirect;
         let started = work("conn", STACK, move || {
             // A panic ends this connection, not the server. The drop of `Member` leaves the room.
-            let outcome = catch_unwind(AssertUnwindSafe(|| serve(&service, &served, peer, &slot)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| serve(&service, &served, peer, &slot, redirect)));
             if outcome.is_err() {
                 service.log.error("internal error in a connection").write();
             }

@@ -54,7 +54,7 @@ fn tcp(address: SocketAddr, only_v6: bool) -> Result<Listener, Errno> {
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     let announced = announce(socket.as_fd());
-    Ok(Listener { socket, announced, _file: None })
+    Ok(Listener { socket, announced, redirect: None, _file: None })
 }
 
 /// Connects without waiting, to find out whether a process listens.
@@ -95,6 +95,7 @@ fn unix(path: &Path, mode: Option<u32>) -> Result<Listener, ListenError> {
     Ok(Listener {
         socket: OwnedFd::from(listener),
         announced: Announced::Unix(path.to_owned()),
+        redirect: None,
         _file: Some(file),
     })
 }

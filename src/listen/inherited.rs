@@ -92,7 +92,7 @@ fn classify(socket: OwnedFd, fd: i32) -> Result<Inherited, ListenError> {
     if sockopt::socket_acceptconn(&socket).unwrap_or(false) {
         rustix::io::ioctl_fionbio(&socket, true).map_err(|e| failed(&reason(&e.into())))?;
         let announced = announce(socket.as_fd());
-        return Ok(Inherited::Listener(Listener { socket, announced, _file: None }));
+        return Ok(Inherited::Listener(Listener { socket, announced, redirect: None, _file: None }));
     }
     // A connection is read with blocking calls.
     rustix::io::ioctl_fionbio(&socket, false).map_err(|e| failed(&reason(&e.into())))?;

@@ -16,6 +16,8 @@ use crate::sys::reason;
 pub struct Listener {
     pub(super) socket: OwnedFd,
     pub announced: Announced,
+    /// All requests are redirected to this port.
+    pub redirect: Option<u16>,
     /// Removes the socket file when dropped.
     pub(super) _file: Option<SocketFile>,
 }

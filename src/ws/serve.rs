@@ -7,19 +7,27 @@ use super::close;
 use super::connection::{Connection, log_left};
 use super::converse::converse;
 use super::upgrade::upgrade;
+use crate::counters::Count;
 use crate::gate::Refusal;
 use crate::http::head::HeadError;
 use crate::http::plain::{KEEP_ALIVE, MAX_REQUESTS, Next, answer, answer_and_end};
 use crate::http::program;
 use crate::http::receive::receive;
-use crate::http::route::Route;
+use crate::http::route::{Plain, Route, other_port};
 use crate::service::Service;
 use crate::sink::Stream;
 use crate::slots::ConnectionSlot;
 use crate::sys::deadline::Deadline;
 
-/// Serves a connection to its end. `peer` is `None` on a unix socket.
-pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAddr>, slot: &ConnectionSlot) {
+/// Serves a connection to its end. `peer` is `None` on a unix socket; with `redirect` all requests are redirected to that
+/// port.
+pub fn serve(
+    service: &Arc<Service>,
+    stream: &Arc<Stream>,
+    peer: Option<SocketAddr>,
+    slot: &ConnectionSlot,
+    redirect: Option<u16>,
+) {
     let connection = Connection { service, stream, peer, slot };
     let mut rest = Vec::new();
     for number in 1..=MAX_REQUESTS {
@@ -36,7 +44,13 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
             Err(e) => return refuse_head(&connection, &e, number),
         };
         slot.mark_asked();
-        let reply = match service.face.route(&connection.request(&head)) {
+        let route = match redirect {
+            Some(port) => other_port(&head, service.config.tls.is_some(), port)
+                .map(|place| Route::Plain(Plain::Moved(place)))
+                .ok_or_else(|| Refusal::new(400, "Bad Request", Count::RefusedBad)),
+            None => service.face.route(&connection.request(&head)),
+        };
+        let reply = match route {
             Ok(Route::Upgrade(request)) => {
                 let member = upgrade(&connection, &head, request);
                 // The client can stay for days, and the request is no longer needed.
@@ -52,16 +66,23 @@ pub fn serve(service: &Arc<Service>, stream: &Arc<Stream>, peer: Option<SocketAd
                 }
                 return;
             }
-            Ok(Route::Program(call)) => {
-                let http = connection.http();
-                let last = number == MAX_REQUESTS || http.cutoff.get().is_some();
-                match program::run(http, &head, rest, &call, service.table.shared(), last) {
-                    Ok(Some(behind)) => rest = behind,
-                    Ok(None) => return,
-                    Err(e) => return connection.log_unsent(&head, &e),
+            Ok(Route::Program(call)) => match service.table.reserve_process() {
+                Ok(_slot) => {
+                    let http = connection.http();
+                    let last = number == MAX_REQUESTS || http.cutoff.get().is_some();
+                    match program::run(http, &head, rest, &call, service.table.shared(), last) {
+                        Ok(Some(behind)) => rest = behind,
+                        Ok(None) => return,
+                        Err(e) => return connection.log_unsent(&head, &e),
+                    }
+                    continue;
                 }
-                continue;
-            }
+                Err(e) => {
+                    let refusal = Refusal::from(e);
+                    connection.note_refusal(Some(&head), &refusal);
+                    service.face.refusal(&refusal)
+                }
+            },
             Ok(Route::Plain(what)) => service.face.reply(&connection.request(&head), &what),
             Err(refusal) => service.face.refusal(&refusal),
         };

@@ -46,7 +46,10 @@ mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "websocketd")]
+mod websocketd;
+#[cfg(feature = "websocketd")]
 mod websocketd_cli;
+#[cfg(feature = "websocketd")]
 mod websocketd_session;
 
 mod load_churn;

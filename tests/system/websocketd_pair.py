@@ -19,7 +19,7 @@ class Websocketd:
 
     def __init__(self, command, *flags, cwd=None, environment=None):
         self.port = free_port()
-        self.out = tempfile.TemporaryFile("w+")
+        self.out = tempfile.TemporaryFile("a+")
         self.popen = subprocess.Popen(
             [*command, f"--port={self.port}", "--address=127.0.0.1", *map(str, flags)],
             stdin=subprocess.DEVNULL,

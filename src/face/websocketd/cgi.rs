@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::super::Request;
-use super::environment::{host, remote, uri};
+use super::environment::{SOFTWARE, host, remote, uri};
+use super::scope::{pair, url};
 use crate::http::cgi;
 use crate::http::files::open::Entry;
 use crate::http::program::ProgramCall;
@@ -21,6 +22,8 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin:/usr/ucb:/usr/bsd:/usr/local/bin";
 #[derive(Debug)]
 pub(super) struct CgiPrograms {
     root: OwnedFd,
+    /// As it was given, for the log.
+    given: PathBuf,
     directory: PathBuf,
 }
 
@@ -28,7 +31,7 @@ impl CgiPrograms {
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(directory, flags, Mode::empty())?;
-        Ok(Self { root, directory: directory.to_owned() })
+        Ok(Self { root, given: directory.to_owned(), directory: directory.canonicalize()? })
     }
 
     /// The call of the program that has exactly this decoded, clean path. `passed`: the variables that are passed on.
@@ -40,8 +43,9 @@ impl CgiPrograms {
     ) -> Option<ProgramCall> {
         let file = self.find(path)?;
         let variables = variables(request, path, &file, passed.iter().any(|(name, _)| name == "PATH"));
-        let mut label = super::url(request);
-        super::pair(&mut label, "cgiscript", &file.to_string_lossy());
+        let mut label = url(request);
+        let name = file.strip_prefix(&self.directory).unwrap_or(&file);
+        pair(&mut label, "cgiscript", &self.given.join(name).to_string_lossy());
         Some(ProgramCall { file, passed: passed.to_vec(), variables, label })
     }
 
@@ -61,8 +65,9 @@ fn variables(request: &Request<'_>, path: &[u8], file: &Path, has_path: bool) ->
     let port = host.rsplit_once(':').map(|(_, port)| port);
     let port = port.filter(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
     let mut variables = Vec::with_capacity(32);
-    let mut set = |name: &str, value: &[u8]| variables.push((name.to_owned(), OsString::from_vec(value.into())));
-    set("SERVER_SOFTWARE", super::SOFTWARE.as_bytes());
+    let mut set =
+        |name: &str, value: &[u8]| variables.push((name.to_owned(), OsString::from_vec(value.into())));
+    set("SERVER_SOFTWARE", SOFTWARE.as_bytes());
     // With the port: programs for websocketd see it so.
     set("SERVER_NAME", host.as_bytes());
     set("SERVER_PORT", port.unwrap_or(if is_secure { "443" } else { "80" }).as_bytes());
@@ -124,7 +129,18 @@ mod tests {
             assert_eq!(programs.find(path.as_bytes()), Some(file.clone()), "{path}");
             assert_eq!(programs.find(format!("{path}/").as_bytes()), Some(file), "{path}/");
         }
-        for path in ["/", "/sub", "/sub/", "/c.sh/extra", "/none", "/link", "/up/outside", "/fifo", "/C.sh", "/../outside"] {
+        for path in [
+            "/",
+            "/sub",
+            "/sub/",
+            "/c.sh/extra",
+            "/none",
+            "/link",
+            "/up/outside",
+            "/fifo",
+            "/C.sh",
+            "/../outside",
+        ] {
             assert_eq!(programs.find(path.as_bytes()), None, "{path}");
         }
     }
@@ -141,7 +157,7 @@ mod tests {
     fn the_environment_is_that_of_go() {
         let request = "POST /a%20b?x=%201 HTTP/1.1\r\nHost: h:81\r\nContent-Length: 3\r\nContent-Type: t/u\r\n\
                        X-Foo: 1\r\nX_Foo: evil\r\nx-foo: 2\r\nCookie: a\r\nCookie: b\r\nProxy: http://evil\r\n\r\n";
-        let software = format!("SERVER_SOFTWARE={}", super::super::SOFTWARE);
+        let software = format!("SERVER_SOFTWARE={}", super::super::environment::SOFTWARE);
         let path = format!("PATH={DEFAULT_PATH}");
         assert_eq!(
             of(request, true),
@@ -184,7 +200,10 @@ mod tests {
             ("[::1]:81", false, "81"),
             ("", false, "80"),
         ] {
-            let found = of(&format!("POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"), is_secure);
+            let found = of(
+                &format!("POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n"),
+                is_secure,
+            );
             assert_eq!(found[1..3], [format!("SERVER_NAME={host}"), format!("SERVER_PORT={port}")]);
             assert!(!found.iter().any(|set| set.contains("LENGTH") || set.contains("ENCODING")), "{found:?}");
             assert_eq!(found.iter().any(|set| set == "HTTPS=on"), is_secure);

@@ -11,6 +11,8 @@ pub(crate) mod scratch;
 pub(crate) mod server;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
+#[cfg(feature = "websocketd")]
+pub(crate) mod websocketd;
 
 use std::time::{Duration, Instant};
 
