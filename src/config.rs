@@ -72,7 +72,7 @@ pub struct Websocketd {
     /// `--dir`: a directory of programs, one for each path; no symbolic links in it. The program of the recipe is
     /// without name and path then.
     pub script_dir: Option<PathBuf>,
-    /// `--cgidir`: a directory of CGI programs; no symbolic links in it.
+    /// `--cgidir`: a directory of CGI programs, as it was given.
     pub cgi_dir: Option<PathBuf>,
     /// `--devconsole`
     pub console: bool,

@@ -148,7 +148,7 @@ fn passed(names: &[String], environment: &Environment) -> Vec<(OsString, OsStrin
     passed
 }
 
-/// Checks the directories, and replaces those of programs by names without symbolic links.
+/// Checks the directories, and replaces that of `--dir` by a name without symbolic links.
 fn directories(draft: &mut Draft) -> Result<(), String> {
     let face = &mut draft.websocketd.face;
     if let Some(directory) = &mut face.script_dir {
@@ -161,14 +161,10 @@ fn directories(draft: &mut Draft) -> Result<(), String> {
             Err(_) => return Err(format!("Could not find your script dir '{}'.", directory.display())),
         }
     }
-    for (kind, directory) in [("CGI", &mut face.cgi_dir), ("static", &mut draft.config.static_dir)] {
-        let Some(directory) = directory else { continue };
-        match directory.canonicalize() {
-            Ok(real) if real.is_dir() => *directory = real,
-            _ => {
-                let path = directory.display();
-                return Err(format!("Your {kind} dir '{path}' is not pointing to an accessible directory."));
-            }
+    for (kind, directory) in [("CGI", &face.cgi_dir), ("static", &draft.config.static_dir)] {
+        if let Some(directory) = directory.as_ref().filter(|directory| !directory.is_dir()) {
+            let path = directory.display();
+            return Err(format!("Your {kind} dir '{path}' is not pointing to an accessible directory."));
         }
     }
     Ok(())
