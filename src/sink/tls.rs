@@ -454,3 +454,221 @@ impl fmt::Debug for Tls {
         f.debug_struct("Tls").field("socket", &self.socket).field("owed", &self.owed).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::channel;
+
+    use rustls::crypto::ring;
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+    use super::*;
+    use crate::framing::batch::Batch;
+    use crate::sink::{CloseOrder, CloseState, Outbox, Overflow, Stream, WriteResult};
+
+    type Client = StreamOwned<ClientConnection, UnixStream>;
+
+    fn server_config() -> Arc<ServerConfig> {
+        let certificate = include_bytes!("../../tests/it/certificates/server.pem");
+        let key = include_bytes!("../../tests/it/certificates/server.key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(certificate).expect("a certificate")],
+                PrivateKeyDer::from_pem_slice(key).expect("a key"),
+            );
+        Arc::new(config.expect("a configuration"))
+    }
+
+    fn client(socket: UnixStream) -> Client {
+        let ca = include_bytes!("../../tests/it/certificates/ca.pem");
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca).expect("a certificate")).expect("a root");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("a name");
+        StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a client"), socket)
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(20))
+    }
+
+    fn unconnected() -> (Tls, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        // As small as it can be: less than a record.
+        rustix::net::sockopt::set_socket_send_buffer_size(&ours, 1).expect("a small buffer");
+        (Tls::new(ours.into(), &server_config()).expect("a connection"), theirs)
+    }
+
+    /// Both ends, after the handshake. The client has sent `first`.
+    fn connected(first: &[u8]) -> (Tls, Client) {
+        let (server, theirs) = unconnected();
+        std::thread::scope(|scope| {
+            let connecting = scope.spawn(|| {
+                let mut client = client(theirs);
+                client.write_all(first).expect("sent");
+                client
+            });
+            let mut byte = [0];
+            assert_eq!(server.read_by(&mut byte, soon()).expect("a byte"), 1);
+            assert_eq!(byte, first[..1]);
+            (server, connecting.join().expect("a client"))
+        })
+    }
+
+    fn content(length: usize) -> Vec<u8> {
+        (0..length as u32).flat_map(u32::to_be_bytes).take(length).collect()
+    }
+
+    #[test]
+    fn everything_arrives_in_order_through_a_socket_smaller_than_a_record() {
+        let (server, mut client) = connected(b"!");
+        let content = content(300_000);
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                let mut got = vec![0; content.len()];
+                client.read_exact(&mut got).expect("all of it");
+                got
+            });
+            let mut rest = content.as_slice();
+            while !rest.is_empty() || server.owed() > 0 {
+                // In two parts of uneven size.
+                let (first, second) = rest.split_at(rest.len().min(10_001));
+                let second = &second[..second.len().min(70_000)];
+                match server.write(&[IoSlice::new(first), IoSlice::new(second)]) {
+                    Ok(taken) => rest = &rest[taken..],
+                    Err(Errno::AGAIN) => {
+                        ready(server.as_fd(), PollFlags::OUT, soon()).expect("poll");
+                    }
+                    Err(e) => panic!("{e}"),
+                }
+                assert!(server.owed() < RECORD + OVERHEAD, "{} bytes are owed", server.owed());
+            }
+            assert!(reading.join().expect("the reader") == content, "in order and complete");
+        });
+        assert!(server.sent() > 300_000, "with what TLS adds");
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_blocks_no_call_and_is_owed_one_record() {
+        let (server, _client) = connected(b"!");
+        let bytes = [b'x'; 5000];
+        let mut taken = 0;
+        while let Ok(more) = server.write(&[IoSlice::new(&bytes)]) {
+            taken += more;
+            assert!(taken < 1 << 20, "the kernel takes no more than its buffer");
+        }
+        let owed = server.owed();
+        assert!((1..5000 + OVERHEAD).contains(&owed), "{owed}");
+        for _ in 0..3 {
+            assert_eq!(server.write(&[IoSlice::new(&bytes)]), Err(Errno::AGAIN));
+            assert_eq!(server.flush(), Ok(owed));
+        }
+    }
+
+    #[test]
+    fn a_sink_is_neither_clear_nor_closed_while_its_stream_owes() {
+        let (server, mut client) = connected(b"!");
+        let sink = Outbox::new(Arc::new(Stream::Tls(Box::new(server))), 1 << 20);
+        let mut batch = Batch::default();
+        batch.push_frame(&[&[0x82, 126, 0x1f, 0x40][..], &[7; 8000]].concat());
+        let batch = Arc::new(batch);
+        let (mut sent, whole) = (0, std::array::from_fn::<_, 1, _>(|_| 0..batch.bytes.len()));
+        // The last one is in the stream, not in the queue.
+        while sink.send(&batch, &whole, Overflow::Queue) == WriteResult::Clear {
+            sent += 1;
+        }
+        sent += 1;
+        assert_eq!(sink.status().backlog, 0);
+        assert!(sink.status().left > 0, "it waits");
+        assert!(sink.claim_watch(), "so it has to be watched");
+        let close = sink.close(&[0x88, 0], CloseOrder::AfterQueue);
+        assert_eq!(close, WriteResult::Waits { needs_watcher: false });
+        let (all, reading) = (sent * batch.bytes.len() + 2, channel());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut got = vec![0; all];
+                client.read_exact(&mut got).expect("all of it");
+                reading.0.send(got).expect("the test is there");
+                client
+            });
+            let got = loop {
+                let state = sink.status().close_state;
+                let result = sink.flush_watched();
+                assert!(state == CloseState::Closing || result == WriteResult::Clear);
+                if let Ok(got) = reading.1.recv_timeout(Duration::from_millis(1)) {
+                    break got;
+                }
+            };
+            assert_eq!(got[all - 2..], [0x88, 0]);
+            assert_eq!(sink.flush_watched(), WriteResult::Clear);
+            let status = sink.status();
+            assert_eq!((status.close_state, status.left), (CloseState::Closed, 0));
+        });
+    }
+
+    #[test]
+    fn plaintext_that_was_read_ahead_counts_as_readable() {
+        let (server, mut client) = connected(b"0123456789");
+        let stream = Stream::Tls(Box::new(server));
+        let now = || Deadline::after(Duration::ZERO);
+        assert!(stream.is_readable_by(now()), "the socket is empty, the record is not");
+        let mut buffer = [0; 4];
+        assert_eq!(stream.read(&mut buffer), Ok(4));
+        assert_eq!(stream.read_by(&mut [0; 9], now()).expect("the rest"), 5);
+        assert!(!stream.is_readable_by(now()));
+        client.conn.send_close_notify();
+        client.flush().expect("sent");
+        assert!(stream.is_readable_by(soon()));
+        assert_eq!(stream.read_by(&mut buffer, soon()).expect("the end"), 0);
+        assert_eq!(stream.read(&mut buffer), Ok(0), "for good");
+    }
+
+    #[test]
+    fn a_part_of_a_record_is_no_data_and_an_end_in_it_is_an_end() {
+        let (server, client) = connected(b"!");
+        let mut socket = &client.sock;
+        socket.write_all(&[0x17, 3, 3, 1, 0, 9, 9]).expect("sent");
+        let mut buffer = [0; 100];
+        assert_eq!(server.read(&mut buffer), Err(PARTIAL));
+        let error = server.read_by(&mut buffer, Deadline::after(Duration::ZERO)).expect_err("nothing");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        socket.shutdown(std::net::Shutdown::Write).expect("ended");
+        assert_eq!(server.read(&mut buffer), Ok(0));
+    }
+
+    #[test]
+    fn what_is_not_tls_is_told_so_and_never_a_panic() {
+        let cases: [(&[u8], io::ErrorKind, &[u8]); 5] = [
+            (b"GET / HTTP/1.1\r\n", io::ErrorKind::Unsupported, b""),
+            (b"\x80\x2e\x01\x03\x01 an old ClientHello", io::ErrorKind::Other, b"\x15\x03\x03\x00\x02\x02"),
+            (&[0; 100], io::ErrorKind::Other, b"\x15\x03\x03\x00\x02\x02"),
+            (&[0x16, 3, 1, 0xff, 0xff, 1], io::ErrorKind::Other, b"\x15\x03\x03\x00\x02\x02"),
+            (&[0x17, 3, 3, 0, 1, 1], io::ErrorKind::Other, b"\x15\x03\x03\x00\x02\x02"),
+        ];
+        for (sent, kind, answer) in cases {
+            let (server, mut theirs) = unconnected();
+            theirs.write_all(sent).expect("sent");
+            let error = server.read_by(&mut [0; 1000], soon()).expect_err("no data");
+            assert_eq!(error.kind(), kind, "{error} for {sent:?}");
+            let written = server.write(&[IoSlice::new(b"plain")]);
+            let expected = if answer.is_empty() { Ok(5) } else { Err(Errno::PIPE) };
+            assert_eq!(written, expected);
+            drop(server);
+            let mut got = Vec::new();
+            theirs.read_to_end(&mut got).expect("the end");
+            let answer = if answer.is_empty() { b"plain" } else { answer };
+            assert_eq!(&got[..answer.len()], answer, "{sent:?}");
+        }
+    }
+}

@@ -74,6 +74,8 @@ pub(crate) fn address(server: &Server, config: &Arc<ClientConfig>) -> Address {
 pub(crate) struct Socket {
     pub(crate) tcp: Arc<TcpStream>,
     session: Arc<Mutex<ClientConnection>>,
+    /// Held by the one that writes ciphertext.
+    writing: Arc<Mutex<()>>,
     /// Ciphertext that the session had no room for.
     unread: Arc<Mutex<Vec<u8>>>,
 }
@@ -83,7 +85,12 @@ impl Socket {
         tcp.set_write_timeout(Some(DEADLINE)).expect("a time-out");
         let name = ServerName::try_from("localhost").expect("a name");
         let session = ClientConnection::new(Arc::clone(&target.config), name).expect("a client");
-        Self { tcp: Arc::new(tcp), session: Arc::new(Mutex::new(session)), unread: Arc::default() }
+        Self {
+            tcp: Arc::new(tcp),
+            session: Arc::new(Mutex::new(session)),
+            writing: Arc::default(),
+            unread: Arc::default(),
+        }
     }
 
     pub(crate) fn session(&self) -> MutexGuard<'_, ClientConnection> {
@@ -98,7 +105,11 @@ impl Socket {
             if !matches!(&read, Err(e) if e.kind() == ErrorKind::WouldBlock) {
                 return read;
             }
-            self.flush()?;
+            // Another thread may be writing, to a server that does not read.
+            if let Ok(writing) = self.writing.try_lock() {
+                // Where nothing can be sent any more, there may still be something to read.
+                let _ = self.send(&writing);
+            }
             self.receive(until)?;
         }
     }
@@ -122,11 +133,16 @@ impl Socket {
     }
 
     pub(crate) fn flush(&self) -> io::Result<()> {
-        let mut session = self.session();
-        while session.wants_write() {
-            session.write_tls(&mut &*self.tcp)?;
+        self.send(&self.writing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes without the lock of the session, so that others can read.
+    fn send(&self, _writing: &MutexGuard<'_, ()>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        while self.session().wants_write() {
+            self.session().write_tls(&mut bytes)?;
         }
-        Ok(())
+        (&*self.tcp).write_all(&bytes)
     }
 
     /// Ends the handshake.
