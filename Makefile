@@ -31,7 +31,7 @@ BASHDIR = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHDIR = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISHDIR = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-SCRIPTS = .ci/run benches/peers tests/house tests/system/prepare tests/system/static tests/system/programs/*.sh
+SCRIPTS = .ci/run benches/peers tests/house tests/it/certificates/make tests/system/prepare tests/system/static tests/system/programs/*.sh
 
 .PHONY: build static static-target test test-system test-static bench bench-peers bench-smoke lint count \
 	demo install uninstall clean help
@@ -68,7 +68,7 @@ static: static-target ## build a static binary for $(TARGET) and check that it i
 		export "CC_$$(echo '$(TARGET)' | tr - _)=$$compiler";; \
 	esac; \
 	set -x; RUSTFLAGS="$$flags" $(CARGO) build --release --locked --target $(TARGET) \
-		--no-default-features --features '$(FEATURES)'
+		--no-default-features --features 'websocketd $(FEATURES)'
 	@built="$${CARGO_TARGET_DIR:-target}/$(TARGET)/release/scalesocket"; \
 	tests/system/static "$$built" && \
 	echo "$$built: static, $$(wc -c < "$$built" | tr -d ' ') bytes"

@@ -127,7 +127,7 @@ pub fn run(config: Config) -> Result<RunResult, String> {
         log.warn(warning).write();
     }
     let certificates = match &config.tls {
-        Some(files) => Some(Arc::new(Certificates::load(files.clone(), log.clone())?)),
+        Some(files) => Some(Arc::new(Certificates::load(files, &log)?)),
         None => None,
     };
     let shared = Shared {

@@ -42,11 +42,15 @@ type Version = Option<(u64, u64, u64, i64, i64)>;
 impl Certificates {
     /// # Errors
     /// Which file is wrong, and why.
-    pub fn load(files: TlsFiles, log: Log) -> Result<Self, String> {
+    pub fn load(files: &TlsFiles, log: &Log) -> Result<Self, String> {
         // Before the files are read: a change after that is noticed later.
-        let (versions, checked) = (versions(&files), Instant::now());
-        let config = read(&files)?;
-        Ok(Self { files, log, current: Mutex::new(Current { config, versions, checked }) })
+        let (versions, checked) = (versions(files), Instant::now());
+        let config = read(files)?;
+        Ok(Self {
+            files: files.clone(),
+            log: log.clone(),
+            current: Mutex::new(Current { config, versions, checked }),
+        })
     }
 
     /// The stream of a new connection.

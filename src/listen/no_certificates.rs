@@ -13,7 +13,7 @@ pub enum Certificates {}
 impl Certificates {
     /// # Errors
     /// Always: how to get a build that can.
-    pub fn load(_: TlsFiles, _: Log) -> Result<Self, String> {
+    pub fn load(_: &TlsFiles, _: &Log) -> Result<Self, String> {
         Err("this build has no TLS; build it with the cargo feature tls: make, or make static FEATURES=tls"
             .to_owned())
     }

@@ -193,8 +193,10 @@ impl Tls {
     /// Tells the peer that nothing follows (`close_notify`), waiting until then for its kernel to take what is owed.
     pub(super) fn say_end(&self, time: Duration, hurries: impl Fn() -> bool) {
         let mut state = lock(&self.state);
-        // A peer that is gone does not need it.
-        let _ = state.process(Outgoing::End);
+        if matches!(state.phase, Phase::Secure | Phase::Ended) {
+            // A peer that is gone does not need it.
+            let _ = state.process(Outgoing::End);
+        }
         self.note_owed(&state);
         drop(state);
         let until = Instant::now() + time;
@@ -346,10 +348,12 @@ impl State {
         Ok(())
     }
 
-    /// After an error: the alert for the peer. Not called twice, as rustls would read the same record again.
+    /// After an error: the alert for the peer. rustls must not be asked to process anything else any more: it may have kept
+    /// a place in a buffer that is gone.
     fn take_alert(&mut self) {
-        let status = self.connection.process_tls_records(&mut self.incoming);
-        if let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state {
+        while self.connection.wants_write() {
+            let status = self.connection.process_tls_records(&mut self.incoming);
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state else { return };
             let _ = append(&mut self.outgoing, OVERHEAD, |out| data.encode(out).map_err(|_| None));
         }
     }
