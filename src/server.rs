@@ -105,7 +105,7 @@ pub fn run(config: Config) -> Result<RunResult, String> {
     let file_options = match config.face {
         FaceKind::Rooms => FileOptions::default(),
         // Those of Go's file server.
-        FaceKind::Websocketd(_) => FileOptions { listing: true, dotfiles: true, one_path: true },
+        FaceKind::Websocketd(_) => FileOptions { listing: true, dotfiles: true, one_path: true, text: true },
     };
     let files = match &config.static_dir {
         Some(path) => Some(

@@ -1,9 +1,8 @@
 //! Runs a CGI program (RFC 3875) for one request, in the thread of the connection.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
@@ -15,11 +14,12 @@ use super::exchange::{Exchange, Failure};
 use super::head::Head;
 use super::plain::{Next, answer, end};
 use super::respond::{Reply, refuse};
+use super::route::ProgramCall;
 use super::send::Peer;
 use crate::backend::{LogPipe, Shared, StartContext, Wiring, spawn_program};
 use crate::counters::Count;
 use crate::log::Entry;
-use crate::recipe::{Program, Stderr, Variables};
+use crate::recipe::{Program, Stderr};
 use crate::sys::deadline::Deadline;
 use crate::sys::pipe::PIPE;
 use crate::sys::poll::{poll, ready};
@@ -37,19 +37,6 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a program may neither read its input nor write output.
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// The program for a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProgramCall {
-    /// An absolute path. The directory of this file is the program's working directory.
-    pub file: PathBuf,
-    /// Variables that all programs get.
-    pub passed: Vec<(OsString, OsString)>,
-    /// Variables of the request; they replace those of the same name.
-    pub variables: Variables,
-    /// What the log has for these programs where it has the room for others.
-    pub label: String,
-}
 
 /// Answers a request with the output of a program. `rest` was read after the head of the request. If the connection stays
 /// open, returns what was read after the request; with `last` it does not.

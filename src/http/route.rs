@@ -1,11 +1,13 @@
 //! What a request asks for: a websocket or a plain response. Pure.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 
 use super::api::Ask;
 use super::head::Head;
-use super::program::ProgramCall;
 use super::subprotocol;
+use crate::recipe::Variables;
 use crate::site;
 
 /// The allowed methods, for `Allow`.
@@ -17,6 +19,19 @@ pub enum Route {
     Plain(Plain),
     /// A CGI program answers.
     Program(Box<ProgramCall>),
+}
+
+/// The program for a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramCall {
+    /// An absolute path. The directory of this file is the program's working directory.
+    pub file: PathBuf,
+    /// Variables that all programs get.
+    pub passed: Vec<(OsString, OsString)>,
+    /// Variables of the request; they replace those of the same name.
+    pub variables: Variables,
+    /// What the log has for these programs where it has the room for others.
+    pub label: String,
 }
 
 /// A valid handshake (RFC 6455 §4.2.1).

@@ -78,7 +78,10 @@ impl Certificates {
                     }
                     // Once for each change, as the version is remembered.
                     Err(e) => {
-                        self.log.error("certificate not loaded, the old one stays").field("reason", e).write()
+                        self.log
+                            .error("certificate not loaded, the old one stays")
+                            .field("reason", e)
+                            .write();
                     }
                 }
             }

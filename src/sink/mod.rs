@@ -21,6 +21,6 @@ mod turns;
 mod writer;
 
 pub use self::outbox::{CloseOrder, Outbox, Overflow, Status};
-pub use self::state::{CloseState, WriteResult};
+pub use self::state::{CloseState, PARTIAL, WriteResult};
 pub use self::stdin::{Messages, Pushed, Stdin};
-pub use self::stream::{PARTIAL, Stream};
+pub use self::stream::Stream;

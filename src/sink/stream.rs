@@ -14,9 +14,6 @@ use crate::sys::deadline::Deadline;
 use crate::sys::poll::ready;
 use crate::sys::socket;
 
-/// The error of a read that has received bytes, but none that a caller can have yet: a part of a TLS record.
-pub const PARTIAL: Errno = Errno::INPROGRESS;
-
 /// A byte stream. Its descriptor is for `poll` and socket options only.
 #[derive(Debug)]
 pub enum Stream {

@@ -17,7 +17,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{Error, ServerConfig};
 
-use super::stream::PARTIAL;
+use super::state::PARTIAL;
 use crate::sys::deadline::Deadline;
 use crate::sys::lock;
 use crate::sys::poll::{poll, ready};

@@ -9,6 +9,7 @@ mod support;
 
 mod accounts;
 mod api;
+#[cfg(feature = "websocketd")]
 mod cgi;
 mod cli;
 mod closing;

@@ -239,8 +239,12 @@ fn cgi_programs_come_before_files_and_count_among_maxforks() {
     let server = Websocketd::start(&[&options as &[&str], &["sh", "-c", "echo; cat"]].concat());
     assert_eq!(server.ask("GET", "/c.sh", "").text(), "GET /c.sh\n");
     server.line(&[" | ACCESS | http       | url:'http://localhost/c.sh' cgiscript:'", "/cgi/c.sh' | CGI"]);
-    let mut client = server.join("/");
-    client.text();
+    let mut client = None;
+    wait_until("the CGI program has given its place back", || {
+        client = Client::connect_with(&server.address, "/", "").ok();
+        client.is_some()
+    });
+    client.as_mut().expect("joined").text();
     let full = server.ask("GET", "/c.sh", "");
     assert_eq!((full.status, full.text()), (429, "429 Too Many Requests\n"));
 }

@@ -260,6 +260,7 @@ fn recipe(draft: &mut Draft) {
     recipe.incoming = Incoming::Only(kind);
     recipe.notices = Notices::Templates { join: None, leave: None, input };
     recipe.slow = Slow::Block;
+    recipe.times.gone_after = GONE_AFTER;
     recipe.ends_with_output = true;
     recipe.times.ping = ping;
     let steps = [(100, Signal::INT), (250, Signal::TERM), (500, Signal::KILL)];

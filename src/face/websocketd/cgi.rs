@@ -13,7 +13,7 @@ use super::environment::{SOFTWARE, host, remote, uri};
 use super::scope::{pair, url};
 use crate::http::cgi;
 use crate::http::files::open::Entry;
-use crate::http::program::ProgramCall;
+use crate::http::route::ProgramCall;
 use crate::recipe::Variables;
 
 /// Where programs look for others if no `PATH` is passed on, as with Go.

@@ -114,7 +114,7 @@ mod tests {
     fn all_variables_are_set_in_the_order_of_websocketd() {
         let request = "GET /d/s%2esh/a%20b/?x=%201 HTTP/1.1\r\nHost: [::1]:8080\r\nX-Foo: 1\r\nX_Foo: evil\r\n\
                        x-foo: 2\r\nCookie: a\r\nCookie: b\r\nProxy: http://evil\r\nEmpty:\r\n\r\n";
-        let software = format!("SERVER_SOFTWARE={}", SOFTWARE);
+        let software = format!("SERVER_SOFTWARE={SOFTWARE}");
         assert_eq!(
             of(request, Some(7), "/d/s.sh/a b/", true),
             [
