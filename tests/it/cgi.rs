@@ -193,7 +193,7 @@ fn what_a_program_prints_becomes_a_response() {
             ("moved.sh", "printf 'Location: /x\\n\\n'"),
             ("sized.sh", "printf 'Content-Type: a/b\\r\\nContent-Length: 5\\r\\n\\r\\nhello, and more'"),
             ("inject.sh", "printf 'Content-Type: a/b\\nX: y\\rSet-Cookie: z\\nTransfer-Encoding: x\\n\\n'"),
-            ("bad.sh", "echo no header; echo; echo hello; echo reason >&2"),
+            ("bad.sh", "echo reason >&2; echo no header; echo; echo hello"),
             ("long.sh", "seq 1 2000 >&2; exit 3"),
             ("endless.sh", "exec yes"),
         ],
