@@ -10,8 +10,8 @@ const PAGE: &[u8] = packed!("console.html");
 /// What the page may do: its own style and script, which are named by hashes, and websockets. Browsers differ in whether
 /// `'self'` includes websockets, and behind a proxy the server does not know its address, hence `ws:` and `wss:`.
 const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-KD3yk1QcYYkZiEdrcdNmbcb/BSQ9lgJt6V9xd6UGKls='; \
-    script-src 'sha256-MevrTKC51xwiKEEvl3K1XDvfVkggI7y/kO0H7Lxql1U='; \
+    style-src 'sha256-Cocy+0MiAfHrvyqGWztxSNEFS3RFP94tFx/6e0lbpmo='; \
+    script-src 'sha256-hXWDOainAmiJvBfz8hWeVlya1e0j2qKxzDRJkrn9gDI='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The list of rooms. The page fills it with those of the API, which it expects at `api/rooms/` beside itself.

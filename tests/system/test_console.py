@@ -111,17 +111,16 @@ class Console(unittest.TestCase):
         self.assertEqual(tab.evaluate("document.activeElement.id"), "text")
 
     def test_lines_are_filtered_cleared_and_bounded(self):
-        tab = self.connected(self.serve("--delimiters=,", "--", "sh", "-c", "seq -s , 1 1200; cat"))
-        tab.until("get('log').lastChild?.lastChild.textContent === '1199'")
-        tab.until("get('counts').innerText.endsWith(', 200 older lines dropped')")
+        tab = self.connected(self.serve("--delimiters=,", "--", "sh", "-c", "seq -s , 1 3000; cat"))
+        tab.until("get('log').lastChild?.lastChild.textContent === '2999'")
+        tab.until("get('counts').innerText.endsWith(', 2000 older lines dropped')")
         self.assertEqual(tab.evaluate("get('log').childElementCount"), 1000)
         end = "get('log').scrollHeight - get('log').scrollTop - get('log').clientHeight"
         self.assertLess(tab.evaluate(end), 2, "the end is in view")
         tab.evaluate("get('filter').focus()")
         tab.call("Input.insertText", text="99")
-        shown = [str(n) for n in range(201, 1200) if "99" in str(n)]
+        shown = [str(n) for n in range(2000, 3000) if "99" in str(n)]
         self.assertEqual(tab.evaluate(LOG), shown)
-        tab.type("#text", "98,")
         tab.evaluate("get('clear').click()")
         tab.until("get('counts').innerText === 'Received 0 (0 B), sent 0 (0 B)'")
         self.assertEqual(tab.evaluate("get('log').childElementCount"), 0)
@@ -219,7 +218,7 @@ class Console(unittest.TestCase):
         tab.evaluate(
             "for (const text of ['<img src=x onerror=\"ran = 1\">', '<b style=\"color: red\" id=b>b</b>'])"
             " document.body.insertAdjacentHTML('beforeend', text);"
-            "const script = document.createElement('script'); script.text = 'window.ran = 1'; document.body.append(script)"
+            "const script = document.createElement('script'); script.text = 'ran = 1'; document.body.append(script)"
         )
         self.assertIsNone(tab.evaluate("new Promise((resolve) => setTimeout(() => resolve(window.ran), 100))"))
         self.assertEqual(tab.evaluate("document.querySelector('#b').style.color"), "")
