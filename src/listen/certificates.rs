@@ -76,7 +76,6 @@ impl Certificates {
                             .field("file", self.files.certificate.display())
                             .write();
                     }
-                    // Once for each change, as the version is remembered.
                     Err(e) => {
                         self.log
                             .error("certificate not loaded, the old one stays")
