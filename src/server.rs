@@ -74,6 +74,10 @@ pub fn run(config: Config) -> Result<RunResult, String> {
                     start it with SIGCHLD at its default"
             .to_owned());
     }
+    let certificates = match &config.tls {
+        Some(files) => Some(Arc::new(Certificates::load(files)?)),
+        None => None,
+    };
     let text = |e: ListenError| e.to_string();
     // First of all, and before any thread: descriptor 0 is moved, variables are removed.
     let (source, may_log, ends_idle) = match &config.listen {
@@ -126,10 +130,6 @@ pub fn run(config: Config) -> Result<RunResult, String> {
     for warning in &config.warnings {
         log.warn(warning).write();
     }
-    let certificates = match &config.tls {
-        Some(files) => Some(Arc::new(Certificates::load(files, &log)?)),
-        None => None,
-    };
     let shared = Shared {
         ending: Arc::default(),
         log: log.clone(),
@@ -305,7 +305,7 @@ impl Server {
         // As for an accepted connection; fails on a unix socket.
         let _ = set_tcp_nodelay(&socket, true);
         let stream = Arc::new(match &self.certificates {
-            Some(certificates) => certificates.secure(socket).map_err(|e| cannot_start(&e))?,
+            Some(certificates) => certificates.secure(socket, &service.log).map_err(|e| cannot_start(&e))?,
             None => Stream::Socket(socket),
         });
         // There is always a slot for the only one.

@@ -1,12 +1,15 @@
 //! The list of all options, for parser, help, man page and completions. After a change, render the man page with
 //! `cargo run -- --man > man/scalesocket.1`.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
 use super::draft::{Draft, Frame, Null};
 use super::flag::Value::{Bytes, Count, Directory, On, Raw, Seconds, SecondsOrOff, Switch, Text, Timeout};
 use super::flag::{Flag, Section, Value, words};
 use super::values::MAX_MESSAGE;
 use super::{addresses, completions, help, man, values};
-use crate::config::{Level, LogFormat, Metrics};
+use crate::config::{Level, LogFormat, Metrics, TlsFiles};
 use crate::recipe::{Incoming, Share, Slow, Stderr};
 
 /// The default of `--passenv`.
@@ -32,15 +35,11 @@ macro_rules! frame {
     };
 }
 
-/// One of the files of TLS.
-macro_rules! file {
-    (|$tls:ident| $place:expr) => {
-        Raw("FILE", |draft, path| {
-            let $tls = draft.config.tls.get_or_insert_default();
-            $place = std::path::PathBuf::from(path).into();
-            Ok(())
-        })
-    };
+/// Sets one of the files of TLS.
+#[allow(clippy::unnecessary_wraps, reason = "the form of all setters")]
+fn set_file(draft: &mut Draft, path: &OsStr, place: fn(&mut TlsFiles) -> &mut PathBuf) -> Result<(), String> {
+    *place(draft.config.tls.get_or_insert_default()) = path.into();
+    Ok(())
 }
 
 /// All options, in the order of help and man page.
@@ -69,16 +68,16 @@ static LISTENING: &[Flag<Draft>] = &[
         "Serve the socket on descriptor 0. It may be a listening socket or one accepted connection, as inetd passes \
          them. The log goes to standard error only if that is not the client's connection.",
     ),
-    flag("tlscert", file!(|tls| tls.certificate)).needs(&["tlskey"]).text(
-        "Encrypt all connections with TLS 1.2 or 1.3, with this certificate: a file in PEM format that has the \
-         server's certificate and then those of its issuers, up to one that clients know. The section TLS has more.",
+    flag("tlscert", Raw("FILE", |draft, path| set_file(draft, path, |tls| &mut tls.certificate))).needs(&["tlskey"]).text(
+        "Encrypt all connections (TLS 1.2 or 1.3) with this certificate. A file in PEM format: the server's \
+         certificate, then those of its issuers, up to one that clients know. The section TLS has more.",
     ),
-    flag("tlskey", file!(|tls| tls.key))
+    flag("tlskey", Raw("FILE", |draft, path| set_file(draft, path, |tls| &mut tls.key)))
         .needs(&["tlscert"])
-        .text("The private key of that certificate: a file in PEM format, not encrypted."),
-    flag("tlsca", file!(|tls| tls.client_ca)).needs(&["tlscert"]).text(
-        "Require a certificate of each client, issued by one of the certificates in this file in PEM format. Other \
-         clients are refused in the handshake of TLS.",
+        .text("The private key of that certificate. A file in PEM format, not encrypted."),
+    flag("tlsca", Raw("FILE", |draft, path| set_file(draft, path, |tls| tls.client_ca.get_or_insert_default()))).needs(&["tlscert"]).text(
+        "Require client certificates from these issuers. A file in PEM format. Other clients are refused in the \
+         handshake of TLS.",
     ),
     flag("base", Text("PATH", |draft, text| values::base(text).map(|base| base.clone_into(&mut draft.config.base))))
         .default("/")

@@ -221,7 +221,7 @@ impl Accept {
         let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).map(canonical);
         let stream = match &self.certificates {
             None => Stream::Socket(socket),
-            Some(certificates) => match certificates.secure(socket) {
+            Some(certificates) => match certificates.secure(socket, &self.service.log) {
                 Ok(stream) => stream,
                 Err(e) => return self.log_failure("cannot use TLS", &e),
             },

@@ -26,7 +26,6 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// See the module's documentation.
 pub struct Certificates {
     files: TlsFiles,
-    log: Log,
     current: Mutex<Current>,
 }
 
@@ -42,26 +41,22 @@ type Version = Option<(u64, u64, u64, i64, i64)>;
 impl Certificates {
     /// # Errors
     /// Which file is wrong, and why.
-    pub fn load(files: &TlsFiles, log: &Log) -> Result<Self, String> {
+    pub fn load(files: &TlsFiles) -> Result<Self, String> {
         // Before the files are read: a change after that is noticed later.
         let (versions, checked) = (versions(files), Instant::now());
         let config = read(files)?;
-        Ok(Self {
-            files: files.clone(),
-            log: log.clone(),
-            current: Mutex::new(Current { config, versions, checked }),
-        })
+        Ok(Self { files: files.clone(), current: Mutex::new(Current { config, versions, checked }) })
     }
 
     /// The stream of a new connection.
     ///
     /// # Errors
     /// Of rustls, if it cannot use its settings; none is known.
-    pub fn secure(&self, socket: OwnedFd) -> io::Result<Stream> {
-        Stream::secure(socket, &self.current()).map_err(io::Error::other)
+    pub fn secure(&self, socket: OwnedFd, log: &Log) -> io::Result<Stream> {
+        Stream::secure(socket, &self.current(log)).map_err(io::Error::other)
     }
 
-    fn current(&self) -> Arc<ServerConfig> {
+    fn current(&self, log: &Log) -> Arc<ServerConfig> {
         let mut current = lock(&self.current);
         if current.checked.elapsed() >= CHECK_EVERY {
             current.checked = Instant::now();
@@ -71,16 +66,13 @@ impl Certificates {
                 match read(&self.files) {
                     Ok(config) => {
                         current.config = config;
-                        self.log
-                            .info("certificate loaded")
+                        log.info("certificate loaded")
                             .field("file", self.files.certificate.display())
                             .write();
                     }
                     Err(e) => {
-                        self.log
-                            .error("certificate not loaded, the old one stays")
-                            .field("reason", e)
-                            .write();
+                        // Once for each change, as the version is remembered.
+                        log.error("certificate not loaded, the old one stays").field("reason", e).write();
                     }
                 }
             }

@@ -13,12 +13,12 @@ pub enum Certificates {}
 impl Certificates {
     /// # Errors
     /// Always: how to get a build that can.
-    pub fn load(_: &TlsFiles, _: &Log) -> Result<Self, String> {
+    pub fn load(_: &TlsFiles) -> Result<Self, String> {
         Err("this build has no TLS; build it with the cargo feature tls: make, or make static FEATURES=tls"
             .to_owned())
     }
 
-    pub fn secure(&self, _: OwnedFd) -> io::Result<Stream> {
+    pub fn secure(&self, _: OwnedFd, _: &Log) -> io::Result<Stream> {
         match *self {}
     }
 }

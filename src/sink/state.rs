@@ -4,11 +4,11 @@ use std::io::IoSlice;
 
 use rustix::io::Errno;
 
-/// The error of a read that has received bytes, but none that a caller can have yet: a part of a TLS record.
-pub const PARTIAL: Errno = Errno::INPROGRESS;
-
 /// Parts handed to one `writev`; far below `IOV_MAX` (1024), enough for one buffer's worth.
 pub(super) const MAX_SLICES: usize = 64;
+
+/// The error of a read that has received bytes, but none that a caller can have yet: a part of a TLS record.
+pub const PARTIAL: Errno = Errno::INPROGRESS;
 
 /// How far a sink is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

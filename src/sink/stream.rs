@@ -42,7 +42,7 @@ impl Stream {
     /// Reads, blocking for as long as the descriptor's mode and receive time-out say.
     ///
     /// # Errors
-    /// [`PARTIAL`], or the system's.
+    /// [`PARTIAL`](super::PARTIAL), or the system's.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
             Self::Socket(fd) | Self::Pipe(fd) => rustix::io::read(fd, buffer),

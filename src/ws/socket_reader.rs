@@ -109,7 +109,7 @@ impl<'a> SocketReader<'a> {
                     // Any thread can receive a signal, and with SO_RCVTIMEO the kernel does not restart the
                     // call (signal(7)).
                     Err(Errno::INTR) => {}
-                    Err(PARTIAL) => {
+                    Err(e) if cfg!(feature = "tls") && e == PARTIAL => {
                         *heard = Instant::now();
                         if interrupt_at.take_if(|at| *heard >= *at).is_some() {
                             return Err(io::ErrorKind::WouldBlock.into());

@@ -335,7 +335,9 @@ fn parse(bytes: &[u8]) -> Option<(Heard, usize)> {
 fn tcp(address: &Address) -> SocketAddr {
     match address {
         Address::Tcp(address) => *address,
-        address => panic!("{address:?} is no TCP address"),
+        Address::Unix(_) => panic!("{address:?} is no TCP address"),
+        #[cfg(feature = "tls")]
+        Address::Tls(_) => panic!("{address:?} is no TCP address"),
     }
 }
 
