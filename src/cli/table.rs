@@ -69,8 +69,8 @@ static LISTENING: &[Flag<Draft>] = &[
          them. The log goes to standard error only if that is not the client's connection.",
     ),
     flag("tlscert", Raw("FILE", |draft, path| set_file(draft, path, |tls| &mut tls.certificate))).needs(&["tlskey"]).text(
-        "Encrypt all connections (TLS 1.2 or 1.3) with this certificate. A file in PEM format: the server's \
-         certificate, then those of its issuers, up to one that clients know. The section TLS has more.",
+        "Encrypt all connections with TLS, with this certificate. TLS 1.2 and 1.3 are accepted. The file is in PEM \
+         format: the server's certificate, then those of its issuers, up to one that clients know. The section TLS has more.",
     ),
     flag("tlskey", Raw("FILE", |draft, path| set_file(draft, path, |tls| &mut tls.key)))
         .needs(&["tlscert"])
