@@ -2,7 +2,6 @@
 //! `cargo run -- --man > man/scalesocket.1`.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
 
 use super::draft::{Draft, Frame, Null};
 use super::flag::Value::{Bytes, Count, Directory, On, Raw, Seconds, SecondsOrOff, Switch, Text, Timeout};
@@ -35,11 +34,13 @@ macro_rules! frame {
     };
 }
 
-/// Sets one of the files of TLS.
-#[allow(clippy::unnecessary_wraps, reason = "the form of all setters")]
-fn set_file(draft: &mut Draft, path: &OsStr, place: fn(&mut TlsFiles) -> &mut PathBuf) -> Result<(), String> {
-    *place(draft.config.tls.get_or_insert_default()) = path.into();
-    Ok(())
+/// One of the files of TLS.
+const fn tls_file(set: fn(&mut Draft, &OsStr) -> Result<(), String>) -> Value<Draft> {
+    Raw("FILE", set)
+}
+
+fn tls(draft: &mut Draft) -> &mut TlsFiles {
+    draft.config.tls.get_or_insert_default()
 }
 
 /// All options, in the order of help and man page.
@@ -68,16 +69,16 @@ static LISTENING: &[Flag<Draft>] = &[
         "Serve the socket on descriptor 0. It may be a listening socket or one accepted connection, as inetd passes \
          them. The log goes to standard error only if that is not the client's connection.",
     ),
-    flag("tlscert", Raw("FILE", |draft, path| set_file(draft, path, |tls| &mut tls.certificate))).needs(&["tlskey"]).text(
-        "Encrypt all connections with TLS, with this certificate. TLS 1.2 and 1.3 are accepted. The file is in PEM \
-         format: the server's certificate, then those of its issuers, up to one that clients know. The section TLS has more.",
+    flag("tlscert", tls_file(|draft, path| { tls(draft).certificate = path.into(); Ok(()) })).needs(&["tlskey"]).text(
+        "Encrypt all connections with TLS 1.2 or 1.3, with this certificate: a file in PEM format that has the \
+         server's certificate and then those of its issuers, up to one that clients know. The section TLS has more.",
     ),
-    flag("tlskey", Raw("FILE", |draft, path| set_file(draft, path, |tls| &mut tls.key)))
+    flag("tlskey", tls_file(|draft, path| { tls(draft).key = path.into(); Ok(()) }))
         .needs(&["tlscert"])
-        .text("The private key of that certificate. A file in PEM format, not encrypted."),
-    flag("tlsca", Raw("FILE", |draft, path| set_file(draft, path, |tls| tls.client_ca.get_or_insert_default()))).needs(&["tlscert"]).text(
-        "Require client certificates from these issuers. A file in PEM format. Other clients are refused in the \
-         handshake of TLS.",
+        .text("The private key of that certificate: a file in PEM format, not encrypted."),
+    flag("tlsca", tls_file(|draft, path| { tls(draft).client_ca = Some(path.into()); Ok(()) })).needs(&["tlscert"]).text(
+        "Require a certificate of each client, issued by one of the certificates in this file in PEM format. Other \
+         clients are refused in the handshake of TLS.",
     ),
     flag("base", Text("PATH", |draft, text| values::base(text).map(|base| base.clone_into(&mut draft.config.base))))
         .default("/")

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::support::process::{self, forking};
 use crate::support::raw::{Address, Ended, Response};
 use crate::support::server::{BINARY, Log};
-use crate::support::{DEADLINE, Raw, Scratch, wait_until};
+use crate::support::{DEADLINE, Raw, Scratch, ports, wait_until};
 
 /// A server with websocketd's face and only plain requests. It logs to its standard output.
 struct Site {
@@ -30,7 +30,8 @@ impl Site {
         }
         let mut command = Command::new(BINARY);
         command
-            .args(["--websocketd", "--port=0", "--address=127.0.0.1", "--cgidir", &scratch.name("cgi")])
+            .args(["--websocketd", &format!("--port={}", ports::free(1)), "--address=127.0.0.1"])
+            .args(["--cgidir", &scratch.name("cgi")])
             .args(options.iter().map(|option| option.replace("DIR", &scratch.name(""))))
             .env("TEST_SECRET", "not passed on")
             .stdin(Stdio::null())
