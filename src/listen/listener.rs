@@ -72,7 +72,7 @@ fn why(address: &str, error: &io::Error) -> String {
     let Some(path) = address.strip_prefix("unix:") else {
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         return match (error.kind(), port) {
-            (io::ErrorKind::AddrInUse, _) => "another program listens there".to_owned(),
+            (io::ErrorKind::AddrInUse, _) => "address already in use by another program".to_owned(),
             (io::ErrorKind::AddrNotAvailable, _) => "this machine does not have that address".to_owned(),
             (io::ErrorKind::PermissionDenied, Some(..1024)) => {
                 "ports below 1024 need root or systemd socket activation".to_owned()
@@ -131,8 +131,8 @@ mod tests {
     fn what_cannot_be_listened_on_is_told_with_the_mend() {
         use rustix::io::Errno;
         for (address, error, text) in [
-            ("0.0.0.0:9000", Errno::ADDRINUSE, "another program listens there"),
-            (":9000", Errno::ADDRINUSE, "another program listens there"),
+            ("0.0.0.0:9000", Errno::ADDRINUSE, "address already in use by another program"),
+            (":9000", Errno::ADDRINUSE, "address already in use by another program"),
             ("192.0.2.1:9000", Errno::ADDRNOTAVAIL, "this machine does not have that address"),
             ("[::]:80", Errno::ACCESS, "ports below 1024 need root or systemd socket activation"),
             (":1023", Errno::ACCESS, "ports below 1024 need root or systemd socket activation"),

@@ -75,7 +75,7 @@ fn an_address_in_use_is_said_and_ends_with_status_1() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
-        text.ends_with(&format!("cannot listen on {address}: another program listens there\n")),
+        text.ends_with(&format!("cannot listen on {address}: address already in use by another program\n")),
         "{text}"
     );
 }
