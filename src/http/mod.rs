@@ -20,14 +20,18 @@ pub mod api;
 pub mod authority;
 pub mod body;
 pub mod cgi;
+#[cfg(feature = "websocketd")]
 pub mod cgi_head;
+#[cfg(feature = "websocketd")]
 pub mod chunked;
 pub mod console;
+#[cfg(feature = "websocketd")]
 mod exchange;
 pub mod files;
 pub mod head;
 pub mod metrics;
 pub mod plain;
+#[cfg(feature = "websocketd")]
 pub mod program;
 pub mod receive;
 pub mod respond;

@@ -108,7 +108,7 @@ mod tests {
             };
             let reply = match route(&head, Some(head.path()), Offers::default()) {
                 Ok(Route::Plain(plain)) => reply(&head, &plain, files, ""),
-                Ok(Route::Upgrade(_) | Route::Program(_)) => refuse(503, "Full"),
+                Ok(_) => refuse(503, "Full"),
                 Err(BadRequest::Version) => refuse(426, "Version"),
                 Err(_) => refuse(405, "Method"),
             };

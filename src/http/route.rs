@@ -1,12 +1,15 @@
 //! What a request asks for: a websocket or a plain response. Pure.
 
+#[cfg(feature = "websocketd")]
 use std::ffi::OsString;
 use std::fmt;
+#[cfg(feature = "websocketd")]
 use std::path::PathBuf;
 
 use super::api::Ask;
 use super::head::Head;
 use super::subprotocol;
+#[cfg(feature = "websocketd")]
 use crate::recipe::Variables;
 use crate::site;
 
@@ -18,10 +21,12 @@ pub enum Route {
     Upgrade(UpgradeRequest),
     Plain(Plain),
     /// A CGI program answers.
+    #[cfg(feature = "websocketd")]
     Program(Box<ProgramCall>),
 }
 
 /// The program for a request.
+#[cfg(feature = "websocketd")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramCall {
     /// An absolute path. The directory of this file is the program's working directory.

@@ -11,6 +11,7 @@ use crate::counters::Count;
 use crate::gate::Refusal;
 use crate::http::head::HeadError;
 use crate::http::plain::{KEEP_ALIVE, MAX_REQUESTS, Next, answer, answer_and_end};
+#[cfg(feature = "websocketd")]
 use crate::http::program;
 use crate::http::receive::receive;
 use crate::http::route::{Plain, Route, other_port};
@@ -66,6 +67,7 @@ pub fn serve(
                 }
                 return;
             }
+            #[cfg(feature = "websocketd")]
             Ok(Route::Program(call)) => match service.table.reserve_process() {
                 Ok(_slot) => {
                     let http = connection.http();

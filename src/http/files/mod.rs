@@ -54,18 +54,23 @@ impl FileServer {
         Ok(Self { root: rustix::fs::open(directory, flags, Mode::empty())?, options })
     }
 
+    /// Only the face of websocketd has other options than none.
+    fn options(&self) -> FileOptions {
+        if cfg!(feature = "websocketd") { self.options } else { FileOptions::default() }
+    }
+
     /// The response to a request whose path begins with `base`. Any method is answered like GET, or HEAD.
     pub fn reply(&self, head: &Head, base: &str) -> Reply {
         let path = head.path().strip_prefix(base).unwrap_or_default();
         if path.is_empty() {
             return to_directory(base, head.query());
         }
-        let wanted = match Wanted::parse(path, self.options.dotfiles) {
+        let options = self.options();
+        let wanted = match Wanted::parse(path, options.dotfiles) {
             Ok(wanted) => wanted,
             Err(path::Bad::Malformed) => return refuse(400, "Bad path"),
             Err(path::Bad::Hidden) => return refuse(404, "Not found"),
         };
-        let options = self.options;
         let mut name = wanted.path();
         if options.one_path && !wanted.is_directory() && name.ends_with(INDEX) {
             return moved("./", head.query());
@@ -98,10 +103,10 @@ impl FileServer {
         let name = if name.as_os_str().is_empty() { Path::new(".") } else { &name };
         let entry = Entry::find(&self.root, name)?;
         match (entry.kind(), wanted.last()) {
-            (FileType::Directory, _) if self.options.listing => {
-                listing::reply(&entry.open()?, self.options.dotfiles)
+            (FileType::Directory, _) if self.options().listing => {
+                listing::reply(&entry.open()?, self.options().dotfiles)
             }
-            (FileType::RegularFile, Some(file)) if self.options.one_path => {
+            (FileType::RegularFile, Some(file)) if self.options().one_path => {
                 Ok(moved(&["../", &file].concat(), head.query()))
             }
             _ => Err(Errno::NOENT),
