@@ -6,7 +6,12 @@ use std::path::Path;
 use std::{env, fs};
 
 /// Texts to pack, by path from the top of the source. All are ASCII.
-const TEXTS: [&str; 3] = ["src/cli/man.mdoc", "src/cli/websocketd/websocketd.mdoc", "src/http/console.html"];
+const TEXTS: [&str; 4] = [
+    "src/cli/completions.bash",
+    "src/cli/man.mdoc",
+    "src/cli/websocketd/websocketd.mdoc",
+    "src/http/console.html",
+];
 
 /// The shortest repeat, and how many earlier places are tried for one.
 const SHORTEST: usize = 3;

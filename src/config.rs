@@ -63,6 +63,7 @@ pub enum FaceKind {
     /// Rooms.
     Rooms,
     /// websocketd's.
+    #[cfg(feature = "websocketd")]
     Websocketd(Arc<Websocketd>),
 }
 
@@ -217,6 +218,7 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
     /// As websocketd writes it, on standard output.
+    #[cfg(feature = "websocketd")]
     Websocketd,
 }
 

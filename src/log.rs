@@ -8,6 +8,7 @@
 mod escape;
 mod line;
 mod repeats;
+#[cfg(feature = "websocketd")]
 mod websocketd;
 mod writer;
 
@@ -124,7 +125,10 @@ impl Log {
     }
 
     fn is_websocketd(&self) -> bool {
-        self.inner.shape.format == LogFormat::Websocketd
+        #[cfg(feature = "websocketd")]
+        return self.inner.shape.format == LogFormat::Websocketd;
+        #[cfg(not(feature = "websocketd"))]
+        false
     }
 
     fn push(&self, kind: &Kind<'_>, line: String) {
@@ -228,7 +232,7 @@ impl<'a> Entry<'a> {
     pub fn json_field(self, key: &str, value: impl Display) -> Self {
         match self.log.inner.shape.format {
             LogFormat::Json => self.field(key, value),
-            LogFormat::Text | LogFormat::Websocketd => self,
+            _ => self,
         }
     }
 

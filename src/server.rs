@@ -89,7 +89,9 @@ pub fn run(config: Config) -> Result<RunResult, String> {
             let inherited = listen::systemd().map_err(text)?;
             if inherited.is_empty() {
                 let listeners = addresses.iter().map(listen::bind);
-                let redirects = config.redirects.iter().map(|redirect| {
+                // Only the face of websocketd has them.
+                let redirects = if cfg!(feature = "websocketd") { &config.redirects[..] } else { &[] };
+                let redirects = redirects.iter().map(|redirect| {
                     let mut listener = listen::bind(&redirect.address)?;
                     listener.redirect = Some(redirect.port);
                     Ok(listener)
@@ -109,6 +111,7 @@ pub fn run(config: Config) -> Result<RunResult, String> {
     let file_options = match config.face {
         FaceKind::Rooms => FileOptions::default(),
         // Those of Go's file server.
+        #[cfg(feature = "websocketd")]
         FaceKind::Websocketd(_) => FileOptions { listing: true, dotfiles: true, one_path: true, text: true },
     };
     let files = match &config.static_dir {
@@ -200,6 +203,7 @@ fn service(
     let bounds = Bounds {
         rooms: match &config.face {
             FaceKind::Rooms => config.limits.rooms,
+            #[cfg(feature = "websocketd")]
             FaceKind::Websocketd(settings) => settings.max_forks,
         },
         room_clients: config.limits.room_clients,
@@ -218,8 +222,6 @@ fn service(
         }),
         #[cfg(feature = "websocketd")]
         FaceKind::Websocketd(settings) => Box::new(WebsocketdFace::new(&config, settings, &log, files)?),
-        #[cfg(not(feature = "websocketd"))]
-        FaceKind::Websocketd(_) => return Err("built without the feature websocketd".to_owned()),
     };
     Ok(Service::new(config, counters, log, table, connections, face))
 }

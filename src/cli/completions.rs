@@ -1,12 +1,13 @@
 //! `--completions`: scripts for bash, zsh and fish. They complete options and their values, then a program and its
 //! arguments.
 
+use crate::packed::{packed, unpack};
 use std::fmt::Write as _;
 
 use super::flag::{Flag, Table, Value};
 use super::lookup::flags;
 
-const BASH: &str = include_str!("completions.bash");
+const BASH: &[u8] = packed!("completions.bash");
 
 /// For bash 3.2 and later, with or without the bash-completion package.
 pub(super) fn bash<D>(table: &'static Table<D>) -> String {
@@ -36,7 +37,8 @@ pub(super) fn bash<D>(table: &'static Table<D>) -> String {
             options.extend(names);
         }
     }
-    BASH.replace("@OPTIONS@", &options.join(" "))
+    unpack(BASH)
+        .replace("@OPTIONS@", &options.join(" "))
         .replace("@EQUALS@", &equalled.join("|"))
         .replace("@VALUED@", &valued.join("|"))
         .replace("    @VALUES@\n", &values)

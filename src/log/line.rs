@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::escape::{Plain, push_json_string, quote_json_string, quote_text_value};
 use super::repeats::Repeats;
+#[cfg(feature = "websocketd")]
 use super::websocketd;
 use crate::config::{Level, LogFormat};
 use crate::sys::bell::Bell;
@@ -75,8 +76,8 @@ impl Shape {
     /// Lines that were held back, each with the number of lines that it stands for.
     pub(super) fn repeated(self, lines: &[(String, u64)]) -> String {
         let (end, key) = match self.format {
-            LogFormat::Text | LogFormat::Websocketd => ("\n", " repeated="),
             LogFormat::Json => ("}\n", ",\"repeated\":"),
+            _ => ("\n", " repeated="),
         };
         let mut text = String::new();
         for (line, number) in lines {
@@ -105,6 +106,7 @@ impl Draft<'_> {
             (LogFormat::Text, true) => write!(self.text, "{time} \x1b[{paint}m{name:5}\x1b[0m"),
             (LogFormat::Text, false) => write!(self.text, "{time} {name:5}"),
             // The time is added to the whole line.
+            #[cfg(feature = "websocketd")]
             (LogFormat::Websocketd, _) => Ok(()),
         };
     }
@@ -116,6 +118,7 @@ impl Draft<'_> {
         let _ = match self.shape.format {
             LogFormat::Text => write!(fields, " {key}="),
             LogFormat::Json => write!(fields, ",\"{key}\":"),
+            #[cfg(feature = "websocketd")]
             LogFormat::Websocketd => {
                 self.last = websocketd::push(fields, &mut self.text, key, value);
                 return;
@@ -126,7 +129,7 @@ impl Draft<'_> {
         if quoted {
             match self.shape.format {
                 LogFormat::Json => quote_json_string(fields, start),
-                LogFormat::Text | LogFormat::Websocketd => quote_text_value(fields, start),
+                _ => quote_text_value(fields, start),
             }
         }
         self.last = start..fields.len();
@@ -136,6 +139,7 @@ impl Draft<'_> {
     pub(super) fn finish(&mut self) -> String {
         let mut text = std::mem::take(&mut self.text);
         match self.shape.format {
+            #[cfg(feature = "websocketd")]
             LogFormat::Websocketd => {
                 return websocketd::finish(&websocketd::Parts {
                     level: self.level,

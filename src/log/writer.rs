@@ -34,6 +34,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) fn run(queue: &Receiver<Line>, shape: Shape, silent: bool, shared: &Shared) {
     let (fd, name) = match shape.format {
         LogFormat::Text | LogFormat::Json => (rustix::stdio::stderr(), "standard error"),
+        #[cfg(feature = "websocketd")]
         LogFormat::Websocketd => (rustix::stdio::stdout(), "standard output"),
     };
     let mut output = Output { fd, name, torn: false, failure: None };

@@ -66,8 +66,8 @@ fn zombies() -> Vec<i32> {
 
 /// The parent in a line of /proc/PID/stat, if the process is a zombie. The name may hold anything.
 fn parent_of_zombie(stat: &str) -> Option<i32> {
-    let (_, fields) = stat.rsplit_once(") ")?;
-    fields.strip_prefix("Z ")?.split(' ').next()?.parse().ok()
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.strip_prefix(" Z ")?.split(' ').next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ pub fn serve(
             Err(e) => return refuse_head(&connection, &e, number),
         };
         slot.mark_asked();
-        let route = match redirect {
+        // Only the face of websocketd redirects.
+        let route = match redirect.filter(|_| cfg!(feature = "websocketd")) {
             Some(port) => other_port(&head, service.config.tls.is_some(), port)
                 .map(|place| Route::Plain(Plain::Moved(place)))
                 .ok_or_else(|| Refusal::new(400, "Bad Request", Count::RefusedBad)),
