@@ -70,15 +70,15 @@ static LISTENING: &[Flag<Draft>] = &[
          them. The log goes to standard error only if that is not the client's connection.",
     ),
     flag("tlscert", tls_file(|draft, path| { tls(draft).certificate = path.into(); Ok(()) })).needs(&["tlskey"]).text(
-        "Encrypt all connections with TLS 1.2 or 1.3, with this certificate: a file in PEM format that has the \
-         server's certificate and then those of its issuers, up to one that clients know. The section TLS has more.",
+        "Encrypt all connections with this certificate. A file in PEM format: the certificate of the server, then \
+         those of its issuers, up to one that clients know. The section TLS has more.",
     ),
     flag("tlskey", tls_file(|draft, path| { tls(draft).key = path.into(); Ok(()) }))
         .needs(&["tlscert"])
-        .text("The private key of that certificate: a file in PEM format, not encrypted."),
+        .text("The private key of that certificate. A file in PEM format, not encrypted."),
     flag("tlsca", tls_file(|draft, path| { tls(draft).client_ca = Some(path.into()); Ok(()) })).needs(&["tlscert"]).text(
-        "Require a certificate of each client, issued by one of the certificates in this file in PEM format. Other \
-         clients are refused in the handshake of TLS.",
+        "Require certificates of clients, from these issuers. A file in PEM format. Other clients are refused in \
+         the handshake of TLS.",
     ),
     flag("base", Text("PATH", |draft, text| values::base(text).map(|base| base.clone_into(&mut draft.config.base))))
         .default("/")
