@@ -159,7 +159,8 @@ class Readme(unittest.TestCase):
 
     def test_the_readme_names_only_options_that_exist(self):
         printed = subprocess.run([BINARY, "--help"], capture_output=True, text=True, timeout=PATIENCE).stdout
-        known = set(re.findall(r"--[a-z-]+", printed))
+        face = subprocess.run([BINARY, "--websocketd", "--help"], capture_output=True, text=True, timeout=PATIENCE)
+        known = set(re.findall(r"--[a-z-]+", printed + face.stderr))
         # The left column of the table for users of websocketd has its options.
         text = re.sub(r"(?m)^\| .*? \|(?= )", "", section(self.text, "### Coming from websocketd"))
         text += self.text.partition("\n### Coming from websocketd\n")[0]
