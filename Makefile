@@ -23,6 +23,7 @@ ADDR = localhost:9000
 # Where `make bench-peers` installs the servers that `make bench` compares with. Those in PATH are used as well.
 PEERS = $${XDG_CACHE_HOME:-$$HOME/.cache}/scalesocket-peers
 # Options for the load generator: `make bench BENCHFLAGS='--only fan-out --before OLD'`.
+# `make bench FEATURES=tls` measures TLS as well.
 BENCHFLAGS = --out benches/RESULTS.md
 
 BINDIR = $(DESTDIR)$(PREFIX)/bin

@@ -155,6 +155,22 @@ fn clients(scale: Scale) -> Case {
     case("clients", title, Task::Clients, "clients/s", run)
 }
 
+/// In each round without TLS first, with a server of its own. What is lost there counts as well.
+fn tls_fan_out(scale: Scale) -> Case {
+    let (clients, window, time) = (scale.count(1000), 32, scale.time());
+    let title = format!("fan-out over TLS, 100 B, {clients} clients, window {window}");
+    let run: Run = Box::new(move |server, binary| {
+        let plain = modes::fan_out(&binary.start(Task::Room(clients))?, clients, 100, window, time)?;
+        let mut outcome = modes::fan_out(server, clients, 100, window, time)?;
+        outcome.lost += plain.lost;
+        outcome.remarks =
+            vec![("deliveries/s without TLS", plain.rate()), ("CPU µs each without TLS", plain.cpu_each())];
+        Ok(outcome)
+    });
+    let case = case("tls-fan-out", title, Task::Tls, "deliveries/s", run);
+    Case { rounds: 9, peers: false, baseline: false, ..case }
+}
+
 /// A mode that gives its figure itself, and less of it is better; it has no baseline.
 fn less(case: Case) -> Case {
     let figure = |outcome: &Outcome| outcome.figure.unwrap_or(f64::NAN);
@@ -166,6 +182,19 @@ fn idle(scale: Scale, name: &str, count: usize) -> Case {
     let title = format!("idle, {count} clients in one room");
     let run: Run = Box::new(move |server, _| modes::idle(server, count));
     less(case(name, title, Task::Door, "kB RSS each", run))
+}
+
+fn tls_idle(scale: Scale) -> Case {
+    let count = scale.count(1000);
+    let title = format!("idle over TLS, {count} clients in one room");
+    let run: Run = Box::new(move |server, binary| {
+        let plain = modes::idle(&binary.start(Task::Door)?, count)?;
+        let mut outcome = modes::idle(server, count)?;
+        outcome.lost += plain.lost;
+        outcome.remarks.push(("kB RSS each without TLS", plain.figure.unwrap_or(f64::NAN)));
+        Ok(outcome)
+    });
+    Case { peers: false, ..less(case("tls-idle", title, Task::Tls, "kB RSS each", run)) }
 }
 
 fn start(scale: Scale) -> Case {
@@ -197,6 +226,8 @@ pub(crate) fn all(scale: Scale) -> Vec<Case> {
         connect_echo(scale, 64),
         idle(scale, "idle-1000", 1000),
         idle(scale, "idle-5000", 5000),
+        tls_fan_out(scale),
+        tls_idle(scale),
         start(scale),
     ]
 }

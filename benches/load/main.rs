@@ -12,10 +12,11 @@ mod events;
 mod figures;
 mod modes;
 mod report;
+mod secure;
 mod server;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
 use std::fs;
@@ -154,19 +155,21 @@ fn run(title: &'static str, plan: &Plan, cases: Vec<Case>) -> Section {
             plan.binaries.iter().filter(|binary| case.wants(binary.kind) && binary.can(case.task)).collect();
         let mut outcomes: BTreeMap<Kind, Vec<Outcome>> = BTreeMap::new();
         let mut failures: BTreeMap<Kind, String> = BTreeMap::new();
-        let mut unsupported = BTreeSet::new();
+        let mut unsupported: BTreeMap<Kind, String> = BTreeMap::new();
         let rounds = if plan.scale.smoke { 1 } else { plan.rounds.unwrap_or(case.rounds) };
         eprintln!("{}: {}", case.name, case.title);
         for round in 0..rounds {
             // In turns, and each round begins with another one.
             for turn in 0..able.len() {
                 let binary = able[(turn + round) % able.len()];
-                if failures.contains_key(&binary.kind) || unsupported.contains(&binary.kind) {
+                if failures.contains_key(&binary.kind) || unsupported.contains_key(&binary.kind) {
                     continue;
                 }
                 match binary.start(case.task).and_then(|server| (case.run)(&server, binary)) {
                     Ok(outcome) => outcomes.entry(binary.kind).or_default().push(outcome),
-                    Err(e) if e.kind() == ErrorKind::Unsupported => drop(unsupported.insert(binary.kind)),
+                    Err(e) if e.kind() == ErrorKind::Unsupported => {
+                        unsupported.insert(binary.kind, e.to_string());
+                    }
                     // Not again: each failure may take as long as all time-outs together.
                     Err(e) => drop(failures.insert(binary.kind, e.to_string())),
                 }
@@ -190,8 +193,8 @@ fn run(title: &'static str, plan: &Plan, cases: Vec<Case>) -> Section {
         for (kind, why) in &failures {
             eprintln!("  {:18} failed: {why}", kind.name());
         }
-        for kind in &unsupported {
-            eprintln!("  {:18} not supported, skipped", kind.name());
+        for (kind, why) in &unsupported {
+            eprintln!("  {:18} skipped: {why}", kind.name());
         }
         section.cases.push(report::Done { case, summaries, failures, unsupported });
     }

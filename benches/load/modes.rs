@@ -23,7 +23,7 @@ pub(crate) fn echo(server: &Server, clients: usize, size: usize, time: Duration)
     let messages = Messages::new(size, server.stream);
     let mut all = Vec::with_capacity(clients);
     for index in 0..clients {
-        let mut client = Client::open(server.address, &format!("/room{index}"), messages.room())?;
+        let mut client = server.connect(&format!("/room{index}"), messages.room())?;
         // Its program runs from here on.
         echo_once(&mut client, &messages, 0)?;
         all.push(client);
@@ -123,7 +123,7 @@ pub(crate) fn fan_out(
     let room = messages.room() * (window as usize + 1);
     let mut all = Vec::with_capacity(clients);
     for _ in 0..clients {
-        all.push(Client::open(server.address, "/room", room)?);
+        all.push(server.connect("/room", room)?);
     }
     // Not every server sends a message back to its sender.
     let first = usize::from(!hears_itself(&mut all, &messages)?);
@@ -194,12 +194,12 @@ fn hear(client: &mut Client, order: &mut Order, messages: &Messages, end: u64) -
 /// One client with so many messages in flight. Where their borders are lost, what comes is cut anew.
 pub(crate) fn pipeline(server: &Server, size: usize, window: u64, time: Duration) -> io::Result<Outcome> {
     let messages = Messages::new(size, server.stream);
-    let mut client = Client::open(server.address, "/room", READ.max(2 * messages.room()))?;
+    let mut client = server.connect("/room", READ.max(2 * messages.room()))?;
     // Without borders only a small one surely comes back in one piece.
     let first = if server.stream { &Messages::new(64, true) } else { &messages };
     echo_once(&mut client, first, 0)?;
     client.stream.set_nonblocking(true)?;
-    let Client { stream, mut inbox } = client;
+    let Client { stream, mut inbox, .. } = client;
     let mut outcome = Outcome::default();
     let (mut out, mut written) = (Vec::with_capacity(2 * WRITE), 0);
     let (mut next, mut order) = (1, Order { next: 1, lost: 0 });
@@ -278,7 +278,7 @@ pub(crate) fn pipeline(server: &Server, size: usize, window: u64, time: Duration
 
 /// A program that prints `1` to `lines`, a line each; the client gets them all.
 pub(crate) fn flood(server: &Server, lines: u64) -> io::Result<Outcome> {
-    let mut client = Client::open(server.address, "/room", READ)?;
+    let mut client = server.connect("/room", READ)?;
     let mut outcome = Outcome::default();
     let mut awaited = b"1".to_vec();
     let cpu = server.cpu();
@@ -339,15 +339,15 @@ fn count_up(number: &mut Vec<u8>) {
 /// system holds for them. One message to all of them shows that they are there.
 pub(crate) fn idle(server: &Server, count: usize) -> io::Result<Outcome> {
     let messages = Messages::new(64, server.stream);
-    let mut first = Client::open(server.address, "/room", messages.room())?;
-    let mut second = Client::open(server.address, "/room", messages.room())?;
+    let mut first = server.connect("/room", messages.room())?;
+    let mut second = server.connect("/room", messages.room())?;
     first.send(&messages.one(0))?;
     hear(&mut second, &mut Order::default(), &messages, 1)?;
     let (rss, system, threads) = (server.rss(), kernel_bytes()?, server.threads());
     let mut all = Vec::with_capacity(count);
     let began = Instant::now();
     for _ in 0..count {
-        all.push(Client::open(server.address, "/room", 512)?);
+        all.push(server.connect("/room", 512)?);
     }
     let mut outcome = Outcome { done: count as u64, time: began.elapsed(), ..Outcome::default() };
     first.send(&messages.one(1))?;

@@ -1,6 +1,6 @@
 //! The tables, as Markdown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
@@ -14,8 +14,8 @@ pub(crate) struct Done {
     pub(crate) case: Case,
     pub(crate) summaries: BTreeMap<Kind, Summary>,
     pub(crate) failures: BTreeMap<Kind, String>,
-    /// Builds that do not know the options that it takes.
-    pub(crate) unsupported: BTreeSet<Kind>,
+    /// Builds that cannot do it, and why.
+    pub(crate) unsupported: BTreeMap<Kind, String>,
 }
 
 impl Done {
@@ -50,7 +50,7 @@ impl Results {
     /// Cases in which this program failed or lost something.
     pub(crate) fn failures(&self) -> usize {
         let all = self.sections.iter().flat_map(|section| &section.cases);
-        let all = all.filter(|done| !done.unsupported.contains(&Kind::Ours));
+        let all = all.filter(|done| !done.unsupported.contains_key(&Kind::Ours));
         let lost = |done: &Done| done.summaries.get(&Kind::Ours).is_none_or(|summary| summary.lost > 0);
         all.filter(|done| done.failures.contains_key(&Kind::Ours) || lost(done)).count()
     }
@@ -162,7 +162,7 @@ fn details(text: &mut String, done: &Done) {
     for (kind, why) in &done.failures {
         let _ = writeln!(text, "\n{} failed: {why}.", kind.name());
     }
-    for kind in &done.unsupported {
-        let _ = writeln!(text, "\n{}: not supported.", kind.name());
+    for (kind, why) in &done.unsupported {
+        let _ = writeln!(text, "\n{}: {why}.", kind.name());
     }
 }

@@ -7,10 +7,15 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustls::ClientConfig;
+
+use crate::secure;
+use crate::wire::Client;
 
 /// How long a server may take to answer, and to end.
 const START: Duration = Duration::from_secs(10);
@@ -33,12 +38,14 @@ pub(crate) enum Task {
     Clients,
     /// No program: each client is connected to a TCP echo.
     Connect,
+    /// Every path is a room of its own with `cat`, over TLS.
+    Tls,
 }
 
 impl Task {
     /// Whether there are builds that do not know its options.
     fn is_new(self) -> bool {
-        matches!(self, Self::Relay(_) | Self::Clients | Self::Connect)
+        matches!(self, Self::Relay(_) | Self::Clients | Self::Connect | Self::Tls)
     }
 }
 
@@ -124,6 +131,9 @@ impl Kind {
             (Self::Ours | Self::Base, Task::Connect) => {
                 words(&["--addr", &on, "--connect", &behind?.to_string(), "--binary"])
             }
+            (Self::Ours | Self::Base, Task::Tls) => {
+                [words(&["--addr", &on]), secure::options().to_vec(), program].concat()
+            }
             (Self::ScaleSocket, task) if task.is_new() => return None,
             (Self::Ours | Self::Base | Self::ScaleSocket, _) => {
                 [words(&["--addr", &on]), program[..1].to_vec(), words(&["--"]), program[1..].to_vec()]
@@ -140,6 +150,7 @@ impl Kind {
                     // It has no way to leave the sender out.
                     Task::Room(_) | Task::Door | Task::Relay(_) => ("-t", "broadcast:mirror:".to_owned()),
                     Task::Connect => ("-b", format!("tcp:{}", behind?)),
+                    Task::Tls => return None,
                 };
                 // A buffer that holds the largest message: without it they come back in parts.
                 words(&[mode, "-q", "-B", "1048640", &format!("ws-l:{on}"), &peer])
@@ -182,20 +193,35 @@ impl Binary {
         fs::metadata(&self.path).map_or(0, |data| data.len())
     }
 
+    /// Whether this build has TLS. Without it the option is refused; with it the empty files are.
+    fn has_tls(&self) -> io::Result<bool> {
+        let mut command = Command::new(&self.path);
+        command.args(["--addr=127.0.0.1:0", "--tlscert=/dev/null", "--tlskey=/dev/null", "cat"]);
+        let output = command.stdin(Stdio::null()).output()?;
+        let is_unknown = output.status.code() == Some(2);
+        Ok(!is_unknown && !String::from_utf8_lossy(&output.stderr).contains("no TLS"))
+    }
+
     /// Starts it and waits until it listens.
     pub(crate) fn start(&self, task: Task) -> io::Result<Server> {
+        if task == Task::Tls && !self.has_tls()? {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "no TLS in this build"));
+        }
         let behind = (task == Task::Connect).then(Server::tcp).transpose()?;
         let address = free_port()?;
         let arguments = self
             .kind
             .arguments(task, address, behind.as_ref().map(|server| server.address))
             .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
-        Server::run(&self.path, &arguments, address, behind.map(Box::new)).map_err(|e| match e.kind() {
+        let server = Server::run(&self.path, &arguments, address, behind.map(Box::new));
+        let mut server = server.map_err(|e| match e.kind() {
             io::ErrorKind::InvalidInput if task.is_new() && self.kind == Kind::Base => {
-                io::ErrorKind::Unsupported.into()
+                io::Error::new(io::ErrorKind::Unsupported, "not supported")
             }
             _ => e,
-        })
+        })?;
+        server.tls = (task == Task::Tls).then(secure::config).transpose()?;
+        Ok(server)
     }
 }
 
@@ -208,6 +234,8 @@ pub(crate) struct Server {
     pub(crate) start: Duration,
     /// A byte stream is behind it: messages are binary, and their borders are lost.
     pub(crate) stream: bool,
+    /// What its clients need for TLS, if it speaks that.
+    tls: Option<Arc<ClientConfig>>,
     _behind: Option<Box<Server>>,
 }
 
@@ -226,8 +254,8 @@ impl Server {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let began = Instant::now();
         let child = command.process_group(0).spawn()?;
-        let mut server =
-            Self { address, child, start: Duration::ZERO, stream: behind.is_some(), _behind: behind };
+        let (start, stream) = (Duration::ZERO, behind.is_some());
+        let mut server = Self { address, child, start, stream, tls: None, _behind: behind };
         loop {
             // Refused until it listens; nothing tells of that moment but trying.
             if TcpStream::connect(address).is_ok() {
@@ -248,6 +276,11 @@ impl Server {
         let address = free_port()?;
         let arguments = ["bare", "tcp", &address.to_string()].map(str::to_owned);
         Self::run(&env::current_exe()?, &arguments, address, None)
+    }
+
+    /// A new client of it that asks for `path`; `room` is what it takes with one read.
+    pub(crate) fn connect(&self, path: &str, room: usize) -> io::Result<Client> {
+        Client::open(self.address, self.tls.as_ref(), path, room)
     }
 
     /// How its process ended, if it did. It is not reaped: its number, and its group's, stay its own.

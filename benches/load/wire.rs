@@ -3,10 +3,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, ClientConnection, Stream};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use crate::secure;
 
 /// How long nothing may come before something counts as lost.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -139,16 +143,24 @@ impl Inbox {
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     pub(crate) inbox: Inbox,
+    tls: Option<Box<ClientConnection>>,
 }
 
 impl Client {
-    /// Connects and asks for `path`; `room` is what it takes with one read.
-    pub(crate) fn open(address: SocketAddr, path: &str, room: usize) -> io::Result<Self> {
+    /// Connects, with TLS if there is a configuration for it, and asks for `path`; `room` is what it takes with
+    /// one read.
+    pub(crate) fn open(
+        address: SocketAddr,
+        tls: Option<&Arc<ClientConfig>>,
+        path: &str,
+        room: usize,
+    ) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut client = Self { stream, inbox: Inbox::new(room.max(512)) };
+        let tls = tls.map(secure::connection).transpose()?.map(Box::new);
+        let mut client = Self { stream, inbox: Inbox::new(room.max(512)), tls };
         client.send(&request(address, path))?;
         while !client.inbox.is_in()? {
             client.fill()?;
@@ -157,11 +169,21 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => {
+                let mut stream = Stream::new(tls.as_mut(), &mut self.stream);
+                stream.write_all(bytes)?;
+                stream.flush()
+            }
+        }
     }
 
     pub(crate) fn fill(&mut self) -> io::Result<usize> {
-        self.inbox.fill(&self.stream)
+        match &mut self.tls {
+            None => self.inbox.fill(&self.stream),
+            Some(tls) => self.inbox.fill(Stream::new(tls.as_mut(), &mut self.stream)),
+        }
     }
 }
 
