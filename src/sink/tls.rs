@@ -36,6 +36,12 @@ const MAX_WRITE: usize = 4 * RECORD;
 /// The most ciphertext that waits for more: a message of the handshake in many small records.
 const MAX_INCOMING: usize = 128 * 1024;
 
+/// Buffers that the next write takes. Without them musl's allocator maps and unmaps two pages for each record.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// The most that are kept.
+const MAX_SPARE: usize = 4;
+
 /// See the module's documentation.
 pub struct Tls {
     socket: OwnedFd,
@@ -366,10 +372,13 @@ impl State {
             if matches!(self.phase, Phase::Failed(_)) {
                 return Err(Errno::PIPE);
             }
-            let mut joined = Vec::new();
+            let mut joined = spare();
             let plain = next_record(slices, taken, &mut joined);
-            match self.process(Outgoing::Data(plain)) {
-                Ok(true) => taken += plain.len(),
+            let length = plain.len();
+            let result = self.process(Outgoing::Data(plain));
+            put_back(joined);
+            match result {
+                Ok(true) => taken += length,
                 // The handshake is not over.
                 Ok(false) => return Err(Errno::AGAIN),
                 Err(error) => {
@@ -379,11 +388,21 @@ impl State {
             }
             match self.flush(socket) {
                 Ok(()) => {}
-                Err(Errno::AGAIN) => break,
+                Err(Errno::AGAIN) => {
+                    self.keep_only_owed();
+                    break;
+                }
                 Err(e) => return Err(e),
             }
         }
         Ok(taken)
+    }
+
+    /// Copies what is owed to a buffer of its own length: it may wait for long.
+    fn keep_only_owed(&mut self) {
+        let owed = self.outgoing[self.flushed..].to_vec();
+        put_back(std::mem::replace(&mut self.outgoing, owed));
+        self.flushed = 0;
     }
 
     /// Writes what is owed.
@@ -397,20 +416,35 @@ impl State {
             self.sent += written as u64;
         }
         if self.flushed > 0 {
-            (self.outgoing, self.flushed) = (Vec::new(), 0);
+            put_back(std::mem::take(&mut self.outgoing));
+            self.flushed = 0;
         }
         Ok(())
     }
 }
 
+fn spare() -> Vec<u8> {
+    lock(&SPARE).pop().unwrap_or_default()
+}
+
+fn put_back(mut buffer: Vec<u8>) {
+    buffer.clear();
+    let mut spare = lock(&SPARE);
+    if spare.len() < MAX_SPARE && buffer.capacity() <= 2 * RECORD {
+        spare.push(buffer);
+    }
+}
+
 /// The plaintext of the next record, from this offset on.
 fn next_record<'a>(slices: &'a [IoSlice<'_>], mut offset: usize, joined: &'a mut Vec<u8>) -> &'a [u8] {
-    for slice in slices {
+    let mut rest = slices.iter();
+    while let Some(slice) = rest.next() {
         let skip = offset.min(slice.len());
         offset -= skip;
         let part = &slice[skip..];
         let part = &part[..part.len().min(RECORD - joined.len())];
-        if joined.is_empty() && part.len() == RECORD {
+        // Not copied if it is a whole record, or all that there is.
+        if joined.is_empty() && (part.len() == RECORD || rest.len() == 0 && !part.is_empty()) {
             return part;
         }
         joined.extend_from_slice(part);
@@ -424,6 +458,9 @@ fn append(
     size: usize,
     mut encode: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
 ) -> Result<usize, Error> {
+    if outgoing.capacity() == 0 {
+        *outgoing = spare();
+    }
     let had = outgoing.len();
     outgoing.resize(had + size, 0);
     let mut result = encode(&mut outgoing[had..]);
