@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ impl Certificates {
             let versions = versions(&self.files);
             if versions != current.versions {
                 current.versions = versions;
-                match read(&self.files) {
+                match special_file(&self.files).map_or_else(|| read(&self.files), Err) {
                     Ok(config) => {
                         current.config = config;
                         log.info("certificate loaded")
@@ -81,16 +81,25 @@ impl Certificates {
     }
 }
 
+fn paths(files: &TlsFiles) -> impl Iterator<Item = &Path> {
+    let TlsFiles { certificate, key, client_ca } = files;
+    [Some(certificate), Some(key), client_ca.as_ref()].into_iter().flatten().map(PathBuf::as_path)
+}
+
 fn versions(files: &TlsFiles) -> Vec<Version> {
     let version = |path: &Path| {
         let file = fs::metadata(path).ok()?;
         Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
     };
-    [Some(&files.certificate), Some(&files.key), files.client_ca.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|path| version(path))
-        .collect()
+    paths(files).map(version).collect()
+}
+
+/// Says which file is a FIFO or a device, if one is. Reading it could take for ever, and the thread that accepts
+/// connections reads. At start such a file is read: a shell makes one for `<(command)`.
+fn special_file(files: &TlsFiles) -> Option<String> {
+    let is_special = |path: &&Path| fs::metadata(path).is_ok_and(|file| !file.is_file() && !file.is_dir());
+    let path = paths(files).find(is_special)?;
+    Some(format!("cannot read {}: it is not a regular file", path.display()))
 }
 
 fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, String> {

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind};
@@ -325,6 +327,31 @@ fn a_changed_certificate_is_used_from_the_next_handshake_and_a_broken_one_is_not
     wait_until("the repaired one is used", || name() == Some("server"));
     early.send_text("still here");
     early.expect_text("still here");
+}
+
+#[test]
+fn a_certificate_that_became_a_fifo_or_a_device_does_not_stop_the_server() {
+    let scratch = Scratch::new();
+    let (certificate, key) = (scratch.name("it.pem"), scratch.name("it.key"));
+    for (kind, path) in [("pem", &certificate), ("key", &key)] {
+        fs::copy(file(&format!("server.{kind}")), path).expect("copied");
+    }
+    let server = Server::with(&["--tlscert", &certificate, "--tlskey", &key]).cat();
+    let address = address(&server, &both());
+    let fifo = scratch.path("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::from(0o600), 0).expect("a FIFO");
+    symlink("/dev/zero", scratch.path("device")).expect("a link");
+    for (path, special, times) in [(&key, fifo, 1), (&certificate, scratch.path("device"), 2)] {
+        fs::rename(special, path).expect("renamed");
+        wait_until("it is noticed", || {
+            Client::connect(&address, "/room").leave();
+            let lines = server.log.lines();
+            lines.iter().filter(|line| line.contains("it is not a regular file")).count() == times
+        });
+        fs::copy(file("server.key"), scratch.path("new")).expect("copied");
+        fs::rename(scratch.path("new"), &key).expect("renamed");
+    }
+    Client::connect(&address, "/room").expect_alive();
 }
 
 #[test]
