@@ -21,7 +21,7 @@ impl Tls {
         match *self {}
     }
 
-    pub(super) fn has_plaintext(&self) -> bool {
+    pub(super) fn is_readable(&self) -> bool {
         match *self {}
     }
 

@@ -64,7 +64,7 @@ impl Stream {
 
     /// Waits until there is something to read, an end or an error included; says whether there is.
     pub fn is_readable_by(&self, deadline: Deadline) -> bool {
-        matches!(self, Self::Tls(tls) if tls.has_plaintext())
+        matches!(self, Self::Tls(tls) if tls.is_readable())
             || ready(self.as_fd(), PollFlags::IN, deadline).unwrap_or(false)
     }
 

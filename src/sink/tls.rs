@@ -144,8 +144,9 @@ impl Tls {
     }
 
     /// Whether a read returns at once, without a look at the socket.
-    pub(super) fn has_plaintext(&self) -> bool {
-        !lock(&self.state).plain.is_empty()
+    pub(super) fn is_readable(&self) -> bool {
+        let state = lock(&self.state);
+        !state.plain.is_empty() || state.phase == Phase::Ended
     }
 
     /// Encrypts and writes without blocking; returns how much plaintext was taken. What the kernel did not take is owed.
@@ -673,6 +674,7 @@ mod tests {
         assert!(stream.is_readable_by(soon()));
         assert_eq!(stream.read_by(&mut buffer, soon()).expect("the end"), 0);
         assert_eq!(stream.read(&mut buffer), Ok(0), "for good");
+        assert!(stream.is_readable_by(now()), "the client waits for our close_notify with TCP open");
     }
 
     #[test]
