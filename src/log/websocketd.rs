@@ -7,15 +7,17 @@ use std::time::SystemTime;
 use super::escape::Plain;
 use crate::config::Level;
 
-/// A value in single quotes. A quote in it is escaped, or a client could forge pairs.
+/// A value in single quotes. Quotes and backslashes in it are escaped, or a client could forge pairs or hide them.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('\'')?;
-        for (number, part) in self.0.split('\'').enumerate() {
-            let escape = if number > 0 { "\\'" } else { "" };
-            write!(f, "{escape}{}", Plain(part))?;
+        for part in self.0.split_inclusive(['\'', '\\']) {
+            match part.strip_suffix(['\'', '\\']) {
+                Some(text) => write!(f, "{}\\{}", Plain(text), &part[text.len()..])?,
+                None => write!(f, "{}", Plain(part))?,
+            }
         }
         f.write_char('\'')
     }
@@ -143,6 +145,13 @@ mod tests {
                 None,
                 &[("a", "b' c:'d\n")],
                 "ACCESS | server     | a:'b\\' c:\\'d\\n' | x\n",
+            ),
+            (
+                Level::Access,
+                "x",
+                None,
+                &[("a", "\\' b:'\\"), ("c", "")],
+                "ACCESS | server     | a:'\\\\\\' b:\\'\\\\' c:'' | x\n",
             ),
         ] {
             assert_eq!(printed(level, message, room, fields), wanted);
