@@ -292,6 +292,8 @@ impl<'a> Exchange<'a> {
         // Only now: the connection can stay open only if the next request begins where the body has ended.
         self.goes_on = !self.last
             && self.head.wants_to_stay()
+            // Frames may follow a handshake: they are no request.
+            && !self.head.asks_upgrade()
             && self.body.is_complete()
             && (!has_body || announced != Length::UntilEnd);
         // For HEAD, what GET would have. A status without a body has no length (RFC 9110 §8.6).

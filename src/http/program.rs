@@ -426,6 +426,14 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_follows_a_handshake_is_a_request() {
+        let upgrade = "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        let (text, served) = talk(OK, &[upgrade, GET].concat());
+        assert!(text.contains("Connection: close\n"), "{text}");
+        assert_eq!(served, 1);
+    }
+
+    #[test]
     fn a_silent_program_is_ended() {
         for (script, status) in
             [("sleep 1000", "504"), (&format!("{OK}; echo hello; exec sleep 1000"), "200")]
