@@ -143,6 +143,9 @@ impl<'a> Exchange<'a> {
             if self.stdout.is_none() && self.is_sent() {
                 return Ok(());
             }
+            // Also while something moves: a client may send without an end to a program that reads no more.
+            check_cutoff(self.peer)?;
+            self.check_silence(silence)?;
             if moved == [false, false] {
                 self.wait(process, log_pipe, silence)?;
             }
@@ -320,26 +323,39 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Waits until something can be moved; fails if it takes too long.
+    fn wants_body(&self) -> bool {
+        self.input.is_empty() && !self.body.is_complete()
+    }
+
+    /// Whether the program has read all that the client has sent, and can read more.
+    fn waits_for_body(&self) -> bool {
+        self.wants_body() && self.stdin.is_some() && self.is_sent()
+    }
+
+    /// Ends the output of a program that has been silent for too long after its response; without one, fails.
+    fn check_silence(&mut self, silence: Duration) -> Result<(), Failure> {
+        if self.waits_for_body() || !self.is_sent() || self.active.elapsed() < silence {
+            return Ok(());
+        }
+        if matches!(self.response, Response::Complete(_)) {
+            self.stdout = None;
+            return Ok(());
+        }
+        let reason = format!("it neither read nor wrote for {} s", silence.as_secs());
+        Err(Failure::Program(504, reason))
+    }
+
+    /// Waits until something can be moved; fails if the client is too slow.
     fn wait(&mut self, process: &Process, log_pipe: &LogPipe, silence: Duration) -> Result<(), Failure> {
-        check_cutoff(self.peer)?;
         let now = Instant::now();
-        let wants_body = self.input.is_empty() && !self.body.is_complete();
-        if wants_body && self.stdin.is_some() && self.is_sent() {
+        if self.waits_for_body() {
             self.upload.note(now, self.received);
             if self.upload.verdict(now) != Pace::TakesEnough {
                 return Err(Failure::Client(408, "The body of the request comes too slowly"));
             }
-        } else if now.saturating_duration_since(self.active) >= silence && self.is_sent() {
-            if matches!(self.response, Response::Complete(_)) {
-                self.stdout = None;
-                return Ok(());
-            }
-            let reason = format!("it neither read nor wrote for {} s", silence.as_secs());
-            return Err(Failure::Program(504, reason));
         }
         let wanted = |is_wanted, flags| if is_wanted { flags } else { PollFlags::empty() };
-        let socket = wanted(wants_body, PollFlags::IN) | wanted(!self.is_sent(), PollFlags::OUT);
+        let socket = wanted(self.wants_body(), PollFlags::IN) | wanted(!self.is_sent(), PollFlags::OUT);
         let mut fds = vec![PollFd::from_borrowed_fd(self.peer.stream.as_fd(), socket)];
         let mut add = |fd, flags| fds.push(PollFd::from_borrowed_fd(fd, flags));
         if let Some(stdin) = self.stdin.as_ref().filter(|_| !self.input.is_empty()) {

@@ -36,26 +36,16 @@ const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a program may neither read its input nor write output.
-const SILENCE: Duration = Duration::from_secs(60);
+pub const SILENCE: Duration = Duration::from_secs(60);
 
 /// Answers a request with the output of a program. `rest` was read after the head of the request. If the connection stays
-/// open, returns what was read after the request; with `last` it does not.
+/// open, returns what was read after the request; with `last` it does not. The program may neither read nor write for
+/// `silence`.
 ///
 /// # Errors
 /// Of the system, or `TimedOut` if the client takes too little or the server ends: drop the connection.
 #[inline(never)]
 pub fn run(
-    peer: Peer<'_>,
-    head: &Head,
-    rest: Vec<u8>,
-    call: &ProgramCall,
-    shared: &Shared,
-    last: bool,
-) -> io::Result<Option<Vec<u8>>> {
-    run_within(peer, head, rest, call, shared, last, SILENCE)
-}
-
-fn run_within(
     peer: Peer<'_>,
     head: &Head,
     rest: Vec<u8>,
@@ -240,7 +230,7 @@ mod tests {
             let (mut rest, mut number) = (Vec::new(), 0);
             while let Ok((head, behind)) = receive(&stream, rest, Deadline::after(Duration::from_secs(30))) {
                 number += 1;
-                match run_within(peer, &head, behind, &call, &shared, false, silence)? {
+                match run(peer, &head, behind, &call, &shared, false, silence)? {
                     Some(behind) => rest = behind,
                     None => break,
                 }

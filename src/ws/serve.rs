@@ -12,7 +12,7 @@ use crate::gate::Refusal;
 use crate::http::head::HeadError;
 use crate::http::plain::{KEEP_ALIVE, MAX_REQUESTS, Next, answer, answer_and_end};
 #[cfg(feature = "websocketd")]
-use crate::http::program;
+use crate::http::program::{self, SILENCE};
 use crate::http::receive::receive;
 use crate::http::route::{Plain, Route, other_port};
 use crate::service::Service;
@@ -73,7 +73,7 @@ pub fn serve(
                 Ok(_slot) => {
                     let http = connection.http();
                     let last = number == MAX_REQUESTS || http.cutoff.get().is_some();
-                    match program::run(http, &head, rest, &call, service.table.shared(), last) {
+                    match program::run(http, &head, rest, &call, service.table.shared(), last, SILENCE) {
                         Ok(Some(behind)) => rest = behind,
                         Ok(None) => return,
                         Err(e) => return connection.log_unsent(&head, &e),
