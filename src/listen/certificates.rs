@@ -2,13 +2,14 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -44,7 +45,7 @@ impl Certificates {
     pub fn load(files: &TlsFiles) -> Result<Self, String> {
         // Before the files are read: a change after that is noticed later.
         let (versions, checked) = (versions(files), Instant::now());
-        let config = read(files)?;
+        let config = read(files, |path| fs::read(path))?;
         Ok(Self { files: files.clone(), current: Mutex::new(Current { config, versions, checked }) })
     }
 
@@ -63,7 +64,7 @@ impl Certificates {
             let versions = versions(&self.files);
             if versions != current.versions {
                 current.versions = versions;
-                match special_file(&self.files).map_or_else(|| read(&self.files), Err) {
+                match read(&self.files, regular_file) {
                     Ok(config) => {
                         current.config = config;
                         log.info("certificate loaded")
@@ -94,17 +95,25 @@ fn versions(files: &TlsFiles) -> Vec<Version> {
     paths(files).map(version).collect()
 }
 
-/// Says which file is a FIFO or a device, if one is. Reading it could take for ever, and the thread that accepts
-/// connections reads. At start such a file is read: a shell makes one for `<(command)`.
-fn special_file(files: &TlsFiles) -> Option<String> {
-    let is_special = |path: &&Path| fs::metadata(path).is_ok_and(|file| !file.is_file() && !file.is_dir());
-    let path = paths(files).find(is_special)?;
-    Some(format!("cannot read {}: it is not a regular file", path.display()))
+/// How the content of a file is read.
+type Contents = fn(&Path) -> io::Result<Vec<u8>>;
+
+/// Reads a file unless it is a FIFO or a device, which could take for ever: the thread that accepts connections reads.
+/// At start such a file is read: a shell makes one for `<(command)`.
+fn regular_file(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
-fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, String> {
-    let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&contents(&files.key)?)
+fn read(files: &TlsFiles, contents: Contents) -> Result<Arc<ServerConfig>, String> {
+    let chain = certificates(&files.certificate, contents)?;
+    let key = PrivateKeyDer::from_pem_slice(&content(&files.key, contents)?)
         .map_err(|e| unusable("key", &files.key, &no_item(&e, "private key that is not encrypted")))?;
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -115,7 +124,7 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, String> {
         Some(path) => {
             let bad = |e: &dyn Display| unusable("certificate", path, e);
             let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
+            for certificate in certificates(path, contents)? {
                 roots.add(certificate).map_err(|e| bad(&e))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -132,8 +141,8 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, String> {
 }
 
 /// The certificates in a file, at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = contents(path)?;
+fn certificates(path: &Path, contents: Contents) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = content(path, contents)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
@@ -142,8 +151,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn contents(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|e| format!("cannot read {}: {}", path.display(), reason(&e)))
+fn content(path: &Path, contents: Contents) -> Result<Vec<u8>, String> {
+    contents(path).map_err(|e| format!("cannot read {}: {}", path.display(), reason(&e)))
 }
 
 fn no_item(error: &PemError, what: &str) -> String {
