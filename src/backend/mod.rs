@@ -34,6 +34,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use self::handle::Handle;
+use self::handle::StartWriter;
 pub use self::log_pipe::LogPipe;
 use self::reader::Reader;
 pub use self::room_side::{Departed, Outcome, RoomSide, Shared};
@@ -54,6 +55,21 @@ pub fn start_backend(
     context: &StartContext,
     room_side: Arc<dyn RoomSide>,
 ) -> Result<Arc<Handle>, StartError> {
+    let name = format!("write {}", context.room);
+    let start_writer = move |handle: &Arc<Handle>| {
+        let handle = Arc::clone(handle);
+        work(&name, STACK, move || writer::run(&handle))
+    };
+    start_with(recipe, shared, context, room_side, Box::new(start_writer))
+}
+
+fn start_with(
+    recipe: &Arc<Recipe>,
+    shared: &Arc<Shared>,
+    context: &StartContext,
+    room_side: Arc<dyn RoomSide>,
+    start_writer: StartWriter,
+) -> Result<Arc<Handle>, StartError> {
     let maps = shared
         .maps
         .reserve(THREADS)
@@ -61,12 +77,7 @@ pub fn start_backend(
     let Started { input, source } = start_kind(recipe, shared, context, &|| room_side.is_wanted())?;
     let (kind, pid) = (source.kind, source.pid());
     let serve = || -> io::Result<(Arc<Handle>, Reader)> {
-        let name = format!("write {}", context.room);
-        let start_writer = move |handle: &Arc<Handle>| {
-            let handle = Arc::clone(handle);
-            work(&name, STACK, move || writer::run(&handle))
-        };
-        let handle = Arc::new(Handle::new(input, pid, Box::new(start_writer), &recipe.times)?);
+        let handle = Arc::new(Handle::new(input, pid, start_writer, &recipe.times)?);
         let reader = Reader::new(recipe, shared, Arc::clone(&handle), room_side, source, maps);
         Ok((handle, reader))
     };

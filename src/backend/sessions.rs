@@ -1,13 +1,14 @@
 //! Sessions of one client with a program, as a face has them that gives each client a program of its own.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::panics::{recipe, shared};
-use super::{Departed, Handle, Outcome, RoomSide, StartContext, start_backend};
+use super::started::STACK;
+use super::{Departed, Handle, Outcome, RoomSide, StartContext, start_with, writer};
 use crate::clients::Client;
 use crate::framing::batch::Batch;
 use crate::framing::output::{Decoded, Output};
@@ -16,6 +17,7 @@ use crate::sink::Stream;
 use crate::sys::bell::Bell;
 use crate::sys::deadline::Deadline;
 use crate::sys::lock;
+use crate::sys::threads::work;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -100,6 +102,17 @@ struct Session {
 
 impl Session {
     fn start(recipe: Recipe) -> Self {
+        Self::start_with(recipe, |handle| {
+            let handle = Arc::clone(handle);
+            work("write room", STACK, move || writer::run(&handle))
+        })
+    }
+
+    /// `start_writer` starts the writer when it is needed.
+    fn start_with(
+        recipe: Recipe,
+        start_writer: impl Fn(&Arc<Handle>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let (ours, peer) = UnixStream::pair().expect("a pair of sockets");
         peer.set_read_timeout(Some(TIMEOUT)).expect("a time-out");
         let stream = Arc::new(Stream::Socket(ours.into()));
@@ -114,8 +127,8 @@ impl Session {
         });
         let context = StartContext { room: "room".to_owned(), ..StartContext::default() };
         let side = Arc::clone(&room) as Arc<dyn RoomSide>;
-        let backend =
-            start_backend(&Arc::new(recipe), &Arc::new(shared()), &context, side).expect("a backend");
+        let (recipe, shared, start_writer) = (Arc::new(recipe), Arc::new(shared()), Box::new(start_writer));
+        let backend = start_with(&recipe, &shared, &context, side, start_writer).expect("a backend");
         Self { room, client, backend, peer }
     }
 
@@ -195,6 +208,25 @@ fn both_streams(text: &str) -> Recipe {
 
 fn named(stream: &str, line: &str) -> String {
     format!(r#"{{"stream":"{stream}","data":"{line}"}}"#)
+}
+
+#[test]
+fn input_waits_until_there_is_a_thread_to_write_it() {
+    // Far more than a pipe holds.
+    const BYTES: usize = 300_000;
+    let tries = Arc::<AtomicUsize>::default();
+    let tried = Arc::clone(&tries);
+    let mut session = Session::start_with(script(&format!("head -c {BYTES} | wc -c")), move |handle| {
+        if tried.fetch_add(1, Ordering::SeqCst) < 2 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let handle = Arc::clone(handle);
+        work("write room", STACK, move || writer::run(&handle))
+    });
+    session.backend.push_notice(&vec![b'x'; BYTES]);
+    assert_eq!(session.all(), (vec![BYTES.to_string()], 1000));
+    assert_eq!(tries.load(Ordering::SeqCst), 3);
+    session.end();
 }
 
 #[test]
