@@ -7,6 +7,7 @@ import select
 import shutil
 import subprocess
 import tempfile
+import unittest
 from dataclasses import dataclass
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -316,3 +317,15 @@ class BrowserClients(ScriptedClients):
 
     def stop(self):
         self._browser.stop()
+
+
+class BrowserTestCase(unittest.TestCase):
+    """Tests that share one browser."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.browser = Browser()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.browser.stop()

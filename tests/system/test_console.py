@@ -1,10 +1,9 @@
 """The page of --console in Chromium: its layout, messages, reconnects, keyboard, and hostile addresses."""
 
 import json
-import unittest
 
 import test_pages
-from clients import Browser, PythonClients
+from clients import BrowserTestCase, PythonClients
 from harness import Server, free_port
 from prefix_proxy import PrefixProxy
 from test_pages import STATE
@@ -12,15 +11,7 @@ from test_pages import STATE
 LOG = "[...document.querySelectorAll('#log p:not([hidden]) > :last-child')].map((text) => text.textContent)"
 
 
-class Console(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.browser = Browser()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.browser.stop()
-
+class Console(BrowserTestCase):
     assert_layout = test_pages.Pages.assert_layout
     tab = test_pages.Pages.tab
 

@@ -2,26 +2,17 @@
 
 import json
 import os
-import unittest
 import urllib.request
 from pathlib import Path
 
-from clients import Browser, PythonClients
+from clients import BrowserTestCase, PythonClients
 from harness import PATIENCE, Server, TOP, example, free_port, until
 from prefix_proxy import PREFIX, PrefixProxy
 
 ARROWS = {"left": "ArrowLeft", "up": "ArrowUp", "right": "ArrowRight", "down": "ArrowDown"}
 
 
-class Examples(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.browser = Browser()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.browser.stop()
-
+class Examples(BrowserTestCase):
     def serve(self, name, **options):
         server = Server(*example(name), cwd=TOP, **options)
         self.addCleanup(server.stop)

@@ -3,10 +3,9 @@
 import os
 import re
 import time
-import unittest
 from pathlib import Path
 
-from clients import Browser, PythonClients
+from clients import BrowserTestCase, PythonClients
 from harness import HERE, TOP, Server, example, free_port
 from prefix_proxy import PrefixProxy
 
@@ -17,15 +16,7 @@ STATE = "document.querySelector('#state').innerText"
 LONG = "Äußerst-langer-Name-ohne-Lücke-für-alle"
 
 
-class Pages(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.browser = Browser()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.browser.stop()
-
+class Pages(BrowserTestCase):
     def serve(self, name, *more, program=None, **options):
         words = example(name)
         if program:
