@@ -35,8 +35,12 @@ impl Stream {
         Ok(Self::Tls(Box::new(Tls::new(socket, config)?)))
     }
 
+    fn tls(&self) -> Option<&Tls> {
+        if let Self::Tls(tls) = self { Some(tls) } else { None }
+    }
+
     pub fn is_secure(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        self.tls().is_some()
     }
 
     /// Reads, blocking for as long as the descriptor's mode and receive time-out say.
@@ -64,7 +68,7 @@ impl Stream {
 
     /// Waits until there is something to read, an end or an error included; says whether there is.
     pub fn is_readable_by(&self, deadline: Deadline) -> bool {
-        matches!(self, Self::Tls(tls) if tls.is_readable())
+        self.tls().is_some_and(Tls::is_readable)
             || ready(self.as_fd(), PollFlags::IN, deadline).unwrap_or(false)
     }
 
@@ -85,42 +89,27 @@ impl Stream {
 
     /// Writes, without blocking, what was taken and not written; returns how many bytes are still owed.
     pub fn flush(&self) -> Result<usize, Errno> {
-        match self {
-            Self::Socket(_) | Self::Pipe(_) => Ok(0),
-            Self::Tls(tls) => tls.flush(),
-        }
+        self.tls().map_or(Ok(0), Tls::flush)
     }
 
     /// Bytes that were taken and not written.
     pub fn owed(&self) -> usize {
-        match self {
-            Self::Socket(_) | Self::Pipe(_) => 0,
-            Self::Tls(tls) => tls.owed(),
-        }
+        self.tls().map_or(0, Tls::owed)
     }
 
     /// Bytes that the kernel has taken, where these are not those that [`Stream::write`] has taken.
     pub fn sent(&self) -> Option<u64> {
-        match self {
-            Self::Socket(_) | Self::Pipe(_) => None,
-            Self::Tls(tls) => Some(tls.sent()),
-        }
+        self.tls().map(Tls::sent)
     }
 
     /// How many bytes are sent beside those of a small message.
     pub fn overhead(&self) -> usize {
-        match self {
-            Self::Socket(_) | Self::Pipe(_) => 0,
-            Self::Tls(tls) => tls.overhead(),
-        }
+        self.tls().map_or(0, Tls::overhead)
     }
 
     /// What the peer did wrong, if that has ended the stream.
     pub fn failure(&self) -> Option<String> {
-        match self {
-            Self::Socket(_) | Self::Pipe(_) => None,
-            Self::Tls(tls) => tls.failure(),
-        }
+        self.tls()?.failure()
     }
 
     /// Ends our direction of a socket; the other one can still be read.
